@@ -1,0 +1,238 @@
+#include "api_internal.h"
+#include "clock.h"
+#include "log.h"
+#include "mem.h"
+
+enum { CHECK_QUEUE_MAX = 1024, PARAMETER_SIZE_MAX = 4096 };
+
+struct api *api_create(const struct api_options *options)
+{
+    struct api *api = mem_alloc(sizeof(*api));
+    api->options = *options;
+    api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
+    api->lanes[LANE_QUERY] =
+        lane_create("query", options->queries_max, options->queries_queue_max);
+    api->lanes[LANE_SNAPSHOT] =
+        lane_create("snapshot", options->snapshots_max, options->snapshots_queue_max);
+    api->lanes[LANE_INGEST] =
+        lane_create("ingest", options->ingests_max, options->ingests_queue_max);
+    return api;
+}
+
+void api_start_drain(struct api *api)
+{
+    atomic_store(&api->draining, true);
+}
+
+void api_destroy(struct api *api)
+{
+    if (api == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < LANE_COUNT; i++) {
+        lane_destroy(api->lanes[i]);
+    }
+    mem_free(api);
+}
+
+/* ---- one request ---- */
+
+static void request_finish(void *context)
+{
+    struct request *request = context;
+    atomic_fetch_sub(&request->api->bodies_bytes, request->body_reserved);
+    if (request->work_finish != NULL) {
+        request->work_finish(request->work);
+    }
+    buf_finish(&request->parameter);
+    buf_finish(&request->held);
+    buf_finish(&request->text);
+    mem_free(request);
+}
+
+static struct request *request_create(struct api *api, struct http_exchange *exchange)
+{
+    struct request *request = mem_alloc(sizeof(*request));
+    request->api = api;
+    request->exchange = exchange;
+    request->cancel = http_cancel(exchange);
+    buf_init(&request->parameter, PARAMETER_SIZE_MAX);
+    buf_init(&request->held, HOLD_BACK_SIZE);
+    buf_init(&request->text, 2 * (size_t)api->options.body_decoded_bytes_max);
+    http_set_context(exchange, request, request_finish);
+    return request;
+}
+
+void request_set_work(struct request *request, void *work, void (*finish)(void *work))
+{
+    assert(request->work == NULL);
+    request->work = work;
+    request->work_finish = finish;
+}
+
+/* Bodies wait in memory: their sum is bounded, whatever the queues would allow. */
+static bool reserve_body(struct request *request, uint64_t size)
+{
+    struct api *api = request->api;
+    uint64_t before = atomic_fetch_add(&api->bodies_bytes, size);
+    if (before + size > api->options.bodies_bytes_max) {
+        atomic_fetch_sub(&api->bodies_bytes, size);
+        return false;
+    }
+    request->body_reserved = size;
+    return true;
+}
+
+static void reply_overload(struct request *request)
+{
+    struct err err;
+    (void)err_set(&err, ERR_BUSY, "the server holds as much request data as it may; retry shortly");
+    reply_error(request, &err);
+}
+
+/* The slash at the end that the ingest personality redirects away. */
+static bool redirect_slash(struct request *request, enum api_listener listener)
+{
+    struct str path = http_path(request->exchange);
+    if (listener != API_INGEST || path.len < 2 || path.ptr[path.len - 1] != '/') {
+        return false;
+    }
+    struct str host = http_header(request->exchange, "Host");
+    struct str query = http_query(request->exchange);
+    struct buf location;
+    buf_init(&location, 16384);
+    buf_append_format(&location, "http://%.*s%.*s%s%.*s", STR_ARG(host), (int)path.len - 1, path.ptr,
+                      query.len > 0 ? "?" : "", STR_ARG(query));
+    bool good = !buf_failed(&location) && host.len > 0;
+    if (good) {
+        struct http_reply_header header = { "Location", location.ptr };
+        struct http_reply reply = { .status = 307, .headers = &header, .headers_count = 1 };
+        http_reply(request->exchange, &reply, STR(""));
+    }
+    buf_finish(&location);
+    return good;
+}
+
+static bool is_probe(const struct route *route)
+{
+    return route != NULL && str_starts(str_of(route->path), STR("/health"));
+}
+
+static void refuse_draining(struct request *request)
+{
+    struct err err;
+    (void)err_set(&err, ERR_UNAVAILABLE, "the server is shutting down");
+    reply_error(request, &err);
+}
+
+static void begin(void *context, struct http_exchange *exchange)
+{
+    struct api *api = context;
+    struct request *request = request_create(api, exchange);
+    enum api_listener listener = (enum api_listener)http_tag(exchange);
+    const char *allow;
+    request->route = route_find(request, listener, &allow);
+    if (atomic_load(&api->draining) && !is_probe(request->route)) {
+        refuse_draining(request);
+    } else if (request->route == NULL && allow != NULL) {
+        reply_wrong_method(request, allow);
+    } else if (request->route == NULL && request->personality == PERSONALITY_ABSENT) {
+        reply_not_there(request);
+    } else if (request->route == NULL) {
+        if (!redirect_slash(request, listener)) {
+            reply_not_found(request);
+        }
+    } else if (request->route->lane == LANE_INLINE) {
+        request->route->check(request);
+    } else {
+        http_accept_body(exchange, api->options.body_bytes_max);
+    }
+}
+
+static void run_check(void *context)
+{
+    struct request *request = context;
+    struct err err;
+    if (!cancel_check(request->cancel, &err) ||
+        !http_decode_body(request->exchange, request->api->options.body_decoded_bytes_max, &err)) {
+        reply_error(request, &err);
+        return;
+    }
+    request->route->check(request);
+}
+
+static void run_work(void *context)
+{
+    struct request *request = context;
+    struct err err;
+    if (!cancel_check(request->cancel, &err)) {
+        reply_error(request, &err);
+        return;
+    }
+    request->route->run(request);
+}
+
+static void ready(void *context, struct http_exchange *exchange)
+{
+    struct api *api = context;
+    struct request *request = http_context(exchange);
+    if (!reserve_body(request, http_body(exchange).len)) {
+        reply_overload(request);
+        return;
+    }
+    http_defer(exchange);
+    struct err err;
+    request->task = (struct lane_task){
+        .run = run_check, .context = request, .cancel = request->cancel
+    };
+    if (!lane_submit(api->lanes[LANE_CHECK], &request->task, NULL, &err)) {
+        reply_error(request, &err);
+    }
+}
+
+bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts *ret_counts,
+                 struct err *err)
+{
+    request->cancel->deadline_ms = clock_now_ms() + timeout_ms;
+    request->task = (struct lane_task){
+        .run = run_work, .context = request, .cancel = request->cancel
+    };
+    return lane_submit(request->api->lanes[request->route->lane], &request->task, ret_counts, err);
+}
+
+static void refuse(void *context, struct http_exchange *exchange, const struct err *err)
+{
+    (void)context;
+    reply_error(http_context(exchange), err);
+}
+
+static void done(void *context, struct http_exchange *exchange, unsigned status,
+                 uint64_t reply_bytes, int64_t elapsed_us)
+{
+    (void)context;
+    struct request *request = http_context(exchange);
+    enum log_level level = is_probe(request == NULL ? NULL : request->route) ? LOG_DEBUG : LOG_INFO;
+    if (log_wants(level)) {
+        LOG(level, "http.request", LOG_TEXT("request", http_request_id(exchange)),
+            LOG_TEXT("method", str_first(http_method(exchange), 16)),
+            LOG_TEXT("path", str_first(http_path(exchange), 256)), LOG_NUM("status", status),
+            LOG_NUM("us", elapsed_us), LOG_NUM("bytes_in", http_body(exchange).len),
+            LOG_NUM("bytes_out", reply_bytes));
+    }
+}
+
+struct http_handlers api_handlers(struct api *api)
+{
+    return (struct http_handlers){
+        .context = api, .begin = begin, .ready = ready, .refuse = refuse, .done = done
+    };
+}
+
+bool json_text(struct json_span span, struct buf *into)
+{
+    if (span.kind != JSON_STRING) {
+        return false;
+    }
+    (void)json_unescape(span, into);
+    return !buf_failed(into);
+}

@@ -1,0 +1,124 @@
+/* api_internal.h - one request on its way through the api, and what the files of this folder share. */
+#pragma once
+
+#include "api.h"
+#include "json_scan.h"
+#include "json_write.h"
+#include "ops_lane.h"
+
+#include <stdatomic.h>
+
+enum api_personality {
+    PERSONALITY_OPERATE, /* Eider's own routes */
+    PERSONALITY_INGEST,
+    PERSONALITY_SNAPSHOT,
+    PERSONALITY_ABSENT,  /* projects, analytics, staging: not there yet */
+};
+
+enum api_lane { LANE_INLINE, LANE_CHECK, LANE_QUERY, LANE_SNAPSHOT, LANE_INGEST, LANE_COUNT };
+
+struct request;
+typedef void request_fn(struct request *request);
+
+struct route {
+    const char *method;
+    const char *path; /* {name} is one segment */
+    enum api_personality personality;
+    /* Inline routes: `check` replies at once, on the http thread. Others: `check` reads the body on the check lane and
+     * ends with request_run() or a reply; `run` then works on `lane`. */
+    request_fn *check;
+    request_fn *run;
+    enum api_lane lane;
+    const char *summary;
+};
+
+enum { REQUEST_PARAMETERS_MAX = 2, HOLD_BACK_SIZE = 1 << 20 };
+
+struct request {
+    struct api *api;
+    struct http_exchange *exchange;
+    const struct route *route;
+    enum api_personality personality; /* whose error shape */
+    struct buf parameter;             /* the {name} of the path, decoded */
+    struct cancel *cancel;
+    struct lane_task task;
+    bool deferred;
+    uint64_t body_reserved;
+    struct buf text;                  /* the body in UTF-8, when it came in another encoding */
+    struct json_span body;            /* the body as JSON; points into http_body or `text` */
+    struct buf held;                  /* the beginning of a streamed result */
+    bool streaming;
+    uint64_t rows;
+    void *work;                       /* what check leaves for run; freed by work_finish */
+    void (*work_finish)(void *work);
+};
+
+struct api {
+    struct api_options options;
+    struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
+    atomic_bool draining;
+    atomic_ullong bodies_bytes;
+    atomic_ullong pool_created;
+};
+
+/* ---- routes (api_routes.c) ---- */
+extern const struct route api_routes[];
+extern const size_t api_routes_count;
+
+/* Finds the route for a method and a path. *ret_allow is set to the methods of the path when only the method is wrong
+ * (static text), else NULL. */
+const struct route *route_find(struct request *request, enum api_listener listener,
+                               const char **ret_allow);
+
+/* ---- replies (api_reply.c) ---- */
+void reply_json(struct request *request, unsigned status, struct str body);
+/* In the shape of the request's personality; the status is that of the error's kind. */
+void reply_error(struct request *request, const struct err *err);
+void reply_status_error(struct request *request, unsigned status, const struct err *err);
+void reply_not_found(struct request *request);
+void reply_wrong_method(struct request *request, const char *allow);
+void reply_not_there(struct request *request); /* 501 */
+/* A full queue of the snapshot personality: 503 with the numbers. */
+void reply_busy(struct request *request, const char *text, const struct lane_counts *counts);
+
+/* A result of engine_run becomes the reply: the first MiB is held back so that early errors keep their status. */
+bool result_pass(void *request, struct str bytes, struct err *err) MUST_CHECK;
+void result_end(struct request *request, bool good, const struct err *err);
+
+/* ---- the request's life (api_dispatch.c) ---- */
+/* Moves on to `run` on the route's lane; false, with err, when its queue is full. */
+bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts *ret_counts,
+                 struct err *err) MUST_CHECK;
+void request_set_work(struct request *request, void *work, void (*finish)(void *work));
+
+/* ---- shared pieces of the personalities ---- */
+bool json_text(struct json_span span, struct buf *into); /* unescaped string; false when it is none */
+
+void operate_health(struct request *request);
+void operate_live(struct request *request);
+void operate_ready(struct request *request);
+void operate_index(struct request *request);
+
+void ingest_index(struct request *request);
+void ingest_health(struct request *request);
+void ingest_docs(struct request *request);
+void ingest_openapi(struct request *request);
+void ingest_check(struct request *request);
+void ingest_run(struct request *request);
+void ingest_stream(struct request *request);
+void ingest_flush(struct request *request);
+void ingest_tables_check(struct request *request);
+void ingest_tables_run(struct request *request);
+void ingest_count(struct request *request);
+void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body);
+
+void snapshot_health(struct request *request);
+void snapshot_pool_stats(struct request *request);
+void snapshot_queue_stats(struct request *request);
+void snapshot_check(struct request *request);
+void snapshot_run(struct request *request);
+void query_check(struct request *request);
+void query_run(struct request *request);
+void snapshot_unknown_check(struct request *request);
+/* True for content types whose body the snapshot personality reads. */
+bool snapshot_reads_type(struct str content_type);

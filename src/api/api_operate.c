@@ -1,0 +1,78 @@
+#include "api_internal.h"
+
+static void begin_body(struct buf *body, struct json_writer *writer)
+{
+    buf_init(body, 64 * 1024);
+    json_writer_init(writer, body);
+    json_begin_object(writer);
+}
+
+static void reply_body(struct request *request, unsigned status, struct buf *body,
+                       struct json_writer *writer)
+{
+    json_end_object(writer);
+    reply_json(request, status, buf_str(body));
+    buf_finish(body);
+}
+
+/* The body that health probes of the original services look for, and what is ours. */
+void operate_health(struct request *request)
+{
+    struct buf body;
+    struct json_writer writer;
+    begin_body(&body, &writer);
+    json_member_string(&writer, "status", STR("ok"));
+    json_member_string(&writer, "service", STR("duckdb-sidecar"));
+    json_member_string(&writer, "server", STR("eider"));
+    json_member_string(&writer, "version", str_of(request->api->options.version));
+    json_member_bool(&writer, "ready",
+                     engine_is_ready(request->api->options.engine) &&
+                         !atomic_load(&request->api->draining));
+    reply_body(request, 200, &body, &writer);
+}
+
+void operate_live(struct request *request)
+{
+    reply_json(request, 200, STR("{\"status\":\"live\"}"));
+}
+
+void operate_ready(struct request *request)
+{
+    const char *why = atomic_load(&request->api->draining)                ? "draining"
+                      : !engine_is_ready(request->api->options.engine) ? "engine"
+                                                                          : NULL;
+    struct buf body;
+    struct json_writer writer;
+    begin_body(&body, &writer);
+    json_member_string(&writer, "status", why == NULL ? STR("ready") : STR("not ready"));
+    if (why != NULL) {
+        json_member_string(&writer, "reason", str_of(why));
+    }
+    reply_body(request, why == NULL ? 200 : 503, &body, &writer);
+}
+
+void operate_index(struct request *request)
+{
+    struct buf body;
+    struct json_writer writer;
+    begin_body(&body, &writer);
+    json_member_string(&writer, "service", STR("eider"));
+    json_member_string(&writer, "version", str_of(request->api->options.version));
+    json_member_string(&writer, "engine", str_of(engine_version(request->api->options.engine)));
+    json_key(&writer, STR("endpoints"));
+    json_begin_array(&writer);
+    for (size_t i = 0; i < api_routes_count; i++) {
+        const struct route *route = &api_routes[i];
+        bool other_index = strcmp(route->path, "/") == 0 || strcmp(route->path, "/health") == 0;
+        if (route->personality != PERSONALITY_OPERATE && other_index) {
+            continue;
+        }
+        json_begin_object(&writer);
+        json_member_string(&writer, "method", str_of(route->method));
+        json_member_string(&writer, "path", str_of(route->path));
+        json_member_string(&writer, "summary", str_of(route->summary));
+        json_end_object(&writer);
+    }
+    json_end_array(&writer);
+    reply_body(request, 200, &body, &writer);
+}

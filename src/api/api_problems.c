@@ -1,0 +1,344 @@
+#include "api_problems.h"
+
+#include "clock.h"
+
+#include <iconv.h>
+
+enum {
+    BODY_SIZE_MAX = 4 << 20,
+    INPUT_ECHO_MAX = 1024,
+    INPUT_CUT = 200,
+    DEPTH_MAX = 256,
+    TABLE_NAME_MAX = 64,
+};
+
+void problems_init(struct problems *problems)
+{
+    *problems = (struct problems){ .count = 0 };
+    buf_init(&problems->body, BODY_SIZE_MAX);
+    json_writer_init(&problems->writer, &problems->body);
+    json_begin_object(&problems->writer);
+    json_key(&problems->writer, STR("detail"));
+    json_begin_array(&problems->writer);
+}
+
+void problems_finish(struct problems *problems)
+{
+    buf_finish(&problems->body);
+}
+
+/* What came in may hold NaN, which an answer must not: such values, and long ones, are echoed as text. */
+static void write_input(struct json_writer *writer, struct json_span input)
+{
+    if (input.text.ptr == NULL) {
+        json_put_null(writer);
+        return;
+    }
+    struct json_scanner scanner;
+    struct json_span root;
+    struct err ignored;
+    json_scanner_init(&scanner, input.text);
+    scanner.depth_max = DEPTH_MAX + 1;
+    if (input.text.len <= INPUT_ECHO_MAX && json_scan_document(&scanner, &root, &ignored)) {
+        json_put_raw(writer, input.text);
+    } else {
+        json_put_string(writer, str_first(input.text, INPUT_CUT));
+    }
+}
+
+void problems_add(struct problems *problems, const struct problem *problem)
+{
+    struct json_writer *writer = &problems->writer;
+    json_begin_object(writer);
+    json_member_string(writer, "type", str_of(problem->type));
+    json_key(writer, STR("loc"));
+    json_begin_array(writer);
+    json_put_string(writer, str_of(problem->place));
+    if (problem->field != NULL) {
+        json_put_string(writer, str_of(problem->field));
+    }
+    if (problem->index >= 0) {
+        json_put_i64(writer, problem->index);
+    }
+    json_end_array(writer);
+    json_member_string(writer, "msg", problem->message);
+    json_key(writer, STR("input"));
+    write_input(writer, problem->input);
+    if (problem->context != NULL) {
+        json_key(writer, STR("ctx"));
+        json_put_raw(writer, str_of(problem->context));
+    }
+    json_end_object(writer);
+    problems->count++;
+}
+
+void problems_reply(struct problems *problems, struct request *request)
+{
+    assert(problems->count > 0);
+    json_end_array(&problems->writer);
+    json_end_object(&problems->writer);
+    reply_json(request, 422, buf_str(&problems->body));
+}
+
+/* ---- the body ---- */
+
+static bool reply_unreadable(struct request *request)
+{
+    struct err err;
+    (void)err_set(&err, ERR_INVALID, "There was an error parsing the body");
+    reply_error(request, &err);
+    return false;
+}
+
+/* The encoding that the first bytes give away, as RFC 4627 section 3 tells it; NULL for UTF-8. */
+static const char *sniff_encoding(struct str text)
+{
+    const char *p = text.ptr;
+    if (text.len >= 4 && memcmp(p, "\xFF\xFE\0\0", 4) == 0) {
+        return "UTF-32";
+    }
+    if (text.len >= 4 && memcmp(p, "\0\0\xFE\xFF", 4) == 0) {
+        return "UTF-32";
+    }
+    if (text.len >= 2 && (memcmp(p, "\xFF\xFE", 2) == 0 || memcmp(p, "\xFE\xFF", 2) == 0)) {
+        return "UTF-16";
+    }
+    if (text.len >= 4 && p[0] == 0) {
+        return p[1] == 0 ? "UTF-32BE" : "UTF-16BE";
+    }
+    if (text.len >= 4 && p[1] == 0) {
+        return p[2] == 0 && p[3] == 0 ? "UTF-32LE" : "UTF-16LE";
+    }
+    return text.len >= 2 && p[0] == 0 ? "UTF-16BE" : text.len >= 2 && p[1] == 0 ? "UTF-16LE" : NULL;
+}
+
+static bool convert_text(struct str text, const char *encoding, struct buf *into)
+{
+    iconv_t converter = iconv_open("UTF-8", encoding);
+    if (converter == (iconv_t)-1 || !buf_reserve(into, 3 * text.len / 2 + 16)) {
+        return false;
+    }
+    char *from = (char *)(uintptr_t)text.ptr;
+    size_t from_left = text.len;
+    char *to = into->ptr;
+    size_t to_left = 3 * text.len / 2 + 16;
+    size_t result = iconv(converter, &from, &from_left, &to, &to_left);
+    (void)iconv_close(converter);
+    into->len = (size_t)(to - into->ptr);
+    into->ptr[into->len] = '\0';
+    return result != (size_t)-1 && from_left == 0;
+}
+
+/* The body in UTF-8; the original accepts the UTF-16 and UTF-32 that JSON once allowed. */
+static bool utf8_body(struct request *request, struct str *ret_text)
+{
+    struct str text = http_body(request->exchange);
+    const char *encoding = sniff_encoding(text);
+    if (encoding != NULL) {
+        if (!convert_text(text, encoding, &request->text)) {
+            return false;
+        }
+        text = buf_str(&request->text);
+    }
+    *ret_text = text;
+    return str_is_utf8(text);
+}
+
+static bool is_json_type(struct str type)
+{
+    struct str bare = str_trim(str_first(type, str_find_byte(type, ';')));
+    return type.ptr == NULL || str_equal_nocase(bare, STR("application/json")) ||
+           (str_starts_nocase(bare, STR("application/")) && bare.len > 5 &&
+            str_equal_nocase(str_from(bare, bare.len - 5), STR("+json")));
+}
+
+static void add_not_an_object(struct problems *problems, struct json_span input)
+{
+    problems_add(problems,
+                 &(struct problem){
+                     .type = "model_attributes_type",
+                     .place = "body",
+                     .index = -1,
+                     .message = STR("Input should be a valid dictionary or object to extract fields "
+                                    "from"),
+                     .input = input,
+                 });
+}
+
+static void add_malformed(struct problems *problems, struct json_scanner *scanner)
+{
+    struct buf context;
+    buf_init(&context, 4096);
+    struct json_writer writer;
+    json_writer_init(&writer, &context);
+    json_begin_object(&writer);
+    json_member_string(&writer, "error", str_of(scanner->error_text));
+    json_end_object(&writer);
+    struct str before = str_first(scanner->text, scanner->error_offset);
+    problems_add(problems, &(struct problem){
+                               .type = "json_invalid",
+                               .place = "body",
+                               .index = (int64_t)str_count_code_points(before),
+                               .message = STR("JSON decode error"),
+                               .input = { .text = STR("{}") },
+                               .context = context.ptr,
+                           });
+    buf_finish(&context);
+}
+
+static void add_missing_body(struct problems *problems)
+{
+    problems_add(problems, &(struct problem){ .type = "missing",
+                                              .place = "body",
+                                              .index = -1,
+                                              .message = STR("Field required") });
+}
+
+/* Malformed JSON is reported alone; what is wrong with a well-formed body joins what was found in the query. */
+bool ingest_read_body(struct request *request, struct problems *other)
+{
+    struct str text;
+    if (!utf8_body(request, &text)) {
+        return reply_unreadable(request);
+    }
+    if (text.len == 0) {
+        add_missing_body(other);
+        return true;
+    }
+    struct json_scanner scanner;
+    struct err err;
+    json_scanner_init(&scanner, text);
+    scanner.depth_max = DEPTH_MAX;
+    scanner.allow_nonfinite = true;
+    bool good = json_scan_document(&scanner, &request->body, &err);
+    if (!good && strcmp(scanner.error_text, JSON_TOO_DEEP) == 0) {
+        return reply_unreadable(request); /* nested too deep */
+    }
+    if (!good && is_json_type(http_header(request->exchange, "Content-Type"))) {
+        struct problems alone;
+        problems_init(&alone);
+        add_malformed(&alone, &scanner);
+        problems_reply(&alone, request);
+        problems_finish(&alone);
+        return false;
+    }
+    if (!good) {
+        request->body = (struct json_span){ .kind = JSON_NULL };
+        add_not_an_object(other, (struct json_span){ .kind = JSON_STRING, .text = text });
+    } else if (request->body.kind == JSON_NULL) {
+        add_missing_body(other);
+    } else if (request->body.kind != JSON_OBJECT) {
+        add_not_an_object(other, request->body);
+    }
+    return true;
+}
+
+/* ---- names and dates ---- */
+
+static bool is_reserved(struct str name)
+{
+    static const char *const words[] = {
+        "select", "insert", "update", "delete", "drop",  "create", "alter", "table", "from",
+        "where",  "join",   "union",  "order",  "group", "having", "limit", "offset", "values",
+        "set",    "into",   "as",     "on",     "and",   "or",     "not",   "null",  "true",
+        "false",  "case",   "when",   "then",   "else",  "end",    "with",  "by",
+    };
+    static_assert(COUNT_OF(words) == 35, "the contract names 35 words");
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        if (str_equal_nocase(name, str_of(words[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_plain(struct str name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_name(struct str name, const char *what, const char *plural_what,
+                       struct buf *message)
+{
+    if (name.len == 0) {
+        buf_append_format(message, "%s name cannot be empty", plural_what);
+        return false;
+    }
+    if (is_reserved(name)) {
+        buf_append_format(message, "Invalid %s name: %.*s. Cannot use SQL reserved words.", what,
+                          STR_ARG(name));
+        return false;
+    }
+    if (!is_plain(name)) {
+        buf_append_format(message,
+                          "Invalid %s name: %.*s. Only alphanumeric characters and underscores are "
+                          "allowed.",
+                          what, STR_ARG(name));
+        return false;
+    }
+    return true;
+}
+
+bool ingest_check_column(struct str name, struct buf *message)
+{
+    return check_name(name, "column", "Column", message);
+}
+
+bool ingest_check_table(struct str name, struct buf *message)
+{
+    if (!check_name(name, "table", "Table", message)) {
+        return false;
+    }
+    if (name.ptr[0] >= '0' && name.ptr[0] <= '9') {
+        buf_append_format(message,
+                          "Invalid table name: %.*s. Table names cannot start with a digit.",
+                          STR_ARG(name));
+        return false;
+    }
+    if (name.len > TABLE_NAME_MAX) {
+        buf_append_format(message, "Table name too long: %.*s. Maximum 64 characters.",
+                          STR_ARG(name));
+        return false;
+    }
+    return true;
+}
+
+static bool take_digits(struct str *text, size_t least, size_t most, int *ret_value)
+{
+    size_t count = 0;
+    int value = 0;
+    while (count < text->len && count < most && text->ptr[count] >= '0' &&
+           text->ptr[count] <= '9') {
+        value = value * 10 + (text->ptr[count++] - '0');
+    }
+    *text = str_from(*text, count);
+    *ret_value = value;
+    return count >= least;
+}
+
+static bool take_dash(struct str *text)
+{
+    bool dash = text->len > 0 && text->ptr[0] == '-';
+    *text = str_from(*text, dash ? 1 : 0);
+    return dash;
+}
+
+bool ingest_parse_date(struct str text, struct lake_date *ret_date)
+{
+    struct lake_date date;
+    bool good = take_digits(&text, 4, 4, &date.year) && take_dash(&text) &&
+                take_digits(&text, 1, 2, &date.month) && take_dash(&text) &&
+                take_digits(&text, 1, 2, &date.day) && text.len == 0 &&
+                clock_date_is_real(date.year, date.month, date.day);
+    if (good) {
+        *ret_date = date;
+    }
+    return good;
+}

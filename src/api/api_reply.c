@@ -1,0 +1,213 @@
+#include "api_internal.h"
+#include "log.h"
+
+#include <stdio.h>
+
+enum { REPLY_BODY_MAX = 4 << 20, RETRY_AFTER_S = 2 };
+
+static const char *content_type_of(const struct request *request)
+{
+    return request->personality == PERSONALITY_SNAPSHOT ? "application/json; charset=utf-8"
+                                                        : "application/json";
+}
+
+/* A weak ETag over the body, as the original snapshot service sends; for GET only. */
+static void make_etag(struct str body, char text[static 40])
+{
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (size_t i = 0; i < body.len; i++) {
+        hash = (hash ^ (unsigned char)body.ptr[i]) * UINT64_C(1099511628211);
+    }
+    (void)snprintf(text, 40, "W/\"%zx-%016llx\"", body.len, (unsigned long long)hash);
+}
+
+static bool is_reading(const struct request *request)
+{
+    struct str method = http_method(request->exchange);
+    return str_equal(method, STR("GET")) || str_equal(method, STR("HEAD"));
+}
+
+void reply_json(struct request *request, unsigned status, struct str body)
+{
+    struct http_reply reply = { .status = status, .content_type = content_type_of(request) };
+    struct http_reply_header headers[1];
+    reply.headers = headers;
+    char etag[40];
+    if (request->personality == PERSONALITY_SNAPSHOT && is_reading(request) && status == 200) {
+        make_etag(body, etag);
+        headers[reply.headers_count++] = (struct http_reply_header){ "ETag", etag };
+        struct str wanted = http_header(request->exchange, "If-None-Match");
+        if (wanted.ptr != NULL && str_equal(str_trim(wanted), str_of(etag))) {
+            reply.status = 304;
+            reply.content_type = NULL;
+            body = STR("");
+        }
+    }
+    if (status == 503) {
+        headers[reply.headers_count++] = (struct http_reply_header){ "Retry-After", "2" };
+    }
+    http_reply(request->exchange, &reply, body);
+}
+
+static void write_error(const struct request *request, const struct err *err,
+                        struct json_writer *writer)
+{
+    json_begin_object(writer);
+    json_member_string(writer, "error", str_of(err->message));
+    if (request->personality != PERSONALITY_SNAPSHOT) {
+        json_member_string(writer, "code", str_of(err_kind_info(err->kind)->code));
+        json_member_string(writer, "request_id", http_request_id(request->exchange));
+    }
+    json_end_object(writer);
+}
+
+/* What a person who runs the server needs and the client does not get. */
+static void log_failure(const struct request *request, unsigned status, const struct err *err)
+{
+    if (status >= 500 && err->kind != ERR_BUSY && err->kind != ERR_NOT_IMPLEMENTED) {
+        LOG(LOG_WARN, "api.request_failed",
+            LOG_TEXT("request", http_request_id(request->exchange)),
+            LOG_TEXT("code", str_of(err_kind_info(err->kind)->code)), LOG_NUM("status", status),
+            LOG_ERR(err));
+    }
+}
+
+void reply_status_error(struct request *request, unsigned status, const struct err *err)
+{
+    log_failure(request, status, err);
+    struct buf body;
+    buf_init(&body, REPLY_BODY_MAX);
+    if (request->personality == PERSONALITY_INGEST) {
+        ingest_error(request, status, err, &body);
+    } else {
+        struct json_writer writer;
+        json_writer_init(&writer, &body);
+        write_error(request, err, &writer);
+    }
+    reply_json(request, status, buf_str(&body));
+    buf_finish(&body);
+}
+
+void reply_error(struct request *request, const struct err *err)
+{
+    reply_status_error(request, err_kind_info(err->kind)->http_status, err);
+}
+
+void reply_not_found(struct request *request)
+{
+    struct err err;
+    if (request->personality == PERSONALITY_INGEST) {
+        (void)err_set(&err, ERR_NOT_FOUND, "Not Found");
+    } else if (request->personality == PERSONALITY_SNAPSHOT) {
+        (void)err_set(&err, ERR_NOT_FOUND, "Cannot %.*s %.*s",
+                      STR_ARG(http_method(request->exchange)),
+                      STR_ARG(str_first(http_path(request->exchange), 200)));
+    } else {
+        (void)err_set(&err, ERR_NOT_FOUND, "there is no %.*s here; GET / lists what there is",
+                      STR_ARG(str_first(http_path(request->exchange), 200)));
+    }
+    reply_error(request, &err);
+}
+
+void reply_not_there(struct request *request)
+{
+    struct err err;
+    (void)err_set(&err, ERR_NOT_IMPLEMENTED, "this service is not part of this version of Eider");
+    reply_error(request, &err);
+}
+
+static void reply_with_allow(struct request *request, unsigned status, const char *content_type,
+                             const char *allow, struct str body)
+{
+    struct http_reply_header header = { "Allow", allow };
+    struct http_reply reply = {
+        .status = status,
+        .content_type = content_type,
+        .headers = &header,
+        .headers_count = 1,
+    };
+    http_reply(request->exchange, &reply, body);
+}
+
+/* The snapshot personality answers 404 for a wrong method, and OPTIONS with the methods as text; all others 405. */
+void reply_wrong_method(struct request *request, const char *allow)
+{
+    if (request->personality == PERSONALITY_SNAPSHOT) {
+        if (str_equal(http_method(request->exchange), STR("OPTIONS"))) {
+            const char *methods = strcmp(allow, "GET") == 0 ? "GET, HEAD" : allow;
+            reply_with_allow(request, 200, "text/plain; charset=utf-8", methods, str_of(methods));
+        } else {
+            reply_not_found(request);
+        }
+        return;
+    }
+    struct err err;
+    if (request->personality == PERSONALITY_INGEST) {
+        (void)err_set(&err, ERR_METHOD, "Method Not Allowed");
+    } else {
+        (void)err_set(&err, ERR_METHOD, "this path wants %s", allow);
+    }
+    struct buf body;
+    buf_init(&body, REPLY_BODY_MAX);
+    if (request->personality == PERSONALITY_INGEST) {
+        ingest_error(request, 405, &err, &body);
+    } else {
+        struct json_writer writer;
+        json_writer_init(&writer, &body);
+        write_error(request, &err, &writer);
+    }
+    reply_with_allow(request, 405, content_type_of(request), allow, buf_str(&body));
+    buf_finish(&body);
+}
+
+void reply_busy(struct request *request, const char *text, const struct lane_counts *counts)
+{
+    struct buf body;
+    struct json_writer writer;
+    buf_init(&body, REPLY_BODY_MAX);
+    json_writer_init(&writer, &body);
+    json_begin_object(&writer);
+    json_member_string(&writer, "error", str_of(text));
+    json_member_string(&writer, "status", STR("busy"));
+    json_member_u64(&writer, "queue_running", counts->running);
+    json_member_u64(&writer, "queue_queued", counts->queued);
+    json_end_object(&writer);
+    reply_json(request, 503, buf_str(&body));
+    buf_finish(&body);
+}
+
+bool result_pass(void *context, struct str bytes, struct err *err)
+{
+    struct request *request = context;
+    if (!request->streaming && bytes.len <= HOLD_BACK_SIZE - request->held.len) {
+        buf_append(&request->held, bytes);
+        return !buf_failed(&request->held) ||
+               err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
+    }
+    if (!request->streaming) {
+        struct http_reply reply = { .status = 200, .content_type = content_type_of(request) };
+        http_stream_begin(request->exchange, &reply);
+        request->streaming = true;
+        if (!http_stream_write(request->exchange, buf_str(&request->held), err)) {
+            return false;
+        }
+        buf_reset(&request->held);
+    }
+    return http_stream_write(request->exchange, bytes, err);
+}
+
+void result_end(struct request *request, bool good, const struct err *err)
+{
+    if (!request->streaming) {
+        if (good) {
+            reply_json(request, 200, buf_str(&request->held));
+        } else {
+            reply_error(request, err);
+        }
+    } else if (good) {
+        http_stream_end(request->exchange);
+    } else {
+        log_failure(request, err_kind_info(err->kind)->http_status, err);
+        http_stream_abort(request->exchange);
+    }
+}

@@ -1,0 +1,147 @@
+#include "api_internal.h"
+
+#include <strings.h>
+
+/* The whole API on one page. A route belongs to its personality's listener; the shared listener has those that are
+ * named by one personality only, and Eider's own. */
+/* clang-format off */
+const struct route api_routes[] = {
+    { "GET",  "/",                     PERSONALITY_OPERATE,  operate_index,        NULL,              LANE_INLINE,   "what is here" },
+    { "GET",  "/health",               PERSONALITY_OPERATE,  operate_health,       NULL,              LANE_INLINE,   "is the server up" },
+    { "GET",  "/health/live",          PERSONALITY_OPERATE,  operate_live,         NULL,              LANE_INLINE,   "the process answers" },
+    { "GET",  "/health/ready",         PERSONALITY_OPERATE,  operate_ready,        NULL,              LANE_INLINE,   "new work is welcome" },
+
+    { "GET",  "/",                     PERSONALITY_INGEST,   ingest_index,         NULL,              LANE_INLINE,   "Service information" },
+    { "GET",  "/health",               PERSONALITY_INGEST,   ingest_health,        NULL,              LANE_INLINE,   "Health check" },
+    { "GET",  "/docs",                 PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   "API documentation" },
+    { "GET",  "/redoc",                PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   "API documentation" },
+    { "GET",  "/openapi.json",         PERSONALITY_INGEST,   ingest_openapi,       NULL,              LANE_INLINE,   "OpenAPI description" },
+    { "POST", "/ingest",               PERSONALITY_INGEST,   ingest_check,         ingest_run,        LANE_INGEST,   "Ingest a batch of records" },
+    { "POST", "/ingest/stream",        PERSONALITY_INGEST,   ingest_stream,        NULL,              LANE_CHECK,    "Ingest one record" },
+    { "POST", "/flush",                PERSONALITY_INGEST,   ingest_flush,         NULL,              LANE_CHECK,    "Flush buffered records" },
+    { "GET",  "/tables",               PERSONALITY_INGEST,   ingest_tables_check,  ingest_tables_run, LANE_INGEST,   "List tables" },
+    { "GET",  "/table/{name}/count",   PERSONALITY_INGEST,   ingest_count,         NULL,              LANE_INLINE,   "Buffered records of a table" },
+
+    { "GET",  "/health",               PERSONALITY_SNAPSHOT, snapshot_health,      NULL,              LANE_INLINE,   "health" },
+    { "GET",  "/pool-stats",           PERSONALITY_SNAPSHOT, snapshot_pool_stats,  NULL,              LANE_INLINE,   "query slots" },
+    { "GET",  "/snapshot-queue-stats", PERSONALITY_SNAPSHOT, snapshot_queue_stats, NULL,              LANE_INLINE,   "snapshot queue" },
+    { "POST", "/snapshot",             PERSONALITY_SNAPSHOT, snapshot_check,       snapshot_run,      LANE_SNAPSHOT, "rows to a Parquet object" },
+    { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    "SQL over Parquet objects" },
+};
+/* clang-format on */
+
+const size_t api_routes_count = COUNT_OF(api_routes);
+
+/* Malformed JSON is told before the path is, as the original service does: such bodies are read on unknown paths too. */
+static const struct route snapshot_unknown = {
+    "POST", "", PERSONALITY_SNAPSHOT, snapshot_unknown_check, NULL, LANE_CHECK, "",
+};
+
+static bool on_listener(const struct route *route, enum api_listener listener)
+{
+    bool health_probe = str_starts(str_of(route->path), STR("/health/"));
+    switch (listener) {
+    case API_INGEST:
+        return route->personality == PERSONALITY_INGEST || health_probe;
+    case API_SNAPSHOT:
+        return route->personality == PERSONALITY_SNAPSHOT || health_probe;
+    case API_SHARED: {
+        bool shared_name = strcmp(route->path, "/") == 0 || strcmp(route->path, "/health") == 0;
+        return route->personality == PERSONALITY_OPERATE || !shared_name;
+    }
+    case API_PROJECTS:
+    case API_ANALYTICS:
+    case API_STAGING:
+    case API_LISTENER_COUNT:
+        return health_probe;
+    }
+    return false;
+}
+
+static bool segment_matches(struct request *request, struct str wanted, struct str given,
+                            bool any_case)
+{
+    if (wanted.len > 0 && wanted.ptr[0] == '{') {
+        buf_reset(&request->parameter);
+        return given.len > 0 && http_decode(given, false, &request->parameter) &&
+               !buf_failed(&request->parameter) &&
+               str_find_byte(buf_str(&request->parameter), '/') == request->parameter.len;
+    }
+    return any_case ? str_equal_nocase(wanted, given) : str_equal(wanted, given);
+}
+
+static bool path_matches(struct request *request, const char *pattern, struct str path,
+                         bool any_case)
+{
+    struct str wanted_rest = str_of(pattern);
+    struct str given_rest = path;
+    struct str wanted;
+    struct str given;
+    while (str_next_part(&wanted_rest, '/', &wanted)) {
+        if (!str_next_part(&given_rest, '/', &given) ||
+            !segment_matches(request, wanted, given, any_case)) {
+            return false;
+        }
+    }
+    return given_rest.ptr == NULL;
+}
+
+/* HEAD is answered wherever GET is, but by the ingest personality, which never did. */
+static bool method_matches(const struct route *route, struct str method)
+{
+    return str_equal(method, str_of(route->method)) ||
+           (str_equal(method, STR("HEAD")) && strcmp(route->method, "GET") == 0 &&
+            route->personality != PERSONALITY_INGEST);
+}
+
+static enum api_personality personality_of(enum api_listener listener)
+{
+    switch (listener) {
+    case API_INGEST:
+        return PERSONALITY_INGEST;
+    case API_SNAPSHOT:
+        return PERSONALITY_SNAPSHOT;
+    case API_PROJECTS:
+    case API_ANALYTICS:
+    case API_STAGING:
+        return PERSONALITY_ABSENT;
+    case API_SHARED:
+    case API_LISTENER_COUNT:
+        break;
+    }
+    return PERSONALITY_OPERATE;
+}
+
+static bool wants_snapshot_unknown(const struct request *request)
+{
+    return request->personality == PERSONALITY_SNAPSHOT && http_has_body(request->exchange) &&
+           snapshot_reads_type(http_header(request->exchange, "Content-Type"));
+}
+
+const struct route *route_find(struct request *request, enum api_listener listener,
+                               const char **ret_allow)
+{
+    struct str method = http_method(request->exchange);
+    struct str path = http_path(request->exchange);
+    request->personality = personality_of(listener);
+    *ret_allow = NULL;
+    for (size_t i = 0; i < api_routes_count; i++) {
+        const struct route *route = &api_routes[i];
+        bool snapshot = route->personality == PERSONALITY_SNAPSHOT;
+        struct str bare = path;
+        if (snapshot && bare.len > 1 && bare.ptr[bare.len - 1] == '/') {
+            bare.len--;
+        }
+        if (!on_listener(route, listener) ||
+            !path_matches(request, route->path, bare, snapshot)) {
+            continue;
+        }
+        if (method_matches(route, method)) {
+            request->personality = route->personality;
+            return route;
+        }
+        *ret_allow = route->method;
+        request->personality = route->personality;
+    }
+    return wants_snapshot_unknown(request) ? &snapshot_unknown : NULL;
+}

@@ -1,0 +1,72 @@
+#include "cancel.h"
+
+#include "clock.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+void cancel_init(struct cancel *cancel, int64_t deadline_ms)
+{
+    cancel->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    cancel->deadline_ms = deadline_ms;
+    atomic_init(&cancel->reason, ERR_NONE);
+}
+
+void cancel_finish(struct cancel *cancel)
+{
+    if (cancel->event_fd >= 0) {
+        (void)close(cancel->event_fd);
+    }
+    cancel->event_fd = -1;
+}
+
+void cancel_raise(struct cancel *cancel, enum err_kind reason)
+{
+    int none = ERR_NONE;
+    if (atomic_compare_exchange_strong(&cancel->reason, &none, (int)reason)) {
+        uint64_t one = 1;
+        (void)!write(cancel->event_fd, &one, sizeof(one));
+    }
+}
+
+bool cancel_check(struct cancel *cancel, struct err *err)
+{
+    int reason = atomic_load(&cancel->reason);
+    if (reason == ERR_CANCELLED) {
+        return err_set(err, ERR_CANCELLED, "the client closed the connection");
+    }
+    if (reason != ERR_NONE) {
+        return err_set(err, ERR_UNAVAILABLE, "the server is shutting down");
+    }
+    if (cancel->event_fd < 0) {
+        return err_set(err, ERR_UNAVAILABLE, "the server has too many open files");
+    }
+    if (clock_now_ms() >= cancel->deadline_ms) {
+        return err_set(err, ERR_TIMEOUT, "the request exceeded its time limit");
+    }
+    return true;
+}
+
+int cancel_left_ms(const struct cancel *cancel, int most_ms)
+{
+    int64_t left = cancel->deadline_ms - clock_now_ms();
+    left = left < 0 ? 0 : left;
+    return left < most_ms ? (int)left : most_ms;
+}
+
+bool cancel_wait(struct cancel *cancel, int wait_ms, struct err *err)
+{
+    int64_t until_ms = clock_now_ms() + wait_ms;
+    while (cancel_check(cancel, err)) {
+        int64_t left = until_ms - clock_now_ms();
+        if (left <= 0) {
+            return true;
+        }
+        struct pollfd raised = { .fd = cancel->event_fd, .events = POLLIN };
+        (void)poll(&raised, 1, cancel_left_ms(cancel, (int)left));
+    }
+    return false;
+}

@@ -1,0 +1,80 @@
+#include "digest.h"
+
+#include "mem.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+struct sha256 digest_sha256(struct str bytes)
+{
+    struct sha256 digest;
+    int good = EVP_Digest(bytes.ptr, bytes.len, digest.bytes, NULL, EVP_sha256(), NULL);
+    assert(good == 1);
+    (void)good;
+    return digest;
+}
+
+struct sha256 digest_hmac_sha256(struct str key, struct str bytes)
+{
+    struct sha256 digest;
+    const unsigned char *data = (const unsigned char *)bytes.ptr;
+    const void *good =
+        HMAC(EVP_sha256(), key.ptr, (int)key.len, data, bytes.len, digest.bytes, NULL);
+    assert(good != NULL);
+    (void)good;
+    return digest;
+}
+
+static void free_context(EVP_MD_CTX **context)
+{
+    EVP_MD_CTX_free(*context);
+}
+
+bool digest_sha256_fd(int fd, uint64_t size, struct sha256 *ret_digest, struct err *err)
+{
+    enum { CHUNK_SIZE = 1 << 18 };
+    CLEANUP(mem_free_text) char *chunk = mem_alloc(CHUNK_SIZE);
+    CLEANUP(free_context) EVP_MD_CTX *context = EVP_MD_CTX_new();
+    if (context == NULL || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
+        return err_set(err, ERR_INTERNAL, "SHA-256 is not available");
+    }
+    for (uint64_t offset = 0; offset < size;) {
+        size_t wanted = size - offset < CHUNK_SIZE ? (size_t)(size - offset) : (size_t)CHUNK_SIZE;
+        ssize_t got = pread(fd, chunk, wanted, (off_t)offset);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return err_set_errno(err, ERR_INTERNAL, got < 0 ? errno : EIO, "cannot read a file back");
+        }
+        (void)EVP_DigestUpdate(context, chunk, (size_t)got);
+        offset += (uint64_t)got;
+    }
+    (void)EVP_DigestFinal_ex(context, ret_digest->bytes, NULL);
+    return true;
+}
+
+void digest_hex(const void *bytes, size_t size, char *text)
+{
+    static const char letters[] = "0123456789abcdef";
+    const unsigned char *from = bytes;
+    for (size_t i = 0; i < size; i++) {
+        text[2 * i] = letters[from[i] >> 4];
+        text[2 * i + 1] = letters[from[i] & 15];
+    }
+    text[2 * size] = '\0';
+}
+
+void digest_random(void *bytes, size_t size)
+{
+    assert(size <= 256);
+    if (getrandom(bytes, size, 0) != (ssize_t)size) {
+        (void)fputs("eider: no random bytes\n", stderr);
+        abort();
+    }
+}

@@ -1,0 +1,111 @@
+/* json_token.h - the small steps that json_scan.c and json_walk.c share; for these two files only.
+ */
+#pragma once
+
+#include "json_scan.h"
+
+#include <endian.h>
+
+static inline bool is_space(char c)
+{
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+static inline bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static inline const char *skip_space(const char *at, const char *end)
+{
+    while (at < end && is_space(*at)) {
+        at++;
+    }
+    return at;
+}
+
+static inline const char *skip_digits(const char *at, const char *end)
+{
+    while (at < end && is_digit(*at)) {
+        at++;
+    }
+    return at;
+}
+
+/* Marks with 0x80 the bytes below 0x20, the quotes and the backslashes among eight. A borrow can
+ * set marks that are wrong, but only above a right one, so the lowest mark is always right. */
+static inline uint64_t mark_special(uint64_t eight)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t tops = UINT64_C(0x8080808080808080);
+    uint64_t quotes = eight ^ (ones * '"');
+    uint64_t backslashes = eight ^ (ones * '\\');
+    uint64_t control = (eight - ones * 0x20) & ~eight;
+    quotes = (quotes - ones) & ~quotes;
+    backslashes = (backslashes - ones) & ~backslashes;
+    return (control | quotes | backslashes) & tops;
+}
+
+/* The first quote, backslash or control character from `at` on, or `end`. */
+static inline const char *find_special(const char *at, const char *end)
+{
+    while (end - at >= 8) {
+        uint64_t eight;
+        memcpy(&eight, at, sizeof(eight));
+        uint64_t marks = mark_special(le64toh(eight));
+        if (marks != 0) {
+            return at + __builtin_ctzll(marks) / 8;
+        }
+        at += 8;
+    }
+    while (at < end && (unsigned char)*at >= 0x20 && *at != '"' && *at != '\\') {
+        at++;
+    }
+    return at;
+}
+
+static inline int hex_value(char c)
+{
+    if (is_digit(c)) {
+        return c - '0';
+    }
+    char lower = (char)(c | 0x20);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+/* The value of four hexadecimal digits, or -1. */
+static inline int32_t hex_unit(const char *digits)
+{
+    int32_t unit = 0;
+    for (size_t i = 0; i < 4; i++) {
+        int value = hex_value(digits[i]);
+        if (value < 0) {
+            return -1;
+        }
+        unit = unit * 16 + value;
+    }
+    return unit;
+}
+
+/* The character that a backslash and this letter stand for, or NUL. */
+static inline char short_escape(char letter)
+{
+    switch (letter) {
+    case '"':
+    case '\\':
+    case '/':
+        return letter;
+    case 'b':
+        return '\b';
+    case 'f':
+        return '\f';
+    case 'n':
+        return '\n';
+    case 'r':
+        return '\r';
+    case 't':
+        return '\t';
+    default:
+        return '\0';
+    }
+}

@@ -1,0 +1,61 @@
+#include "mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *or_abort(void *pointer)
+{
+    if (pointer == NULL) {
+        (void)fputs("eider: out of memory\n", stderr);
+        abort();
+    }
+    return pointer;
+}
+
+void *mem_alloc(size_t size)
+{
+    return or_abort(calloc(1, size == 0 ? 1 : size));
+}
+
+void *mem_alloc_array(size_t count, size_t size)
+{
+    return or_abort(calloc(count == 0 ? 1 : count, size == 0 ? 1 : size));
+}
+
+void *mem_try_resize(void *pointer, size_t size)
+{
+    return realloc(pointer, size == 0 ? 1 : size);
+}
+
+char *mem_copy_text(const char *text)
+{
+    return text == NULL ? NULL : mem_copy_bytes(text, strlen(text));
+}
+
+char *mem_copy_bytes(const void *bytes, size_t size)
+{
+    char *copy = mem_alloc(size + 1);
+    if (size > 0) {
+        memcpy(copy, bytes, size);
+    }
+    return copy;
+}
+
+void mem_free(void *pointer)
+{
+    free(pointer);
+}
+
+void mem_free_text(char **text)
+{
+    free(*text);
+    *text = NULL;
+}
+
+void mem_wipe(void *pointer, size_t size)
+{
+    if (pointer != NULL) {
+        explicit_bzero(pointer, size);
+    }
+}

@@ -1,0 +1,98 @@
+#include "thread.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static void must(int result, const char *what)
+{
+    if (result != 0) {
+        (void)fprintf(stderr, "eider: %s failed: error %d\n", what, result);
+        abort();
+    }
+}
+
+void lock_init(struct lock *lock, enum lock_rank rank)
+{
+    assert(rank < LOCK_RANK_COUNT);
+    lock->rank = rank;
+    must(pthread_mutex_init(&lock->mutex, NULL), "mutex_init");
+}
+
+void lock_finish(struct lock *lock)
+{
+    must(pthread_mutex_destroy(&lock->mutex), "mutex_destroy");
+}
+
+#ifndef NDEBUG
+/* The ranks this thread holds, one bit each: taking a lock that stands at or above a held one is a mistake. */
+static _Thread_local unsigned held_ranks;
+#endif
+
+void lock_take(struct lock *lock)
+{
+#ifndef NDEBUG
+    assert(held_ranks >> lock->rank == 0);
+    held_ranks |= 1U << lock->rank;
+#endif
+    must(pthread_mutex_lock(&lock->mutex), "mutex_lock");
+}
+
+void lock_release(struct lock *lock)
+{
+#ifndef NDEBUG
+    held_ranks &= ~(1U << lock->rank);
+#endif
+    must(pthread_mutex_unlock(&lock->mutex), "mutex_unlock");
+}
+
+void condition_init(struct condition *condition)
+{
+    pthread_condattr_t attributes;
+    must(pthread_condattr_init(&attributes), "condattr_init");
+    must(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC), "condattr_setclock");
+    must(pthread_cond_init(&condition->cond, &attributes), "cond_init");
+    must(pthread_condattr_destroy(&attributes), "condattr_destroy");
+}
+
+void condition_finish(struct condition *condition)
+{
+    must(pthread_cond_destroy(&condition->cond), "cond_destroy");
+}
+
+void condition_signal(struct condition *condition)
+{
+    must(pthread_cond_signal(&condition->cond), "cond_signal");
+}
+
+void condition_broadcast(struct condition *condition)
+{
+    must(pthread_cond_broadcast(&condition->cond), "cond_broadcast");
+}
+
+void condition_wait(struct condition *condition, struct lock *lock)
+{
+    must(pthread_cond_wait(&condition->cond, &lock->mutex), "cond_wait");
+}
+
+bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
+{
+    struct timespec until = {
+        .tv_sec = (time_t)(deadline_ms / 1000),
+        .tv_nsec = (long)(deadline_ms % 1000) * 1000000,
+    };
+    int result = pthread_cond_timedwait(&condition->cond, &lock->mutex, &until);
+    if (result != ETIMEDOUT) {
+        must(result, "cond_timedwait");
+    }
+    return result != ETIMEDOUT;
+}
+
+pthread_t thread_start(const char *name, void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    must(pthread_create(&thread, NULL, run, argument), "thread_create");
+    must(pthread_setname_np(thread, name), "thread_setname");
+    return thread;
+}

@@ -1,0 +1,67 @@
+/* thread.h - locks, conditions and named threads. Every lock of the server is a row of LOCK_TABLE, in lock order:
+ * a thread that holds a lock may only take one further down the list.
+ * Clang checks REQUIRES on functions; GUARDED_BY on members is for people. */
+#pragma once
+
+#include "macros.h"
+
+#include <pthread.h>
+
+#if defined(__clang__)
+#define REQUIRES(...) __attribute__((requires_capability(__VA_ARGS__)))
+#define LOCK_CAPABILITY __attribute__((capability("mutex")))
+#define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
+#define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#else
+#define REQUIRES(...)
+#define LOCK_CAPABILITY
+#define ACQUIRES(...)
+#define RELEASES(...)
+#endif
+#define GUARDED_BY(lock)
+
+/* clang-format off */
+#define LOCK_TABLE(ROW)                                                              \
+    ROW(LOCK_LANE,      "lane: its queue of requests and its counters")              \
+    ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")        \
+    ROW(LOCK_WATCH,     "http: the set of suspended client connections")             \
+    ROW(LOCK_MEMORY,    "ops: bytes of worker memory handed out")                    \
+    ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                     \
+    ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")   \
+    ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                          \
+    ROW(LOCK_STORE,     "store: retry budgets per endpoint")                         \
+    ROW(LOCK_NET,       "net: idle connections kept for the next request")           \
+    ROW(LOCK_VFS,       "worker: which ranges of an object are there")               \
+    ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")             \
+    ROW(LOCK_SEND,      "worker: whole frames on the job's socket")
+/* clang-format on */
+
+#define LOCK_ENUM_ROW(name, meaning) name,
+enum lock_rank { LOCK_TABLE(LOCK_ENUM_ROW) LOCK_RANK_COUNT };
+#undef LOCK_ENUM_ROW
+
+struct LOCK_CAPABILITY lock {
+    pthread_mutex_t mutex;
+    enum lock_rank rank;
+};
+
+struct condition {
+    pthread_cond_t cond; /* on the monotonic clock */
+};
+
+void lock_init(struct lock *lock, enum lock_rank rank);
+void lock_finish(struct lock *lock);
+void lock_take(struct lock *lock) ACQUIRES(lock);
+void lock_release(struct lock *lock) RELEASES(lock);
+
+void condition_init(struct condition *condition);
+void condition_finish(struct condition *condition);
+void condition_signal(struct condition *condition);
+void condition_broadcast(struct condition *condition);
+void condition_wait(struct condition *condition, struct lock *lock) REQUIRES(lock);
+/* False when deadline_ms (clock_now_ms) passed first. */
+bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
+    REQUIRES(lock);
+
+/* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start only). */
+pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);

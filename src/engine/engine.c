@@ -1,0 +1,370 @@
+#include "engine.h"
+
+#include "clock.h"
+#include "engine_job.h"
+#include "engine_memory.h"
+#include "fd.h"
+#include "log.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    STOP_WAIT_MS = 100,     /* between asking a worker to stop and SIGKILL */
+    EXIT_WAIT_MS = 1000,    /* for a worker that has reported to be gone */
+    STATUS_WAIT_MS = 500,
+    SEND_TIMEOUT_S = 5,     /* a worker that does not read its answers is broken */
+    FORK_TRIES = 3,
+    READ_SIZE = 256 * 1024,
+};
+
+struct engine {
+    struct engine_options options;
+    char *spool_folder;
+    struct zygote *zygote;
+    struct fetch_pool *fetchers;
+    struct engine_memory memory;
+};
+
+struct engine *engine_create(const struct engine_options *options)
+{
+    struct engine *engine = mem_alloc(sizeof(*engine));
+    engine->options = *options;
+    engine->spool_folder = mem_copy_text(options->spool_folder);
+    engine_memory_init(&engine->memory, options->memory_total_bytes, options->memory_per_job_bytes,
+                       options->slots);
+    engine->fetchers = fetch_pool_create(options->fetch_threads);
+    return engine;
+}
+
+bool engine_start(struct engine *engine, struct err *err)
+{
+    assert(engine->zygote == NULL);
+    engine->zygote = zygote_create();
+    struct cancel cancel;
+    cancel_init(&cancel, INT64_MAX);
+    bool good = zygote_wait_ready(engine->zygote, &cancel, err);
+    cancel_finish(&cancel);
+    return good;
+}
+
+void engine_destroy(struct engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    zygote_destroy(engine->zygote);
+    fetch_pool_destroy(engine->fetchers);
+    engine_memory_finish(&engine->memory);
+    mem_free(engine->spool_folder);
+    mem_free(engine);
+}
+
+bool engine_is_ready(struct engine *engine)
+{
+    return zygote_is_ready(engine->zygote);
+}
+
+const char *engine_version(struct engine *engine)
+{
+    return zygote_version(engine->zygote);
+}
+
+unsigned engine_landlock_abi(struct engine *engine)
+{
+    return zygote_landlock_abi(engine->zygote);
+}
+
+/* ---- starting a worker ---- */
+
+/* Address space is more than memory: stacks, allocator arenas and mapped code come on top of what the engine counts. */
+static uint64_t address_space_for(uint64_t memory_bytes, unsigned threads)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    (void)memory_bytes;
+    (void)threads;
+    return 0;
+#else
+    return memory_bytes + memory_bytes / 4 + (UINT64_C(256) << 20) + threads * (UINT64_C(80) << 20);
+#endif
+}
+
+static bool fork_worker(struct engine *engine, struct engine_job *job, struct err *err)
+{
+    for (int i = 0; i < FORK_TRIES; i++) {
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+            return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
+        }
+        bool good = zygote_fork(engine->zygote, pair[1], &job->child, job->cancel, err);
+        fd_close(&pair[1]);
+        if (good) {
+            struct timeval limit = { .tv_sec = SEND_TIMEOUT_S };
+            (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+            job->socket_fd = pair[0];
+            return true;
+        }
+        fd_close(&pair[0]);
+        if (err->kind != ERR_CONFLICT) {
+            return false;
+        }
+    }
+    return err_set(err, ERR_UNAVAILABLE, "the query engine is being restarted; try again");
+}
+
+static bool send_job(struct engine *engine, struct engine_job *job, uint64_t memory_bytes,
+                     struct err *err)
+{
+    struct worker_job message = job->request->job;
+    unsigned threads = engine->options.threads_per_job;
+    uint64_t left_s = (uint64_t)cancel_left_ms(job->cancel, 86400000) / 1000;
+    message.limits = (struct worker_limits){
+        .memory_bytes = memory_bytes,
+        .address_space_bytes = address_space_for(memory_bytes, threads),
+        .output_bytes = job->request->output_bytes_max,
+        .cpu_seconds = (left_s + 3) * threads,
+        .threads = threads,
+    };
+    struct buf payload;
+    buf_init(&payload, WORKER_FRAME_SIZE_MAX);
+    worker_put_job(&payload, &message);
+    int fds[2] = { job->request->input_fd, job->request->output_fd };
+    bool good = !buf_failed(&payload)
+                    ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload), fds,
+                                  fds[0] >= 0 ? 2 : 0, err)
+                    : err_set(err, ERR_TOO_LARGE, "the statement is too large");
+    buf_finish(&payload);
+    return good;
+}
+
+/* ---- frames of the worker ---- */
+
+static bool take_outcome(struct engine_job *job, struct str payload, struct err *err)
+{
+    if (!worker_get_outcome(payload, &job->worker, err)) {
+        return false;
+    }
+    (void)snprintf(job->message, sizeof(job->message), "%.*s", STR_ARG(job->worker.message));
+    job->worker.message = (struct str){ 0 };
+    job->finished = true;
+    return true;
+}
+
+static bool take_frame(struct engine_job *job, uint32_t type, struct str payload, struct err *err)
+{
+    switch (type) {
+    case WORKER_RESOLVE:
+        return broker_resolve(job, payload, err);
+    case WORKER_OPEN:
+        return broker_open(job, payload, err);
+    case WORKER_FETCH:
+        return broker_fetch(job, payload, err);
+    case WORKER_SCHEMAS:
+        return broker_schema(job, payload, err);
+    case WORKER_RESULT:
+        return job->request->result != NULL
+                   ? job->request->result(job->request->context, payload, err)
+                   : err_set(err, ERR_CORRUPT, "the worker sent a result nobody wants");
+    case WORKER_OUTCOME:
+        return take_outcome(job, payload, err);
+    default:
+        return err_set(err, ERR_CORRUPT, "the worker sent an unknown message");
+    }
+}
+
+/* Handles every complete frame of `incoming`; an incomplete rest stays. A frame is never waited for: a worker that
+ * stops in the middle of one runs into its deadline. */
+static bool take_frames(struct engine_job *job, struct err *err)
+{
+    size_t at = 0;
+    bool good = true;
+    while (good && !job->finished && job->incoming.len - at >= 2 * sizeof(uint32_t)) {
+        struct worker_cursor cursor = { .rest = str_from(buf_str(&job->incoming), at) };
+        uint32_t type = worker_get_u32(&cursor);
+        uint32_t size = worker_get_u32(&cursor);
+        if (size > WORKER_FRAME_SIZE_MAX) {
+            return err_set(err, ERR_CORRUPT, "the worker sent too large a message");
+        }
+        if (size > cursor.rest.len) {
+            break;
+        }
+        good = take_frame(job, type, str_first(cursor.rest, size), err);
+        at += 2 * sizeof(uint32_t) + size;
+    }
+    memmove(job->incoming.ptr, job->incoming.ptr + at, job->incoming.len - at);
+    buf_truncate(&job->incoming, job->incoming.len - at);
+    return good;
+}
+
+/* False at the end of the stream or on a real failure; *ret_ended tells which. */
+static bool read_socket(struct engine_job *job, bool *ret_ended, struct err *err)
+{
+    *ret_ended = false;
+    if (!buf_reserve(&job->incoming, READ_SIZE)) {
+        return err_set(err, ERR_CORRUPT, "the worker sent too large a message");
+    }
+    ssize_t size = recv(job->socket_fd, job->incoming.ptr + job->incoming.len, READ_SIZE,
+                        MSG_DONTWAIT);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return true;
+    }
+    if (size <= 0) {
+        *ret_ended = true;
+        return false;
+    }
+    job->incoming.len += (size_t)size;
+    return take_frames(job, err);
+}
+
+/* ---- the end of a worker ---- */
+
+static bool wait_exit(struct engine_job *job, int wait_ms)
+{
+    struct pollfd gone = { .fd = job->child.pidfd, .events = POLLIN };
+    return poll(&gone, 1, wait_ms) > 0;
+}
+
+static void kill_worker(struct engine_job *job)
+{
+    (void)syscall(SYS_pidfd_send_signal, job->child.pidfd, SIGKILL, NULL, 0);
+    (void)wait_exit(job, EXIT_WAIT_MS);
+}
+
+/* Asks, waits, kills. Closing the socket already ends a worker whose control thread still runs. */
+static void stop_worker(struct engine_job *job)
+{
+    struct err ignored;
+    struct timeval soon = { .tv_usec = 20000 };
+    (void)setsockopt(job->socket_fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
+    bool asked = worker_send(job->socket_fd, WORKER_CANCEL, STR(""), NULL, 0, &ignored);
+    int64_t until_ms = clock_now_ms() + (asked ? STOP_WAIT_MS : 0);
+    while (clock_now_ms() < until_ms) {
+        struct pollfd polled[] = {
+            { .fd = job->child.pidfd, .events = POLLIN },
+            { .fd = job->socket_fd, .events = POLLIN },
+        };
+        (void)poll(polled, COUNT_OF(polled), (int)(until_ms - clock_now_ms()));
+        if (polled[0].revents != 0) {
+            return;
+        }
+        char thrown_away[4096]; /* a worker that blocks on its result could not see the interrupt's effect */
+        while (recv(job->socket_fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT) > 0) {
+        }
+        if ((polled[1].revents & POLLHUP) != 0) {
+            break;
+        }
+    }
+    kill_worker(job);
+}
+
+static bool report_death(struct engine *engine, struct engine_job *job, struct err *err)
+{
+    bool known = zygote_wait_status(engine->zygote, &job->child, STATUS_WAIT_MS);
+    int status = known ? job->child.status : 0;
+    int signal_number = known && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    LOG(LOG_WARN, "engine.worker_died", LOG_NUM("pid", job->child.pid),
+        LOG_NUM("signal", signal_number), LOG_NUM("status", status));
+    if (signal_number == SIGXCPU) {
+        return err_set(err, ERR_TIMEOUT, "the statement used more processor time than it may");
+    }
+    return err_set(err, ERR_INTERNAL, "the worker process that ran the statement died");
+}
+
+/* ---- the loop of one job ---- */
+
+static bool turn(struct engine *engine, struct engine_job *job, struct err *err)
+{
+    struct pollfd polled[] = {
+        { .fd = job->socket_fd, .events = POLLIN },
+        { .fd = cancel_fd(job->cancel), .events = POLLIN },
+        { .fd = job->fetches.done_fd, .events = POLLIN },
+    };
+    (void)poll(polled, COUNT_OF(polled), cancel_left_ms(job->cancel, 60000) + 1);
+    if (!cancel_check(job->cancel, err)) {
+        return false;
+    }
+    if (polled[2].revents != 0 && !broker_answer_fetches(job, err)) {
+        return false;
+    }
+    bool ended = false;
+    if (polled[0].revents != 0 && !read_socket(job, &ended, err)) {
+        return ended && !job->finished ? report_death(engine, job, err) : false;
+    }
+    return true;
+}
+
+static bool take_result(struct engine_job *job, struct engine_outcome *ret_outcome,
+                        struct err *err)
+{
+    *ret_outcome = (struct engine_outcome){
+        .rows = job->worker.rows,
+        .read_bytes = job->read_bytes,
+        .peak_bytes = job->worker.peak_bytes,
+    };
+    if (job->worker.kind == ERR_NONE) {
+        return true;
+    }
+    if (job->store_err.kind != ERR_NONE) {
+        *err = job->store_err;
+        return false;
+    }
+    return err_set(err, (enum err_kind)job->worker.kind, "%s", job->message);
+}
+
+static bool run_job(struct engine *engine, struct engine_job *job, uint64_t memory_bytes,
+                    struct engine_outcome *ret_outcome, struct err *err)
+{
+    bool good = send_job(engine, job, memory_bytes, err);
+    while (good && !job->finished) {
+        good = turn(engine, job, err);
+    }
+    if (!job->finished && err->kind == ERR_UNAVAILABLE && wait_exit(job, 0)) {
+        return report_death(engine, job, err); /* an answer could not be sent: there is nobody */
+    }
+    if (!job->finished) {
+        stop_worker(job);
+        return false;
+    }
+    if (!wait_exit(job, EXIT_WAIT_MS)) {
+        kill_worker(job);
+    }
+    return take_result(job, ret_outcome, err);
+}
+
+bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,
+                struct engine_outcome *ret_outcome, struct err *err)
+{
+    uint64_t memory_bytes = engine_memory_reserve(&engine->memory);
+    if (memory_bytes == 0) {
+        return err_set(err, ERR_BUSY, "all workers are busy; retry shortly");
+    }
+    struct engine_job job = {
+        .request = request,
+        .spool_folder = engine->spool_folder,
+        .socket_fd = -1,
+        .cancel = cancel,
+    };
+    buf_init(&job.incoming, WORKER_FRAME_SIZE_MAX + 2 * READ_SIZE);
+    bool good = fetch_queue_init(&job.fetches, engine->fetchers, cancel->deadline_ms, err);
+    if (good) {
+        good = fork_worker(engine, &job, err);
+        if (good) {
+            good = run_job(engine, &job, memory_bytes, ret_outcome, err);
+            zygote_forget(engine->zygote, &job.child);
+        }
+        fd_close(&job.socket_fd);
+        fetch_queue_finish(&job.fetches);
+    }
+    broker_finish(&job);
+    buf_finish(&job.incoming);
+    engine_memory_release(&engine->memory, memory_bytes);
+    return good;
+}

@@ -1,0 +1,42 @@
+/* engine_job.h - one job between its first frame and the end of its worker. Internal to the folder. */
+#pragma once
+
+#include "engine.h"
+#include "engine_fetch.h"
+#include "engine_zygote.h"
+
+/* An object that the job may read, and the file in which its ranges arrive once it has been opened. */
+struct job_object {
+    struct str path;
+    struct store *store;
+    struct str key;
+    struct store_object info;
+    int fd;        /* -1 until opened */
+    bool complete; /* fd is the object itself, in the folder store */
+    struct job_object *next;
+};
+
+struct engine_job {
+    const struct engine_request *request;
+    const char *spool_folder;
+    int socket_fd;
+    struct zygote_child child;
+    struct cancel *cancel;
+    struct fetch_queue fetches;
+    struct job_object *objects;
+    struct buf incoming;   /* bytes of frames that are not complete yet */
+    struct err store_err;  /* the first failure of a store: the reason behind the engine's own words */
+    bool finished;         /* OUTCOME has come */
+    struct worker_outcome worker;
+    char message[sizeof(((struct err *)0)->message)]; /* of the outcome */
+    uint64_t read_bytes;
+};
+
+/* ---- the broker (engine_broker.c): what a worker may ask for ---- */
+bool broker_resolve(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_open(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_fetch(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_schema(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+/* Answers the fetches that have finished. */
+bool broker_answer_fetches(struct engine_job *job, struct err *err) MUST_CHECK;
+void broker_finish(struct engine_job *job);

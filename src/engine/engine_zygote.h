@@ -1,0 +1,43 @@
+/* engine_zygote.h - the zygote process, seen from the server.
+ * Promise   there is a zygote, or one is being started; it is started again when it dies, at once the first time, then
+ *           with growing pauses of up to 5 s.
+ * Owner     struct engine.   Threads  `zygote` starts it and reads its messages; any thread forks. */
+#pragma once
+
+#include "cancel.h"
+#include "err.h"
+#include "thread.h"
+#include "worker.h"
+
+struct zygote;
+
+/* One forked worker, as long as somebody cares. */
+struct zygote_child {
+    uint64_t job;
+    int pidfd;
+    int pid;
+    bool forked;  /* the zygote has answered */
+    int fork_errno; /* 0 when the fork worked */
+    bool exited;  /* status and peak_bytes are known */
+    bool lost;    /* the zygote died: no more news */
+    int status;
+    uint64_t peak_bytes;
+    struct zygote_child *next;
+};
+
+struct zygote *zygote_create(void);
+void zygote_destroy(struct zygote *zygote);
+bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err *err) MUST_CHECK;
+bool zygote_is_ready(struct zygote *zygote);
+/* After zygote_wait_ready. */
+const char *zygote_version(struct zygote *zygote);
+unsigned zygote_landlock_abi(struct zygote *zygote);
+
+/* Forks a worker that owns job_socket's other end. ERR_CONFLICT: the zygote died meanwhile and a fork may or may not have
+ * happened; call again with a new socket pair. On success the child is registered until zygote_forget. */
+bool zygote_fork(struct zygote *zygote, int worker_socket, struct zygote_child *child,
+                 struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* Waits for the exit status, for at most wait_ms; false when it is not known by then. */
+bool zygote_wait_status(struct zygote *zygote, struct zygote_child *child, int wait_ms);
+void zygote_forget(struct zygote *zygote, struct zygote_child *child); /* closes the pidfd */

@@ -1,0 +1,182 @@
+/* http_private.h - what the files of this folder share.
+ * An exchange has two sides. The http side is libmicrohttpd's thread and whoever may touch the MHD
+ * connection; the deferring side is the user's thread between http_defer and its reply. Each holds
+ * one reference. The http side goes first when the client leaves: `state` is then HTTP_GONE, `mhd`
+ * is NULL, and the other side's reply goes nowhere. Lock order: an exchange's lock before the
+ * server's. No lock is held while a handler of the user runs, nor while a response is destroyed
+ * (libmicrohttpd holds the response's own lock while it calls our reader). */
+#pragma once
+
+#include "http.h"
+#include "thread.h"
+
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+
+#define HTTP_HEADER_BYTES_MAX 16384
+#define HTTP_HEADER_FIELDS_MAX 100
+#define HTTP_STREAM_BYTES_MAX ((size_t)256 << 10)
+#define HTTP_DISCARD_BYTES_MAX ((uint64_t)64 << 20)
+#define HTTP_REQUEST_ID_SIZE 129
+#define HTTP_WATCH_EVENTS_MAX 64
+
+/* ---- connections and the server ---- */
+
+enum http_phase {
+    HTTP_PHASE_IDLE,   /* between two requests */
+    HTTP_PHASE_HEADER, /* a header is awaited */
+    HTTP_PHASE_BODY,   /* a body is awaited */
+    HTTP_PHASE_BUSY,   /* the client waits for us */
+    HTTP_PHASE_WRITE,  /* the client is to read */
+};
+
+/* One client connection, from accept to close. The http threads write phase and deadline, the watch
+ * thread reads. */
+struct http_connection {
+    struct http_listener *listener;
+    int fd;
+    atomic_int phase;
+    atomic_llong deadline_ms;
+    atomic_bool left; /* the peer has closed its end */
+    bool fresh;       /* http thread: no request line has arrived yet */
+    uint64_t acked;   /* watch thread: bytes the peer had confirmed when last looked at */
+    char address[INET6_ADDRSTRLEN];
+    bool closed; /* GUARDED_BY(server->lock), as all below */
+    struct http_exchange
+        *exchange; /* while one is open; the http side's reference keeps it alive */
+    struct http_connection *next, *previous;
+};
+
+struct http_listener {
+    struct http_server *server;
+    struct http_listener *next;
+    struct MHD_Daemon *daemon;
+    int fd;
+    unsigned tag;
+    bool quiesced;
+};
+
+struct http_server {
+    struct http_options options;
+    struct http_listener *listeners;
+    atomic_bool stopping;
+    int epoll_fd; /* all client connections, for hang-ups only */
+    int wake_fd;
+    bool watching;
+    pthread_t watch;
+
+    struct lock lock;
+    struct condition idle;  /* exchanges_count has become zero */
+    size_t exchanges_count; /* GUARDED_BY(lock), as all below */
+    size_t connections_count;
+    struct http_connection *connections;
+    /* Closed connections. Only the watch thread frees them, between two rounds, because an event it
+     * has already fetched may still point at one. */
+    struct http_connection *retired;
+};
+
+bool http_watch_start(struct http_server *server, struct err *err) MUST_CHECK;
+void http_watch_stop(struct http_server *server);
+struct http_connection *http_connection_open(struct http_listener *listener,
+                                             struct MHD_Connection *mhd);
+void http_connection_close(struct http_connection *connection);
+void http_connection_enter(struct http_connection *connection, enum http_phase phase);
+void http_connection_set_exchange(struct http_connection *connection,
+                                  struct http_exchange *exchange);
+
+/* ---- exchanges ---- */
+
+enum http_state {
+    HTTP_HEADER,    /* before and inside begin */
+    HTTP_BODY,      /* the body is collected */
+    HTTP_READY,     /* the ready handler runs */
+    HTTP_WAITING,   /* deferred */
+    HTTP_STREAMING, /* a streamed reply is being written */
+    HTTP_ANSWERED,  /* the reply is complete on our side; what is left of the body is thrown away */
+    HTTP_GONE,      /* the http side has let go */
+    HTTP_STATE_COUNT
+};
+
+struct http_field {
+    struct str name;
+    struct str value;
+};
+
+struct http_request {
+    char *target; /* the raw request target; path and query point into it */
+    struct str path;
+    struct str query;
+    char *text; /* method and fields point into it */
+    struct str method;
+    struct http_field *fields;
+    size_t fields_count;
+    uint64_t content_length; /* 0 when chunked or absent */
+    bool chunked;
+    bool head;
+    bool expects_continue;
+    char id[HTTP_REQUEST_ID_SIZE];
+    char address[INET6_ADDRSTRLEN];
+};
+
+struct http_exchange {
+    struct http_server *server;
+    struct http_connection *connection; /* http side only */
+    unsigned tag;
+    atomic_uint references;
+    struct http_request request;
+    int64_t start_us;
+
+    /* http side only, until http_defer */
+    bool begun;
+    bool answer_now;    /* the reply may not wait for the rest of the body */
+    bool deferred;      /* written once, before the deferring side knows the exchange */
+    bool not_suspended; /* deferred, but the client had already left */
+    bool cancel_made;
+    struct cancel cancel;
+    struct buf body;
+    uint64_t body_bytes_max;
+    uint64_t discard_left;
+    struct buf raw; /* the reply as text, for when libmicrohttpd cannot send one */
+    void *context;
+    void (*finish)(void *);
+
+    struct lock lock;
+    struct condition drained; /* room in the ring, or no use in waiting */
+    enum http_state
+        state; /* GUARDED_BY(lock), as all below; changed by http_exchange_enter alone */
+    bool suspended;
+    struct MHD_Connection *mhd;    /* NULL once HTTP_GONE was reached through libmicrohttpd */
+    struct MHD_Response *response; /* made, not queued yet */
+    unsigned status;               /* of the reply that was made */
+    unsigned status_sent;          /* of the reply that was queued; 0 when the client left before */
+    uint64_t reply_bytes;
+    char *ring;
+    size_t ring_start;
+    size_t ring_len;
+    bool aborted;
+};
+
+struct http_exchange *http_exchange_create(struct http_connection *connection,
+                                           struct MHD_Connection *mhd, const char *target);
+void http_exchange_reference(struct http_exchange *exchange);
+void http_exchange_release(struct http_exchange *exchange);
+void http_exchange_enter(struct http_exchange *exchange, enum http_state state)
+    REQUIRES(&exchange->lock);
+void http_exchange_suspend(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+void http_exchange_resume(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+/* The client has left, or the server stops: raises cancel and, when suspended, ends the http side.
+ */
+void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason);
+/* The two calls of libmicrohttpd. */
+enum MHD_Result http_exchange_serve(struct http_exchange *exchange, const char *method,
+                                    const char *version, const char *upload, size_t *upload_size);
+void http_exchange_complete(struct http_exchange *exchange);
+
+/* Copies method and header fields out of libmicrohttpd, which forgets them when the client leaves,
+ * and checks the framing. False with ERR_INVALID or ERR_TOO_LARGE; the accessors work in either
+ * case. */
+bool http_request_load(struct http_request *request, struct MHD_Connection *mhd, const char *method,
+                       const char *version, struct err *err) MUST_CHECK;
+void http_request_set_target(struct http_request *request, const char *target);
+void http_request_finish(struct http_request *request);

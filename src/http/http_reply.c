@@ -1,0 +1,244 @@
+#include "http_private.h"
+
+#include "clock.h"
+#include "mem.h"
+
+/* How much libmicrohttpd asks for at once where a reply is not chunked (HTTP/1.0). */
+#define READ_BLOCK_BYTES ((size_t)32 << 10)
+/* A raised cancel does not signal our condition, so a blocked writer looks at it this often. */
+#define WRITER_LOOK_MS 50
+
+/* ---- making a response ---- */
+
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    /* Refused when the value has line breaks: then it is left out rather than sent broken. */
+    (void)MHD_add_response_header(response, name, value);
+}
+
+static void add_headers(struct http_exchange *exchange, struct MHD_Response *response,
+                        const struct http_reply *reply)
+{
+    if (reply->content_type != NULL) {
+        add_header(response, "Content-Type", reply->content_type);
+    }
+    for (size_t i = 0; i < reply->headers_count; i++) {
+        add_header(response, reply->headers[i].name, reply->headers[i].value);
+    }
+    add_header(response, "X-Request-Id", exchange->request.id);
+    if (reply->close) {
+        add_header(response, "Connection", "close");
+    }
+}
+
+static enum MHD_Result append_raw_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                         const char *value)
+{
+    (void)kind;
+    struct buf *raw = cls;
+    if (!str_equal_nocase(str_of(name), STR("Connection"))) {
+        buf_append_format(raw, "%s: %s\r\n", name, value);
+    }
+    return MHD_YES;
+}
+
+/* The same reply as text, with the header fields that libmicrohttpd accepted. */
+static void compose_raw(struct http_exchange *exchange, struct MHD_Response *response,
+                        unsigned status, struct str body)
+{
+    struct buf *raw = &exchange->raw;
+    buf_init(raw, body.len + 65536);
+    buf_append_format(raw, "HTTP/1.1 %u %s\r\n", status, MHD_get_reason_phrase_for(status));
+    (void)MHD_get_response_headers(response, append_raw_header, raw);
+    buf_append_format(raw, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.len);
+    if (!exchange->request.head) {
+        buf_append(raw, body);
+    }
+}
+
+/* Gives the reply to the http side. When that has gone, the response is destroyed with the
+ * exchange. */
+static void hand_over(struct http_exchange *exchange, struct MHD_Response *response,
+                      unsigned status, enum http_state state, uint64_t reply_bytes)
+{
+    lock_take(&exchange->lock);
+    assert(exchange->response == NULL);
+    exchange->response = response;
+    exchange->status = status;
+    if (exchange->state != HTTP_GONE) {
+        exchange->reply_bytes = reply_bytes;
+        http_exchange_enter(exchange, state);
+        http_exchange_resume(exchange);
+    }
+    lock_release(&exchange->lock);
+}
+
+static bool is_receiving(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool receiving = exchange->state == HTTP_HEADER || exchange->state == HTTP_BODY;
+    lock_release(&exchange->lock);
+    return receiving;
+}
+
+void http_reply(struct http_exchange *exchange, const struct http_reply *reply, struct str body)
+{
+    assert(reply->status >= 200 && reply->status <= 599);
+    /* libmicrohttpd only reads what it copies, though its argument is not const. */
+    void *bytes = (void *)(uintptr_t)body.ptr;
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY);
+    if (response != NULL) {
+        add_headers(exchange, response, reply);
+        if (exchange->request.chunked && is_receiving(exchange)) {
+            compose_raw(exchange, response, reply->status, body);
+        }
+    }
+    /* An exchange that was not deferred still belongs to the http thread that called us. */
+    bool deferred = exchange->deferred;
+    hand_over(exchange, response, reply->status, HTTP_ANSWERED,
+              exchange->request.head ? 0 : body.len);
+    if (deferred) {
+        http_exchange_release(exchange);
+    }
+}
+
+/* ---- streaming ---- */
+
+static size_t ring_get(struct http_exchange *exchange, char *into, size_t size_max)
+{
+    size_t size = exchange->ring_len < size_max ? exchange->ring_len : size_max;
+    size_t until_wrap = HTTP_STREAM_BYTES_MAX - exchange->ring_start;
+    size_t first = size < until_wrap ? size : until_wrap;
+    memcpy(into, exchange->ring + exchange->ring_start, first);
+    memcpy(into + first, exchange->ring, size - first);
+    exchange->ring_start = (exchange->ring_start + size) % HTTP_STREAM_BYTES_MAX;
+    exchange->ring_len -= size;
+    exchange->reply_bytes += size;
+    return size;
+}
+
+static size_t ring_put(struct http_exchange *exchange, struct str bytes)
+{
+    size_t room = HTTP_STREAM_BYTES_MAX - exchange->ring_len;
+    size_t size = bytes.len < room ? bytes.len : room;
+    size_t end = (exchange->ring_start + exchange->ring_len) % HTTP_STREAM_BYTES_MAX;
+    size_t until_wrap = HTTP_STREAM_BYTES_MAX - end;
+    size_t first = size < until_wrap ? size : until_wrap;
+    memcpy(exchange->ring + end, bytes.ptr, first);
+    memcpy(exchange->ring, bytes.ptr + first, size - first);
+    exchange->ring_len += size;
+    return size;
+}
+
+static ssize_t wait_for_writer(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+
+/* Nothing to send yet: wait for the writer, unless there is nobody to send it to. */
+static ssize_t wait_for_writer(struct http_exchange *exchange)
+{
+    bool stopping = atomic_load(&exchange->server->stopping);
+    if (stopping || atomic_load(&exchange->connection->left)) {
+        cancel_raise(&exchange->cancel, stopping ? ERR_UNAVAILABLE : ERR_CANCELLED);
+        http_exchange_enter(exchange, HTTP_GONE);
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    http_exchange_suspend(exchange);
+    return 0;
+}
+
+/* libmicrohttpd asks for the next bytes, when the socket has taken what it got before. */
+static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size_max)
+{
+    (void)position;
+    struct http_exchange *exchange = cls;
+    ssize_t result;
+    lock_take(&exchange->lock);
+    if (exchange->aborted || exchange->state == HTTP_GONE) {
+        result = MHD_CONTENT_READER_END_WITH_ERROR;
+    } else if (exchange->ring_len > 0) {
+        result = (ssize_t)ring_get(exchange, into, size_max);
+        http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
+        condition_broadcast(&exchange->drained);
+    } else if (exchange->state == HTTP_ANSWERED) {
+        result = MHD_CONTENT_READER_END_OF_STREAM;
+        http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
+    } else {
+        result = wait_for_writer(exchange);
+    }
+    lock_release(&exchange->lock);
+    return result;
+}
+
+void http_stream_begin(struct http_exchange *exchange, const struct http_reply *reply)
+{
+    assert(exchange->deferred);
+    assert(reply->status >= 200 && reply->status <= 599);
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, READ_BLOCK_BYTES, read_stream, exchange, NULL);
+    if (response != NULL) {
+        add_headers(exchange, response, reply);
+        if (exchange->request.head) {
+            /* libmicrohttpd would end the empty body of a chunked reply with a chunk, which the
+             * client would take for the next reply. Not chunked, and without a length, it closes
+             * the connection instead. */
+            (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+        }
+    }
+    exchange->ring = mem_alloc(HTTP_STREAM_BYTES_MAX);
+    hand_over(exchange, response, reply->status, HTTP_STREAMING, 0);
+}
+
+static bool still_wanted(struct http_exchange *exchange, struct err *err)
+{
+    if (!cancel_check(&exchange->cancel, err)) {
+        return false;
+    }
+    if (exchange->state != HTTP_STREAMING) {
+        return err_set(err, ERR_CANCELLED, "the client closed the connection");
+    }
+    return true;
+}
+
+bool http_stream_write(struct http_exchange *exchange, struct str bytes, struct err *err)
+{
+    lock_take(&exchange->lock);
+    bool wanted = still_wanted(exchange, err);
+    if (exchange->request.head) {
+        bytes.len = 0; /* the header is all that is sent */
+    }
+    while (wanted && bytes.len > 0) {
+        if (exchange->ring_len < HTTP_STREAM_BYTES_MAX) {
+            bytes = str_from(bytes, ring_put(exchange, bytes));
+            http_exchange_resume(exchange);
+        } else {
+            int wait_ms = cancel_left_ms(&exchange->cancel, WRITER_LOOK_MS);
+            (void)condition_wait_until(&exchange->drained, &exchange->lock,
+                                       clock_now_ms() + wait_ms);
+            wanted = still_wanted(exchange, err);
+        }
+    }
+    lock_release(&exchange->lock);
+    return wanted;
+}
+
+static void finish_stream(struct http_exchange *exchange, bool aborted)
+{
+    lock_take(&exchange->lock);
+    if (exchange->state != HTTP_GONE) {
+        exchange->aborted = aborted;
+        http_exchange_enter(exchange, HTTP_ANSWERED);
+        http_exchange_resume(exchange);
+    }
+    lock_release(&exchange->lock);
+    http_exchange_release(exchange);
+}
+
+void http_stream_end(struct http_exchange *exchange)
+{
+    finish_stream(exchange, false);
+}
+
+void http_stream_abort(struct http_exchange *exchange)
+{
+    finish_stream(exchange, true);
+}

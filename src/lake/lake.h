@@ -1,0 +1,60 @@
+/* lake.h - tables of the lake: records in, Parquet objects out, and the view that SQL has of them.
+ * Promise   lake_append_batch answers true only when all rows of the batch are in one object in the store; a batch that
+ *           fails leaves no object. Objects are never replaced, two batches never share a key. A table in SQL is all its
+ *           objects, columns united by name, with year, month and day from the path.
+ * Not here  the durable log (later), what HTTP says.
+ * Owner     struct server owns one struct lake, and the store and engine it borrows.   Threads  any.
+ * Errors    ERR_INVALID (a value that fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run gives.
+ * Limits    100,000 objects per table in one statement. Layout: <prefix>data/<table>/year=YYYY/month=MM/day=DD/
+ *           data_HHMMSS_<12 hex digits>.parquet, times in UTC. */
+#pragma once
+
+#include "cancel.h"
+#include "engine.h"
+#include "lake_rows.h"
+#include "store.h"
+
+struct lake;
+
+struct lake_date {
+    int year;  /* 1..9999 */
+    int month;
+    int day;
+};
+
+struct lake *lake_create(struct store *store, struct str prefix, struct engine *engine,
+                         const char *spool_folder);
+void lake_destroy(struct lake *lake);
+
+/* Today in UTC, and the partition text YYYY-MM-DD. */
+struct lake_date lake_date_of(int64_t wall_ms);
+
+/* `now_ms` (wall clock) gives the time in the object's name; ret_url is appended its address. */
+bool lake_append_batch(struct lake *lake, struct str table, struct lake_date date, int64_t now_ms,
+                       const struct lake_rows *rows, struct cancel *cancel, struct buf *ret_url,
+                       struct err *err) MUST_CHECK;
+
+/* Names of the tables that have objects, or had a batch since the start; in order, each once. */
+bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
+                       void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* SQL over the lake's own tables: result as in engine.h. An unknown table is ERR_INVALID by the engine's own words. */
+struct lake_query {
+    struct str statement;
+    bool (*result)(void *context, struct str bytes, struct err *err);
+    void *context;
+};
+bool lake_run_query(struct lake *lake, const struct lake_query *query, struct cancel *cancel,
+                    struct engine_outcome *ret_outcome, struct err *err) MUST_CHECK;
+
+/* ---- also used for snapshots, which are no lake tables ---- */
+struct lake_file_options {
+    struct str order_by;     /* a column name; empty keeps the order */
+    uint64_t row_group_rows; /* 0: the engine's 122,880 */
+    const char *spool_folder;
+};
+
+/* Rows to one ZSTD Parquet file without a name: the caller closes ret_fd. */
+bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
+                     const struct lake_file_options *options, struct cancel *cancel, int *ret_fd,
+                     uint64_t *ret_size, struct err *err) MUST_CHECK;

@@ -1,0 +1,32 @@
+/* lake_internal.h - what the files of this folder share. */
+#pragma once
+
+#include "lake.h"
+#include "thread.h"
+
+struct lake_schemas;
+
+struct lake {
+    struct store *store;
+    struct engine *engine;
+    char *prefix; /* "" or ends with a slash */
+    char *spool_folder;
+    struct lock lock; /* LOCK_SCHEMA: names, schemas */
+    char **names;     /* tables written since the start */
+    size_t names_count;
+    struct lake_schemas *schemas;
+};
+
+/* <prefix>data/<table>/ */
+void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table);
+void lake_remember_table(struct lake *lake, struct str table);
+
+/* ---- schemas of objects already read (lake_schemas.c), keyed by key and ETag; bounded ---- */
+struct lake_schemas *lake_schemas_create(void);
+void lake_schemas_destroy(struct lake_schemas *schemas);
+
+/* The object's schema as worker_put_schema wrote it, copied to `into`; false when it is not known. */
+bool lake_schemas_find(struct lake_schemas *schemas, struct str key, struct str etag,
+                       struct buf *into);
+void lake_schemas_keep(struct lake_schemas *schemas, struct str key, struct str etag,
+                       const struct worker_schema *schema);

@@ -1,0 +1,175 @@
+#include "mem.h"
+#include "server.h"
+#include "worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_USAGE = 2 };
+
+/* ---- help ---- */
+
+static const char usage_text[] =
+    "eider - a small server between your application and its data lake\n"
+    "\n"
+    "usage: eider serve   [--config FILE]   run the server\n"
+    "       eider config  [--config FILE]   every setting: name, value, default, meaning\n"
+    "       eider version                   versions of Eider and of its query engine\n"
+    "\n"
+    "Settings come from the environment, then from FILE (KEY=VALUE lines). `eider COMMAND --help`\n"
+    "says more about one command.\n";
+
+static const char serve_text[] =
+    "usage: eider serve [--config FILE]\n"
+    "\n"
+    "Runs the server in the foreground until SIGTERM or SIGINT. Without any setting it listens on\n"
+    "127.0.0.1:8080 and keeps its lake in the folder ./eider-data/lake.\n"
+    "\n"
+    "  --config FILE   read settings from FILE too: one KEY=VALUE a line, `#` begins a comment;\n"
+    "                  the environment wins over the file\n"
+    "\n"
+    "`eider config` lists every setting.\n";
+
+static const char config_help_text[] =
+    "usage: eider config [--config FILE]\n"
+    "\n"
+    "Prints every setting with its value, where the value comes from, its default and its meaning.\n"
+    "Secrets are shown as ***. A setting that is wrong is an error, as it would be for `serve`.\n";
+
+static const char version_help_text[] =
+    "usage: eider version\n"
+    "\n"
+    "Prints the version of Eider and of the DuckDB it was built with.\n";
+
+/* ---- commands ---- */
+
+/* Takes secrets out of the environment block, which others can read as long as the process lives. */
+static void wipe_secrets(void)
+{
+    for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
+        char *equals = strchr(*entry, '=');
+        for (const struct setting *s = server_settings; equals != NULL && s->name != NULL; s++) {
+            size_t size = (size_t)(equals - *entry);
+            if (s->secret && strlen(s->name) == size && strncmp(*entry, s->name, size) == 0) {
+                mem_wipe(equals + 1, strlen(equals + 1));
+            }
+        }
+    }
+}
+
+static int fail(const struct err *err)
+{
+    (void)fprintf(stderr, "eider: %s%s%s\n", err->message, err->detail[0] == '\0' ? "" : ": ",
+                  err->detail);
+    return EXIT_FAILURE;
+}
+
+static struct config *load(const char *file, struct err *err)
+{
+    struct config *config =
+        config_load(server_settings, SERVER_SETTING_PREFIX, file, environ, err);
+    if (config != NULL) {
+        wipe_secrets();
+    }
+    return config;
+}
+
+static int command_serve(const char *file)
+{
+    struct err err;
+    struct config *config = load(file, &err);
+    if (config == NULL) {
+        return fail(&err);
+    }
+    struct server *server = server_start(config, &err);
+    int code = server == NULL ? fail(&err) : server_wait(server);
+    server_stop(server);
+    config_destroy(config);
+    return code;
+}
+
+static int command_config(const char *file)
+{
+    struct err err;
+    struct config *config = load(file, &err);
+    if (config == NULL) {
+        return fail(&err);
+    }
+    struct buf text;
+    buf_init(&text, 1 << 20);
+    config_describe(config, &text);
+    (void)fwrite(text.ptr, 1, text.len, stdout);
+    buf_finish(&text);
+    config_destroy(config);
+    return EXIT_SUCCESS;
+}
+
+static int command_version(const char *file)
+{
+    (void)file;
+    (void)printf("eider %s\nduckdb %s\n", EIDER_VERSION, worker_header_version());
+    return EXIT_SUCCESS;
+}
+
+static const struct command {
+    const char *name;
+    int (*run)(const char *config_file);
+    const char *help;
+    bool takes_config;
+} commands[] = {
+    { "serve", command_serve, serve_text, true },
+    { "config", command_config, config_help_text, true },
+    { "version", command_version, version_help_text, false },
+};
+
+static int usage_error(const char *what, const char *which)
+{
+    (void)fprintf(stderr, "eider: %s '%s'\n\n%s", what, which, usage_text);
+    return EXIT_USAGE;
+}
+
+static bool is_help(const char *argument)
+{
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
+           strcmp(argument, "help") == 0;
+}
+
+static int run_command(const struct command *command, int count, char **arguments)
+{
+    const char *file = NULL;
+    for (int i = 0; i < count; i++) {
+        if (is_help(arguments[i])) {
+            (void)fputs(command->help, stdout);
+            return EXIT_SUCCESS;
+        }
+        if (command->takes_config && strcmp(arguments[i], "--config") == 0 && i + 1 < count) {
+            file = arguments[++i];
+        } else {
+            return usage_error("unknown argument", arguments[i]);
+        }
+    }
+    return command->run(file);
+}
+
+int main(int count, char **arguments)
+{
+    if (count < 2) {
+        (void)fputs(usage_text, stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(arguments[1], "zygote") == 0) {
+        return worker_zygote_main(); /* started by the server only */
+    }
+    if (is_help(arguments[1])) {
+        (void)fputs(usage_text, stdout);
+        return EXIT_SUCCESS;
+    }
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        if (strcmp(arguments[1], commands[i].name) == 0) {
+            return run_command(&commands[i], count - 2, arguments + 2);
+        }
+    }
+    return usage_error("unknown command", arguments[1]);
+}

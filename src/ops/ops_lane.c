@@ -1,0 +1,149 @@
+#include "ops_lane.h"
+
+#include "mem.h"
+#include "thread.h"
+
+struct lane {
+    struct lock lock; /* LOCK_LANE */
+    struct condition work;
+    struct lane_counts counts;
+    struct lane_task *first;
+    struct lane_task **last;
+    bool stopping;
+    pthread_t threads[];
+};
+
+static struct lane_task *unlink_task(struct lane *lane, struct lane_task **link)
+    REQUIRES(&lane->lock)
+{
+    struct lane_task *task = *link;
+    *link = task->next;
+    if (*link == NULL) {
+        lane->last = link;
+    }
+    task->next = NULL;
+    lane->counts.queued--;
+    return task;
+}
+
+static struct lane_task *take_task(struct lane *lane)
+{
+    struct lane_task *task = NULL;
+    lock_take(&lane->lock);
+    while (lane->first == NULL && !lane->stopping) {
+        condition_wait(&lane->work, &lane->lock);
+    }
+    if (lane->first != NULL) {
+        task = unlink_task(lane, &lane->first);
+        lane->counts.running++;
+    }
+    lock_release(&lane->lock);
+    return task;
+}
+
+static void *lane_run(void *argument)
+{
+    struct lane *lane = argument;
+    struct lane_task *task;
+    while ((task = take_task(lane)) != NULL) {
+        task->run(task->context);
+        lock_take(&lane->lock);
+        lane->counts.running--;
+        lock_release(&lane->lock);
+    }
+    return NULL;
+}
+
+struct lane *lane_create(const char *name, unsigned running_max, unsigned queued_max)
+{
+    assert(running_max > 0);
+    struct lane *lane = mem_alloc(sizeof(*lane) + running_max * sizeof(lane->threads[0]));
+    lock_init(&lane->lock, LOCK_LANE);
+    condition_init(&lane->work);
+    lane->counts = (struct lane_counts){ .running_max = running_max, .queued_max = queued_max };
+    lane->last = &lane->first;
+    for (unsigned i = 0; i < running_max; i++) {
+        lane->threads[i] = thread_start(name, lane_run, lane);
+    }
+    return lane;
+}
+
+void lane_destroy(struct lane *lane)
+{
+    if (lane == NULL) {
+        return;
+    }
+    lock_take(&lane->lock);
+    lane->stopping = true;
+    condition_broadcast(&lane->work);
+    lock_release(&lane->lock);
+    for (unsigned i = 0; i < lane->counts.running_max; i++) {
+        (void)pthread_join(lane->threads[i], NULL);
+    }
+    condition_finish(&lane->work);
+    lock_finish(&lane->lock);
+    mem_free(lane);
+}
+
+static bool is_dead(const struct lane_task *task)
+{
+    return task->cancel != NULL && atomic_load(&task->cancel->reason) != ERR_NONE;
+}
+
+/* Takes the tasks of clients that have left out of the queue; the caller runs them without the lock. */
+static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
+{
+    struct lane_task *dead = NULL;
+    struct lane_task **link = &lane->first;
+    while (*link != NULL) {
+        if (is_dead(*link)) {
+            struct lane_task *task = unlink_task(lane, link);
+            task->next = dead;
+            dead = task;
+        } else {
+            link = &(*link)->next;
+        }
+    }
+    return dead;
+}
+
+static void run_dead(struct lane_task *dead)
+{
+    while (dead != NULL) {
+        struct lane_task *task = dead;
+        dead = task->next;
+        task->run(task->context);
+    }
+}
+
+bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
+                 struct err *err)
+{
+    lock_take(&lane->lock);
+    struct lane_task *dead = take_dead(lane);
+    bool room = lane->counts.queued < lane->counts.queued_max ||
+                lane->counts.running + lane->counts.queued < lane->counts.running_max;
+    if (room) {
+        task->next = NULL;
+        *lane->last = task;
+        lane->last = &task->next;
+        lane->counts.queued++;
+        condition_signal(&lane->work);
+    }
+    struct lane_counts counts = lane->counts;
+    lock_release(&lane->lock);
+    run_dead(dead);
+    if (ret_counts != NULL) {
+        *ret_counts = counts;
+    }
+    return room || err_set(err, ERR_BUSY, "queue full: %u/%u; retry shortly", counts.queued,
+                           counts.queued_max);
+}
+
+struct lane_counts lane_counts(struct lane *lane)
+{
+    lock_take(&lane->lock);
+    struct lane_counts counts = lane->counts;
+    lock_release(&lane->lock);
+    return counts;
+}

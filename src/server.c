@@ -1,0 +1,435 @@
+#include "server.h"
+
+#include "api.h"
+#include "clock.h"
+#include "digest.h"
+#include "fd.h"
+#include "log.h"
+#include "mem.h"
+#include "server_lake.h"
+#include "server_machine.h"
+#include "thread.h"
+#include "worker.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MEMORY_PER_JOB_MAX UINT64_C(6000000000)
+
+struct server {
+    const struct config *config;
+    int lock_fd;
+    int signal_fd;
+    char *spool_folder;
+    struct net *net;
+    struct server_lake where;
+    struct engine *engine;
+    struct lake *lake;
+    struct api *api;
+    struct http_server *http;
+};
+
+/* ---- the data folder ---- */
+
+/* One server per folder: the lock lives as long as the process. */
+static bool lock_data_folder(struct server *server, struct err *err)
+{
+    const char *data = config_text(server->config, "EIDER_DATA");
+    char path[4096];
+    (void)snprintf(path, sizeof(path), "%s/spool", data);
+    if (!fd_make_directories(path, err)) {
+        return false;
+    }
+    server->spool_folder = mem_copy_text(path);
+    (void)snprintf(path, sizeof(path), "%s/lock", data);
+    server->lock_fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (server->lock_fd < 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot write to EIDER_DATA (%s)", data);
+    }
+    if (flock(server->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        return err_set(err, ERR_UNAVAILABLE,
+                       "another server uses the data folder %s; give this one its own EIDER_DATA",
+                       data);
+    }
+    char pid[32];
+    int size = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    (void)!ftruncate(server->lock_fd, 0); /* the number is for people; the lock is what counts */
+    (void)!pwrite(server->lock_fd, pid, (size_t)size, 0);
+    return true;
+}
+
+/* ---- the engine's library ---- */
+
+/* The library that is loaded must be the one this binary was built with, byte for byte. */
+static bool check_library(struct err *err)
+{
+    CLEANUP(fd_close) int fd = worker_open_library(err);
+    struct stat info;
+    struct sha256 digest;
+    if (fd < 0 || fstat(fd, &info) != 0 ||
+        !digest_sha256_fd(fd, (uint64_t)info.st_size, &digest, err)) {
+        return fd < 0 ? false : err_set(err, ERR_UNAVAILABLE, "cannot read the DuckDB library");
+    }
+    char hex[DIGEST_SHA256_HEX_SIZE];
+    digest_hex(digest.bytes, sizeof(digest.bytes), hex);
+    return strcmp(hex, EIDER_DUCKDB_SHA256) == 0 ||
+           err_set(err, ERR_UNAVAILABLE,
+                   "the DuckDB library is not the one Eider was built with (sha256 %s, expected %s); "
+                   "build again, or point the loader to the right libduckdb.so",
+                   hex, EIDER_DUCKDB_SHA256);
+}
+
+/* ---- parts ---- */
+
+static bool open_net(struct server *server, struct err *err)
+{
+    static const char *const names[] = { "EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
+                                         "NODE_EXTRA_CA_CERTS" };
+    const char *ca_file = NULL;
+    for (size_t i = 0; ca_file == NULL && i < COUNT_OF(names); i++) {
+        ca_file = config_text(server->config, names[i]);
+        if (ca_file != NULL && access(ca_file, R_OK) != 0) {
+            return err_set(err, ERR_INVALID, "%s: cannot read %s", names[i], ca_file);
+        }
+    }
+    struct net_options options = { .ca_file = ca_file };
+    server->net = net_create(&options);
+    return server->net != NULL || err_set(err, ERR_INTERNAL, "libcurl does not start");
+}
+
+static unsigned count_of(const struct server *server, const char *name)
+{
+    return (unsigned)config_number(server->config, name);
+}
+
+static unsigned threads_per_job(const struct server *server)
+{
+    unsigned threads = count_of(server, "DUCKDB_THREADS");
+    if (threads == 0) {
+        threads = machine_processors();
+    }
+    return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
+}
+
+static bool start_engine(struct server *server, struct err *err)
+{
+    uint64_t machine = machine_memory_bytes();
+    uint64_t total = config_is_given(server->config, "EIDER_MEMORY_TOTAL")
+                         ? config_number(server->config, "EIDER_MEMORY_TOTAL")
+                         : machine / 4 * 3;
+    uint64_t per_job = machine / 4 < MEMORY_PER_JOB_MAX ? machine / 4 : MEMORY_PER_JOB_MAX;
+    if (config_is_given(server->config, "DUCKDB_MEMORY_LIMIT")) {
+        per_job = config_number(server->config, "DUCKDB_MEMORY_LIMIT");
+    }
+    struct engine_options options = {
+        .spool_folder = server->spool_folder,
+        .memory_total_bytes = total,
+        .memory_per_job_bytes = per_job < total ? per_job : total,
+        .slots = count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES") +
+                 count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
+                 count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
+        .threads_per_job = threads_per_job(server),
+        .fetch_threads = 32,
+    };
+    server->engine = engine_create(&options);
+    if (!engine_start(server->engine, err)) {
+        return false;
+    }
+    if (engine_landlock_abi(server->engine) == 0) {
+        LOG(LOG_WARN, "server.no_landlock",
+            LOG_TEXT("note", STR("this kernel has no Landlock: query processes are confined by "
+                                 "seccomp alone")));
+    }
+    return true;
+}
+
+static bool pool_mode(const struct config *config)
+{
+    return config_either(config, "S3_ENDPOINT", "S3_ENDPOINT_URL") != NULL &&
+           config_either(config, "S3_BUCKET", "ANALYTICS_S3_BUCKET") != NULL &&
+           config_either(config, "S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID") != NULL &&
+           config_either(config, "S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY") != NULL;
+}
+
+static void create_api(struct server *server)
+{
+    const struct config *config = server->config;
+    struct api_options options = {
+        .engine = server->engine,
+        .lake = server->lake,
+        .net = server->net,
+        .spool_folder = server->spool_folder,
+        .lake_endpoint = server->where.endpoint,
+        .lake_bucket = server->where.bucket,
+        .lake_region = server->where.region,
+        .queries_max = count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
+        .queries_queue_max = count_of(server, "SIDECAR_MAX_QUERY_QUEUE"),
+        .snapshots_max = count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS"),
+        .snapshots_queue_max = count_of(server, "SIDECAR_MAX_SNAPSHOT_QUEUE"),
+        .ingests_max = count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
+        .ingests_queue_max = count_of(server, "EIDER_MAX_INGEST_QUEUE"),
+        .check_threads = 2 * machine_processors() + 2,
+        .body_bytes_max = config_number(config, "EIDER_BODY_MAX"),
+        .body_decoded_bytes_max = config_number(config, "EIDER_BODY_DECODED_MAX"),
+        .bodies_bytes_max = config_number(config, "EIDER_BODIES_MAX"),
+        .query_timeout_ms = (int64_t)config_number(config, "EIDER_QUERY_TIMEOUT_MS"),
+        .snapshot_timeout_ms = (int64_t)config_number(config, "EIDER_SNAPSHOT_TIMEOUT_MS"),
+        .ingest_timeout_ms = (int64_t)config_number(config, "EIDER_INGEST_TIMEOUT_MS"),
+        .pool_enabled = pool_mode(config),
+        .pool_size = count_of(server, "DUCKDB_POOL_SIZE"),
+        .pool_max = count_of(server, "DUCKDB_POOL_MAX"),
+        .version = EIDER_VERSION,
+    };
+    server->api = api_create(&options);
+}
+
+/* ---- listeners ---- */
+
+struct listener {
+    const char *name;
+    const char *setting;
+    enum api_listener tag;
+    char address[300];
+};
+
+static bool is_loopback(struct str address)
+{
+    size_t colon = address.len;
+    while (colon > 0 && address.ptr[colon - 1] != ':') {
+        colon--;
+    }
+    struct str host = str_first(address, colon == 0 ? 0 : colon - 1);
+    struct in_addr v4;
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%.*s", STR_ARG(host));
+    if (inet_pton(AF_INET, text, &v4) == 1) {
+        return (ntohl(v4.s_addr) >> 24) == 127;
+    }
+    return str_equal_nocase(host, STR("localhost")) || str_equal(host, STR("[::1]"));
+}
+
+static bool check_exposure(const struct server *server, const struct listener *listener,
+                           struct err *err)
+{
+    if (is_loopback(str_of(listener->address))) {
+        return true;
+    }
+    if (config_bool(server->config, "EIDER_INSECURE")) {
+        return true;
+    }
+    return err_set(err, ERR_INVALID,
+                   "%s=%s can be reached from other machines, and nothing asks clients who they are. "
+                   "Listen on 127.0.0.1, or set EIDER_INSECURE=1 if the network around it is closed",
+                   listener->setting, listener->address);
+}
+
+static size_t gather_listeners(const struct server *server, struct listener *list)
+{
+    /* clang-format off */
+    static const struct listener known[] = {
+        { "main",      "EIDER_LISTEN",           API_SHARED,    "" },
+        { "ingest",    "EIDER_INGEST_LISTEN",    API_INGEST,    "" },
+        { "snapshot",  "EIDER_SNAPSHOT_LISTEN",  API_SNAPSHOT,  "" },
+        { "projects",  "EIDER_PROJECTS_LISTEN",  API_PROJECTS,  "" },
+        { "analytics", "EIDER_ANALYTICS_LISTEN", API_ANALYTICS, "" },
+        { "staging",   "EIDER_STAGING_LISTEN",   API_STAGING,   "" },
+    };
+    /* clang-format on */
+    size_t count = 0;
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        const char *address = config_text(server->config, known[i].setting);
+        if (address != NULL) {
+            list[count] = known[i];
+            (void)snprintf(list[count++].address, sizeof(list[0].address), "%s", address);
+        }
+    }
+    bool port_wanted = config_is_given(server->config, "PORT") &&
+                       !config_is_given(server->config, "EIDER_SNAPSHOT_LISTEN");
+    if (port_wanted) {
+        const char *main_address = config_text(server->config, "EIDER_LISTEN");
+        const char *colon = strrchr(main_address, ':');
+        int host_size = colon == NULL ? 0 : (int)(colon - main_address);
+        list[count] = (struct listener){ .name = "snapshot", .setting = "PORT", .tag = API_SNAPSHOT };
+        (void)snprintf(list[count++].address, sizeof(list[0].address), "%.*s:%llu", host_size,
+                       main_address, (unsigned long long)config_number(server->config, "PORT"));
+    }
+    return count;
+}
+
+static bool check_listeners(const struct server *server, const struct listener *list, size_t count,
+                            struct err *err)
+{
+    bool exposed = false;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            bool any_port = str_ends(str_of(list[i].address), STR(":0"));
+            if (!any_port && strcmp(list[i].address, list[k].address) == 0) {
+                return err_set(err, ERR_INVALID, "%s and %s name the same address, %s",
+                               list[k].setting, list[i].setting, list[i].address);
+            }
+        }
+        if (!check_exposure(server, &list[i], err)) {
+            return false;
+        }
+        exposed = exposed || !is_loopback(str_of(list[i].address));
+    }
+    if (exposed) {
+        LOG(LOG_WARN, "server.insecure",
+            LOG_TEXT("note", STR("listening beyond loopback without asking clients who they are: "
+                                 "whoever reaches it may read and write the lake")));
+    }
+    return true;
+}
+
+static bool listen_on(struct server *server, const struct listener *listener, struct err *err)
+{
+    uint16_t port;
+    if (!http_listen(server->http, str_of(listener->address), listener->tag, &port, err)) {
+        struct err reason = *err;
+        return err_set(err, reason.kind, "%s: %s %s", listener->setting, reason.message,
+                       reason.detail);
+    }
+    const char *colon = strrchr(listener->address, ':');
+    char bound[320];
+    (void)snprintf(bound, sizeof(bound), "%.*s:%u", (int)(colon - listener->address),
+                   listener->address, port);
+    LOG(LOG_INFO, "server.listening", LOG_TEXT("name", str_of(listener->name)),
+        LOG_TEXT("address", str_of(bound)));
+    return true;
+}
+
+static bool start_http(struct server *server, const struct listener *list, size_t count,
+                       struct err *err)
+{
+    struct http_options options = {
+        .threads = count_of(server, "EIDER_HTTP_THREADS"),
+        .handlers = api_handlers(server->api),
+    };
+    server->http = http_server_create(&options);
+    for (size_t i = 0; i < count; i++) {
+        if (!listen_on(server, &list[i], err)) {
+            return false;
+        }
+    }
+    return http_start(server->http, err);
+}
+
+/* ---- the process ---- */
+
+static void set_log_level(const struct config *config)
+{
+    static const char *const names[] = { "debug", "info", "warn", "error" };
+    const char *level = config_either(config, "EIDER_LOG_LEVEL", "LOG_LEVEL");
+    for (size_t i = 0; level != NULL && i < COUNT_OF(names); i++) {
+        if (strcmp(level, names[i]) == 0) {
+            log_set_level((enum log_level)i);
+        }
+    }
+}
+
+static void prepare_process(struct server *server)
+{
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGTERM);
+    (void)sigaddset(&signals, SIGINT);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    server->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)umask(077);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    /* No core files and no debugger of another user: credentials are in this memory. Leak checking needs it on. */
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+    if (geteuid() == 0) {
+        LOG(LOG_WARN, "server.root",
+            LOG_TEXT("note", STR("running as root; query processes drop to an unprivileged user")));
+    }
+}
+
+struct server *server_start(const struct config *config, struct err *err)
+{
+    struct listener list[API_LISTENER_COUNT + 1];
+    struct server *server = mem_alloc(sizeof(*server));
+    server->config = config;
+    server->lock_fd = -1;
+    server->signal_fd = -1;
+    set_log_level(config);
+    prepare_process(server);
+    size_t count = gather_listeners(server, list);
+    bool good = check_listeners(server, list, count, err) && lock_data_folder(server, err) &&
+                check_library(err) && open_net(server, err) &&
+                server_lake_open(config, server->net, &server->where, err) &&
+                start_engine(server, err);
+    if (good) {
+        server->lake = lake_create(server->where.store, str_of(server->where.prefix),
+                                   server->engine, server->spool_folder);
+        create_api(server);
+        good = start_http(server, list, count, err);
+    }
+    if (!good) {
+        server_stop(server);
+        return NULL;
+    }
+    LOG(LOG_INFO, "server.ready", LOG_TEXT("version", STR(EIDER_VERSION)),
+        LOG_TEXT("engine", str_of(engine_version(server->engine))),
+        LOG_TEXT("lake", str_of(server->where.endpoint)));
+    return server;
+}
+
+static void wait_signal(const struct server *server)
+{
+    struct signalfd_siginfo info;
+    while (read(server->signal_fd, &info, sizeof(info)) < 0 && errno == EINTR) {
+    }
+    LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
+}
+
+/* While requests end, a second signal must still be able to end the process: a thread of its own waits for it. */
+static void *watch_second_signal(void *argument)
+{
+    wait_signal(argument);
+    _exit(130);
+}
+
+int server_wait(struct server *server)
+{
+    wait_signal(server);
+    pthread_t second = thread_start("signal", watch_second_signal, server);
+    (void)pthread_detach(second);
+    api_start_drain(server->api);
+    http_stop_accepting(server->http);
+    int64_t until_ms = clock_now_ms() + (int64_t)config_number(server->config, "EIDER_DRAIN_MS");
+    bool idle = http_wait_idle(server->http, until_ms);
+    LOG(idle ? LOG_INFO : LOG_WARN, "server.drained", LOG_NUM("all", idle));
+    return 0;
+}
+
+void server_stop(struct server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    if (server->http != NULL) {
+        http_server_destroy(server->http);
+    }
+    api_destroy(server->api);
+    lake_destroy(server->lake);
+    engine_destroy(server->engine);
+    server_lake_close(&server->where);
+    if (server->net != NULL) {
+        net_destroy(server->net);
+    }
+    fd_close(&server->lock_fd);
+    mem_free(server->spool_folder);
+    mem_free(server);
+}

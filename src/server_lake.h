@@ -1,0 +1,18 @@
+/* server_lake.h - which lake the settings mean. */
+#pragma once
+
+#include "config.h"
+#include "net.h"
+#include "store.h"
+
+struct server_lake {
+    struct store *store;
+    char *prefix;   /* "" or ends with a slash */
+    char *endpoint; /* what the ingest personality tells about it */
+    char *bucket;
+    char *region;
+};
+
+bool server_lake_open(const struct config *config, struct net *net, struct server_lake *ret_lake,
+                      struct err *err) MUST_CHECK;
+void server_lake_close(struct server_lake *lake);

@@ -1,0 +1,69 @@
+#include "server.h"
+
+/* clang-format off */
+#define TEXT(name_, default_, help_)        { name_, SETTING_TEXT, default_, 0, 0, false, help_ }
+#define SECRET(name_, default_, help_)      { name_, SETTING_TEXT, default_, 0, 0, true, help_ }
+#define COUNT(name_, default_, min_, max_, help_) { name_, SETTING_COUNT, default_, min_, max_, false, help_ }
+#define LOOSE(name_, default_, help_)       { name_, SETTING_LOOSE_COUNT, default_, 1, 1000000, false, help_ }
+#define BYTES(name_, default_, help_)       { name_, SETTING_BYTES, default_, 0, 0, false, help_ }
+#define FLAG(name_, default_, help_)        { name_, SETTING_BOOL, default_, 0, 0, false, help_ }
+#define LOOSE_FLAG(name_, default_, help_)  { name_, SETTING_LOOSE_BOOL, default_, 0, 0, false, help_ }
+
+const struct setting server_settings[] = {
+    TEXT("EIDER_DATA", "./eider-data", "Folder for everything Eider keeps. One server per folder."),
+    TEXT("EIDER_LAKE", NULL, "The lake: a folder, or s3://bucket/prefix. Unset: the folder `lake` in EIDER_DATA, or, when a variable of the ingest service is set (S3_ENDPOINT, S3_ACCESS_KEY, S3_SECRET_KEY, S3_BUCKET, S3_REGION), the bucket it names."),
+    TEXT("EIDER_LISTEN", "127.0.0.1:8080", "host:port that serves every route with a name of its own, and SQL over the lake."),
+    TEXT("EIDER_INGEST_LISTEN", NULL, "host:port for clients of the ingest service (it used port 8001)."),
+    TEXT("EIDER_SNAPSHOT_LISTEN", NULL, "host:port for clients of the snapshot service (it used port 3214)."),
+    TEXT("EIDER_PROJECTS_LISTEN", NULL, "host:port for clients of the projects service (port 8000). Answers 501 in this version."),
+    TEXT("EIDER_ANALYTICS_LISTEN", NULL, "host:port for clients of the analytics service (port 8000). Answers 501 in this version."),
+    TEXT("EIDER_STAGING_LISTEN", NULL, "host:port for clients of the staging service (port 8001). Answers 501 in this version."),
+    { "PORT", SETTING_PORT_NUMBER, NULL, 0, 65535, false, "As the snapshot service had it: opens the snapshot listener on this port, on the host of EIDER_LISTEN." },
+    FLAG("EIDER_INSECURE", "false", "Allow listening beyond loopback although nothing asks clients who they are."),
+    TEXT("EIDER_CA_FILE", NULL, "PEM file with the certificate authorities for https stores. Also read: AWS_CA_BUNDLE, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS."),
+    TEXT("EIDER_LOG_LEVEL", NULL, "debug, info, warn or error; default info. LOG_LEVEL is read too."),
+    COUNT("EIDER_HTTP_THREADS", "2", 1, 64, "Threads that move bytes of requests and replies."),
+    BYTES("EIDER_BODY_MAX", "50MiB", "Largest request body, as sent."),
+    BYTES("EIDER_BODY_DECODED_MAX", "100MiB", "Largest request body after its Content-Encoding is undone."),
+    BYTES("EIDER_BODIES_MAX", "1GiB", "All request bodies in memory at one time; beyond it requests get 503."),
+    COUNT("EIDER_QUERY_TIMEOUT_MS", "100000", 10, 86400000, "Time for one query, waiting included; then 504, and its process is killed."),
+    COUNT("EIDER_SNAPSHOT_TIMEOUT_MS", "100000", 10, 86400000, "Time for one snapshot."),
+    COUNT("EIDER_INGEST_TIMEOUT_MS", "60000", 10, 86400000, "Time for one batch to reach the lake."),
+    COUNT("EIDER_DRAIN_MS", "30000", 0, 600000, "After SIGTERM: time for requests in flight."),
+    BYTES("EIDER_MEMORY_TOTAL", NULL, "Memory for all query processes together. Default: three quarters of the machine or container."),
+    LOOSE("EIDER_MAX_CONCURRENT_INGESTS", "4", "Batches that are written at one time."),
+    LOOSE("EIDER_MAX_INGEST_QUEUE", "200", "Batches that may wait; beyond it 503."),
+
+    BYTES("DUCKDB_MEMORY_LIMIT", NULL, "Memory of one query. Default: 6GB, or a quarter of the machine or container if that is less."),
+    LOOSE("DUCKDB_THREADS", NULL, "Threads of one query. Default: the processors, at most 4."),
+    LOOSE_FLAG("DUCKDB_ENABLE_OBJECT_CACHE", "true", "Accepted for compatibility; no effect."),
+    LOOSE("SIDECAR_MAX_CONCURRENT_QUERIES", "12", "Queries that run at one time."),
+    LOOSE("SIDECAR_MAX_QUERY_QUEUE", "200", "Queries that may wait; beyond it 503."),
+    LOOSE("SIDECAR_MAX_CONCURRENT_SNAPSHOTS", "4", "Snapshots that are written at one time."),
+    LOOSE("SIDECAR_MAX_SNAPSHOT_QUEUE", "100", "Snapshots that may wait; beyond it 503."),
+    LOOSE("DUCKDB_POOL_SIZE", "4", "Shown by /pool-stats; requests share no engine."),
+    LOOSE("DUCKDB_POOL_MAX", "12", "Shown by /pool-stats."),
+    LOOSE("DUCKDB_POOL_RECYCLE_MS", "900000", "Accepted for compatibility; no effect."),
+
+    TEXT("S3_ENDPOINT", NULL, "S3 server of the lake, http:// or https://. Default for s3:// lakes: AWS; for the ingest service's variables: http://minio:9000."),
+    TEXT("S3_ENDPOINT_URL", NULL, "Another name of S3_ENDPOINT."),
+    TEXT("AWS_ENDPOINT_URL", NULL, "Another name of S3_ENDPOINT."),
+    TEXT("S3_BUCKET", NULL, "Bucket of the lake when EIDER_LAKE is unset; default lake-data."),
+    TEXT("ANALYTICS_S3_BUCKET", NULL, "Another name of S3_BUCKET, for /pool-stats only."),
+    TEXT("S3_REGION", NULL, "Region for signatures; default us-east-1. AWS_REGION and AWS_DEFAULT_REGION are read too."),
+    TEXT("AWS_REGION", NULL, "Another name of S3_REGION."),
+    TEXT("AWS_DEFAULT_REGION", NULL, "Another name of S3_REGION."),
+    SECRET("S3_ACCESS_KEY", NULL, "Access key of the lake. With the ingest service's variables: default admin."),
+    SECRET("S3_SECRET_KEY", NULL, "Secret key of the lake."),
+    SECRET("S3_ACCESS_KEY_ID", NULL, "Another name of S3_ACCESS_KEY."),
+    SECRET("S3_SECRET_ACCESS_KEY", NULL, "Another name of S3_SECRET_KEY."),
+    SECRET("AWS_ACCESS_KEY_ID", NULL, "Another name of S3_ACCESS_KEY."),
+    SECRET("AWS_SECRET_ACCESS_KEY", NULL, "Another name of S3_SECRET_KEY."),
+    SECRET("AWS_SESSION_TOKEN", NULL, "Session token that belongs to AWS_ACCESS_KEY_ID."),
+    TEXT("AWS_CA_BUNDLE", NULL, "See EIDER_CA_FILE."),
+    TEXT("SSL_CERT_FILE", NULL, "See EIDER_CA_FILE."),
+    TEXT("NODE_EXTRA_CA_CERTS", NULL, "See EIDER_CA_FILE."),
+    TEXT("LOG_LEVEL", NULL, "See EIDER_LOG_LEVEL; words it does not know are ignored."),
+    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
+};
+/* clang-format on */

@@ -1,0 +1,60 @@
+/* store_internal.h - what the two kinds of store share: the table of operations and small helpers
+ * around keys. */
+#pragma once
+
+#include "store.h"
+
+struct store_operations {
+    void (*close)(struct store *store);
+    void (*append_url)(const struct store *store, struct str key, struct buf *buf);
+    bool (*put)(struct store *store, struct str key, const struct store_source *source,
+                const struct store_put_options *options, struct cancel *cancel,
+                struct store_object *ret_object, struct err *err);
+    bool (*head)(struct store *store, struct str key, struct cancel *cancel,
+                 struct store_object *ret_object, struct err *err);
+    bool (*get_range)(struct store *store, struct str key, const char *if_match, uint64_t offset,
+                      uint64_t size, int into_fd, struct cancel *cancel, struct err *err);
+    bool (*get)(struct store *store, struct str key, struct buf *into, struct cancel *cancel,
+                struct store_object *ret_object, struct err *err);
+    bool (*open_direct)(struct store *store, struct str key, int *ret_fd,
+                        struct store_object *ret_object, struct err *err);
+    bool (*list)(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
+                 struct cancel *cancel, struct err *err);
+    bool (*list_folders)(struct store *store, struct str prefix, store_visit_fn *visit,
+                         void *context, struct cancel *cancel, struct err *err);
+    bool (*delete_key)(struct store *store, struct str key, struct cancel *cancel, struct err *err);
+};
+
+/* The first member of each kind of store. */
+struct store {
+    const struct store_operations *operations;
+};
+
+/* Percent-encodes every byte but A-Z a-z 0-9 - . _ ~, and `/` when keep_slashes. */
+void store_append_encoded(struct buf *buf, struct str text, bool keep_slashes);
+/* Undoes it; a plus is a space, as S3 sends keys in list answers. False when a percent sign lacks
+ * its two digits. */
+bool store_append_decoded(struct buf *buf, struct str text);
+
+/* A prefix of keys to list: like a key, but it may be empty and may end within a segment or with a
+ * slash. */
+bool store_check_prefix(struct str prefix, struct err *err) MUST_CHECK;
+
+/* The parts of an endpoint that store_check_endpoint has found good. */
+struct store_endpoint {
+    struct str scheme; /* http or https, in the case that was given */
+    struct str host;   /* brackets included */
+    struct str port;   /* empty when not given */
+};
+
+bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts,
+                          struct err *err) MUST_CHECK;
+
+/* SHA-256 and CRC-32 of a source's bytes [offset, offset + size), in one reading. */
+struct store_payload {
+    char sha256_hex[65];
+    uint32_t crc32;
+};
+
+bool store_digest_source(const struct store_source *source, uint64_t offset, uint64_t size,
+                         struct store_payload *ret_payload, struct err *err) MUST_CHECK;

@@ -1,0 +1,161 @@
+/* worker_job.h - what travels between the server and one worker process, on one socketpair.
+ *
+ * The socket is a stream of frames: type u32, size u32 (native byte order: both ends are the same binary), then `size`
+ * bytes. Descriptors ride with the first byte of a frame.
+ *
+ *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where the kind has them
+ *                      TABLES    answer to RESOLVE
+ *                      OPENED    answer to OPEN, one descriptor
+ *                      FETCHED   answer to FETCH
+ *                      CANCEL    interrupt the statement; SIGKILL follows after 100 ms
+ *   worker -> server   RESOLVE   the names of the tables that the statement reads
+ *                      OPEN      an object, by the path that TABLES gave
+ *                      FETCH     a range of an opened object is wanted in its file
+ *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth caching)
+ *                      RESULT    encoded bytes of the result
+ *                      OUTCOME   the end: rows, or an error
+ *
+ * Promise   a frame that breaks this format is ERR_CORRUPT at the reader, never a read beyond it: each side treats the
+ *           other's bytes as hostile.
+ * Owner     decoded texts point into the frame's bytes.   Limits  frame 64 MiB (a statement, or a list of files). */
+#pragma once
+
+#include "buf.h"
+#include "err.h"
+
+enum { WORKER_FRAME_SIZE_MAX = 64 << 20, WORKER_FDS_MAX = 2 };
+
+enum worker_frame_type {
+    WORKER_JOB = 1,
+    WORKER_TABLES,
+    WORKER_OPENED,
+    WORKER_FETCHED,
+    WORKER_CANCEL,
+    WORKER_RESOLVE,
+    WORKER_OPEN,
+    WORKER_FETCH,
+    WORKER_SCHEMAS,
+    WORKER_RESULT,
+    WORKER_OUTCOME,
+};
+
+enum worker_job_kind {
+    WORKER_QUERY = 1, /* one statement over declared tables, result as JSON */
+    WORKER_WRITE,     /* canonical lines (lake_rows.h) in, Parquet out */
+};
+
+/* Numbers first, so that the fixed part is one block. */
+struct worker_limits {
+    uint64_t memory_bytes;     /* the engine's memory_limit */
+    uint64_t address_space_bytes; /* RLIMIT_AS beyond what the zygote has; 0 for none (sanitizer builds) */
+    uint64_t output_bytes;     /* RLIMIT_FSIZE */
+    uint64_t cpu_seconds;      /* RLIMIT_CPU */
+    uint32_t threads;
+    uint32_t reserved;
+};
+
+struct worker_column {
+    struct str name;
+    struct str line_type; /* what read_json reads (lake_rows.h) */
+    struct str sql_type;  /* what the file holds */
+};
+
+struct worker_job {
+    uint32_t kind;
+    struct worker_limits limits;
+    /* WORKER_QUERY */
+    struct str statement;
+    /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
+    const struct worker_column *columns;
+    size_t columns_count;
+    struct str order_by;      /* a column name; empty for the order of the lines */
+    uint64_t line_size_max;
+    uint64_t row_group_rows;
+};
+
+/* One table of TABLES. A table with no files and found == false is unknown: the statement's own error names it. */
+struct worker_file {
+    struct str path;     /* what OPEN asks for */
+    uint32_t schema;     /* index + 1 into the table's schemas, 0 when the worker has to look */
+};
+
+struct worker_schema_column {
+    struct str name;
+    struct str type; /* as the engine writes it */
+};
+
+struct worker_schema {
+    const struct worker_schema_column *columns;
+    size_t columns_count;
+};
+
+enum worker_table_kind {
+    WORKER_TABLE_FILES = 1, /* columns united by name, hive segments of the path are columns */
+    WORKER_TABLE_LAKE,      /* a lake table: schemas, year, month and day from the path */
+};
+
+struct worker_table {
+    struct str name;
+    uint32_t kind;
+    const struct worker_file *files;
+    size_t files_count;
+    const struct worker_schema *schemas;
+    size_t schemas_count;
+};
+
+struct worker_outcome {
+    uint32_t kind; /* enum err_kind; ERR_NONE for success */
+    uint32_t reserved;
+    uint64_t rows;
+    uint64_t peak_bytes; /* of resident memory */
+    struct str message;
+};
+
+/* ---- encoding: appends the payload of a frame ---- */
+void worker_put_u32(struct buf *buf, uint32_t value);
+void worker_put_u64(struct buf *buf, uint64_t value);
+void worker_put_text(struct buf *buf, struct str text);
+void worker_put_job(struct buf *buf, const struct worker_job *job);
+void worker_put_schema(struct buf *buf, const struct worker_schema *schema);
+void worker_put_table(struct buf *buf, const struct worker_table *table);
+void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome);
+
+/* ---- decoding: a cursor that fails once and stays failed ---- */
+struct worker_cursor {
+    struct str rest;
+    bool failed;
+};
+
+uint32_t worker_get_u32(struct worker_cursor *cursor);
+uint64_t worker_get_u64(struct worker_cursor *cursor);
+struct str worker_get_text(struct worker_cursor *cursor);
+/* The number of items that follow, each of at least item_size_min bytes: a count that cannot be true fails. */
+size_t worker_get_count(struct worker_cursor *cursor, size_t item_size_min);
+bool worker_get_end(const struct worker_cursor *cursor); /* all read, nothing failed */
+
+/* Arrays of a decoded job, schema or table are allocated; the matching finish frees them. */
+bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *err) MUST_CHECK;
+void worker_job_finish(struct worker_job *job);
+bool worker_get_schema(struct worker_cursor *cursor, struct worker_schema *ret_schema) MUST_CHECK;
+void worker_schema_finish(struct worker_schema *schema);
+bool worker_get_table(struct worker_cursor *cursor, struct worker_table *ret_table) MUST_CHECK;
+void worker_table_finish(struct worker_table *table);
+bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome,
+                        struct err *err) MUST_CHECK;
+
+/* ---- frames on a socket ---- */
+
+/* Sends one frame; blocks. fds_count may be 0. ERR_UNAVAILABLE when the other side is gone. */
+bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds,
+                 size_t fds_count, struct err *err) MUST_CHECK;
+
+struct worker_frame {
+    uint32_t type;
+    struct buf payload;
+    int fds[WORKER_FDS_MAX]; /* -1 where none came */
+};
+/* Receives one whole frame; blocks. False with ERR_UNAVAILABLE at the end of the stream. The frame's buffer is reused
+ * from call to call. */
+bool worker_receive(int socket_fd, struct worker_frame *frame, struct err *err) MUST_CHECK;
+void worker_frame_init(struct worker_frame *frame);
+void worker_frame_finish(struct worker_frame *frame);

@@ -1,0 +1,142 @@
+#include "worker_channel.h"
+
+#include "fd.h"
+#include "mem.h"
+
+#include <stdatomic.h>
+#include <unistd.h>
+
+/* One question that waits for its answer; lives on the asking thread's stack. */
+struct question {
+    uint32_t id;
+    bool answered;
+    struct buf *answer;
+    int fd;
+    struct question *next;
+};
+
+struct channel {
+    int socket_fd;
+    duckdb_connection connection;
+    atomic_bool cancelled;
+    struct lock lock; /* LOCK_CHANNEL: questions, next_id */
+    struct condition answered;
+    struct question *questions GUARDED_BY(lock);
+    uint32_t next_id GUARDED_BY(lock);
+    struct lock send_lock; /* LOCK_SEND: whole frames on the socket */
+};
+
+struct channel *channel_create(int socket_fd)
+{
+    struct channel *channel = mem_alloc(sizeof(*channel));
+    channel->socket_fd = socket_fd;
+    lock_init(&channel->lock, LOCK_CHANNEL);
+    lock_init(&channel->send_lock, LOCK_SEND);
+    condition_init(&channel->answered);
+    return channel;
+}
+
+/* The server has closed its end: nobody wants the result, and this process must not outlive it. */
+static _Noreturn void leave(void)
+{
+    _exit(0);
+}
+
+static void take_answer(struct channel *channel, struct worker_frame *frame)
+{
+    struct worker_cursor cursor = { .rest = buf_str(&frame->payload) };
+    uint32_t id = worker_get_u32(&cursor);
+    lock_take(&channel->lock);
+    struct question *found = channel->questions;
+    while (found != NULL && found->id != id) {
+        found = found->next;
+    }
+    if (found != NULL && !found->answered) {
+        buf_append(found->answer, cursor.rest);
+        found->fd = frame->fds[0];
+        frame->fds[0] = -1;
+        found->answered = true;
+        condition_broadcast(&channel->answered);
+    }
+    lock_release(&channel->lock);
+}
+
+static void *control_run(void *argument)
+{
+    struct channel *channel = argument;
+    struct worker_frame frame;
+    worker_frame_init(&frame);
+    struct err err;
+    while (worker_receive(channel->socket_fd, &frame, &err)) {
+        if (frame.type == WORKER_CANCEL) {
+            atomic_store(&channel->cancelled, true);
+            duckdb_interrupt(channel->connection);
+        } else {
+            take_answer(channel, &frame);
+        }
+    }
+    leave();
+}
+
+void channel_start(struct channel *channel, duckdb_connection connection)
+{
+    channel->connection = connection;
+    pthread_t thread = thread_start("control", control_run, channel);
+    (void)pthread_detach(thread);
+}
+
+void channel_send(struct channel *channel, uint32_t type, struct str payload)
+{
+    struct err err;
+    lock_take(&channel->send_lock);
+    bool sent = worker_send(channel->socket_fd, type, payload, NULL, 0, &err);
+    lock_release(&channel->send_lock);
+    if (!sent) {
+        leave();
+    }
+}
+
+static void unlink_question(struct channel *channel, const struct question *question)
+    REQUIRES(&channel->lock)
+{
+    struct question **link = &channel->questions;
+    while (*link != question) {
+        link = &(*link)->next;
+    }
+    *link = question->next;
+}
+
+void channel_ask(struct channel *channel, uint32_t type, struct str body, struct buf *answer,
+                 int *ret_fd)
+{
+    struct question question = { .answer = answer, .fd = -1 };
+    lock_take(&channel->lock);
+    question.id = ++channel->next_id;
+    question.next = channel->questions;
+    channel->questions = &question;
+    lock_release(&channel->lock);
+
+    struct buf payload;
+    buf_init(&payload, WORKER_FRAME_SIZE_MAX);
+    worker_put_u32(&payload, question.id);
+    buf_append(&payload, body);
+    channel_send(channel, type, buf_str(&payload));
+    buf_finish(&payload);
+
+    lock_take(&channel->lock);
+    while (!question.answered) {
+        condition_wait(&channel->answered, &channel->lock);
+    }
+    unlink_question(channel, &question);
+    lock_release(&channel->lock);
+    if (ret_fd != NULL) {
+        *ret_fd = question.fd;
+    } else {
+        fd_close(&question.fd);
+    }
+}
+
+bool channel_cancelled(struct channel *channel)
+{
+    return atomic_load(&channel->cancelled);
+}

@@ -1,0 +1,166 @@
+#include "worker_duck.h"
+
+#include "mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What is shut once and for all, before any job. External access goes last, since some settings cannot be changed
+ * without it; the prefixes of our own file system are allowed just before. */
+static const char *const closing_settings[] = {
+    "SET autoload_known_extensions = false",
+    "SET autoinstall_known_extensions = false",
+    "SET allow_community_extensions = false",
+    "SET allow_unsigned_extensions = false",
+    "SET allow_persistent_secrets = false",
+    "SET temp_directory = ''",
+    "SET enable_external_file_cache = false",
+    "SET preserve_insertion_order = true",
+    "SET enable_progress_bar = false",
+    "SET TimeZone = 'UTC'",
+    "SET errors_as_json = false",
+    "SET allowed_directories = ['job://', 's3://', 'lake://']",
+    "SET enable_external_access = false",
+};
+
+bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
+{
+    enum err_kind kind = type == DUCKDB_ERROR_OUT_OF_MEMORY ? ERR_UNPROCESSABLE
+                         : type == DUCKDB_ERROR_INTERNAL || type == DUCKDB_ERROR_FATAL
+                             ? ERR_INTERNAL
+                             : ERR_INVALID;
+    bool empty = text == NULL || text[0] == '\0';
+    return err_set(err, kind, "%s", empty ? "the statement failed without a reason" : text);
+}
+
+bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, struct err *err)
+{
+    CLEANUP(mem_free_text) char *text = mem_copy_bytes(sql.ptr, sql.len);
+    duckdb_result result = { 0 };
+    bool good = duckdb_query(duck->connection, text, &result) == DuckDBSuccess;
+    if (!good) {
+        (void)duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
+    }
+    if (good && ret_result != NULL) {
+        *ret_result = result;
+    } else {
+        duckdb_destroy_result(&result);
+    }
+    return good;
+}
+
+bool duck_open(struct duck *duck, struct err *err)
+{
+    duckdb_config config;
+    if (duckdb_create_config(&config) != DuckDBSuccess) {
+        return err_set(err, ERR_INTERNAL, "no memory for the engine");
+    }
+    (void)duckdb_set_config(config, "threads", "1");
+    char *problem = NULL;
+    duckdb_state state = duckdb_open_ext(NULL, &duck->database, config, &problem);
+    duckdb_destroy_config(&config);
+    if (state != DuckDBSuccess) {
+        (void)err_set(err, ERR_INTERNAL, "the engine does not open: %s", problem);
+        duckdb_free(problem);
+        return false;
+    }
+    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
+        return err_set(err, ERR_INTERNAL, "the engine does not connect");
+    }
+    duck->files = files_create(duck->database);
+    if (duck->files == NULL) {
+        return err_set(err, ERR_INTERNAL, "the engine does not take the file system");
+    }
+    for (size_t i = 0; i < COUNT_OF(closing_settings); i++) {
+        if (!duck_run(duck, str_of(closing_settings[i]), NULL, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool duck_warm(struct duck *duck, struct err *err)
+{
+    static const char line[] = "{\"c0\":1,\"c1\":\"x\"}\n{\"c0\":2,\"c1\":\"y\"}\n";
+    static const char *const work[] = {
+        "COPY (SELECT CAST(c0 AS BIGINT) a, c1 b FROM read_json('job://in', "
+        "format = 'newline_delimited', columns = {c0: 'BIGINT', c1: 'VARCHAR'}) ORDER BY a) "
+        "TO 'job://out' (FORMAT parquet, COMPRESSION zstd)",
+        "CREATE VIEW warm AS SELECT * FROM read_parquet('job://out')",
+        "SELECT b, count(*), sum(a), avg(a), max(b) FROM warm WHERE a > 0 GROUP BY b ORDER BY 2",
+        "SELECT w.a, upper(w.b) FROM warm w JOIN warm v USING (a) WHERE w.b LIKE 'x%' LIMIT 1",
+        "DROP VIEW warm",
+    };
+    int in = memfd_create("in", MFD_CLOEXEC);
+    int out = memfd_create("out", MFD_CLOEXEC);
+    bool good = in >= 0 && out >= 0 && write(in, line, sizeof(line) - 1) == (ssize_t)sizeof(line) - 1;
+    if (!good) {
+        (void)err_set(err, ERR_INTERNAL, "no memory files");
+    }
+    files_set_job(duck->files, NULL, in, out);
+    for (size_t i = 0; good && i < COUNT_OF(work); i++) {
+        good = duck_run(duck, str_of(work[i]), NULL, err);
+    }
+    files_set_job(duck->files, NULL, -1, -1);
+    (void)close(in);
+    (void)close(out);
+    return good;
+}
+
+bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
+{
+    char sql[256];
+    (void)snprintf(sql, sizeof(sql),
+                   "SET memory_limit = '%lluB'; SET threads = %u; SET lock_configuration = true",
+                   (unsigned long long)limits->memory_bytes, limits->threads);
+    return duck_run(duck, str_of(sql), NULL, err);
+}
+
+static void append_doubled(struct buf *sql, struct str text, char quote)
+{
+    buf_append_byte(sql, quote);
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == quote) {
+            buf_append_byte(sql, quote);
+        }
+        buf_append_byte(sql, text.ptr[i]);
+    }
+    buf_append_byte(sql, quote);
+}
+
+void sql_append_identifier(struct buf *sql, struct str name)
+{
+    append_doubled(sql, name, '"');
+}
+
+void sql_append_literal(struct buf *sql, struct str text)
+{
+    append_doubled(sql, text, '\'');
+}
+
+void duck_append_text(duckdb_result *result, uint64_t column, uint64_t row, struct buf *into)
+{
+    char *text = duckdb_value_varchar(result, column, row);
+    if (text != NULL) {
+        buf_append_text(into, text);
+        duckdb_free(text);
+    }
+}
+
+unsigned duck_thread_count(void)
+{
+    unsigned count = 0;
+    char line[128];
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, "Threads:", 8) == 0) {
+            count = (unsigned)strtoul(line + 8, NULL, 10);
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return count;
+}

@@ -1,0 +1,40 @@
+/* worker_duck.h - the one in-memory DuckDB of a zygote, and small helpers around its C API.
+ * Promise   opened with one thread and with everything shut that needs no job: no file but those of worker_files.h, no
+ *           extension is loaded or installed, no spill to disk, no secrets on disk. duck_lock() adds the job's
+ *           limits and locks the configuration for good.
+ * Owner     the zygote; each worker inherits it by fork.   Threads  one, until duck_lock(). */
+#pragma once
+
+#include "buf.h"
+#include "worker_files.h"
+
+struct duck {
+    duckdb_database database;
+    duckdb_connection connection;
+    struct files *files;
+};
+
+bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
+
+/* Runs typical work once, so that each fork finds code and catalogs in memory. */
+bool duck_warm(struct duck *duck, struct err *err) MUST_CHECK;
+
+bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
+    MUST_CHECK;
+
+/* Runs our own SQL. ret_result may be NULL; otherwise duckdb_destroy_result it. */
+bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result,
+                struct err *err) MUST_CHECK;
+
+/* Fills err from the engine's text: the kind by its class, the text never empty. */
+bool duck_fail(struct err *err, duckdb_error_type type, const char *text);
+
+/* The one function that quotes an identifier, and the one that quotes a string literal. */
+void sql_append_identifier(struct buf *sql, struct str name);
+void sql_append_literal(struct buf *sql, struct str text);
+
+/* The text of a value of a materialized result, "" for NULL: appended to `into`. */
+void duck_append_text(duckdb_result *result, uint64_t column, uint64_t row, struct buf *into);
+
+/* Number of threads of this process, from the kernel. */
+unsigned duck_thread_count(void);

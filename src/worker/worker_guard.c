@@ -1,0 +1,345 @@
+#include "worker_guard.h"
+
+/* Compared without case. Anything listed here is refused as a call, `name(`; the views among them, which need no
+ * parentheses, as `FROM name` too. The list was made from duckdb_functions() of 1.5.6: every table function but the
+ * generators and those over a client's own values, and every scalar function that reads or changes something beyond
+ * its arguments. */
+/* clang-format off */
+static const char *const refused_names[] = {
+    /* files and other databases */
+    "read_csv", "read_csv_auto", "sniff_csv", "read_json", "read_json_auto", "read_json_objects",
+    "read_json_objects_auto", "read_ndjson", "read_ndjson_auto", "read_ndjson_objects", "read_text", "read_blob",
+    "read_duckdb", "read_parquet", "parquet_scan", "parquet_bloom_probe", "parquet_file_metadata",
+    "parquet_full_metadata", "parquet_kv_metadata", "parquet_metadata", "parquet_schema", "glob", "arrow_scan",
+    "arrow_scan_dumb", "pandas_scan", "python_map_function", "seq_scan", "index_scan", "iceberg_scan", "delta_scan", "sqlite_scan",
+    "postgres_scan", "mysql_scan", "which_secret", "read_xlsx", "st_read", "load_aws_credentials",
+    /* SQL inside SQL */
+    "query", "query_table", "json_execute_serialized_sql", "from_substrait", "from_substrait_json", "sql_auto_complete",
+    "check_peg_parser", "enable_peg_parser", "disable_peg_parser",
+    /* logs, profiles, checkpoints */
+    "enable_logging", "disable_logging", "set_log_level", "truncate_duckdb_logs", "write_log", "parse_duckdb_log_message",
+    "enable_profiling", "enable_profile", "disable_profiling", "disable_profile", "checkpoint", "force_checkpoint",
+    /* settings, state, surroundings */
+    "current_setting", "set_config", "getenv", "getvariable", "current_query", "current_query_id", "txid_current",
+    "current_connection_id", "current_transaction_id", "in_search_path", "add_parquet_key", "nextval", "currval",
+    "duckdb_approx_database_count", "duckdb_connection_count", "duckdb_coordinate_systems", "duckdb_databases", "duckdb_dependencies", "duckdb_extensions",
+    "duckdb_external_file_cache", "duckdb_log_contexts", "duckdb_logs", "duckdb_logs_parsed", "duckdb_memory", "duckdb_optimizers",
+    "duckdb_prepared_statements", "duckdb_profiling_settings", "duckdb_secret_types", "duckdb_secrets", "duckdb_sequences", "duckdb_settings", "duckdb_temporary_files",
+    "duckdb_variables", "duckdb_which_secret", "pg_settings", "pragma_database_size", "pragma_metadata_info",
+    "pragma_platform", "pragma_rtree_index_info", "pragma_storage_info", "pragma_user_agent", "pragma_version",
+    "pragma_database_list", "user_agent", "icu_calendar_names_settings",
+    /* waiting */
+    "pg_sleep", "sleep_ms", "sleep",
+};
+
+static const char *const first_words[] = {
+    "select", "with", "values", "from", "table", "pivot", "unpivot", "describe", "desc", "show", "summarize", "explain",
+};
+
+static const char *const query_words[] = { "select", "with", "values", "from", "table", "pivot", "unpivot" };
+
+/* A data-changing statement can follow a WITH: these word pairs, outside parentheses, give it away. */
+static const char *const changing_pairs[][2] = {
+    { "insert", "into" }, { "insert", "or" }, { "delete", "from" }, { "merge", "into" },
+};
+/* clang-format on */
+
+static bool is_word(struct guard_token token, const char *word)
+{
+    return token.kind == GUARD_WORD && str_equal_nocase(token.text, str_of(word));
+}
+
+static bool is_symbol(struct guard_token token, char symbol)
+{
+    return token.kind == GUARD_SYMBOL && token.text.ptr[0] == symbol;
+}
+
+static bool is_one_of(struct guard_token token, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_word(token, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_refused_name(struct guard_token token)
+{
+    if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
+        return false;
+    }
+    for (size_t i = 0; i < COUNT_OF(refused_names); i++) {
+        if (str_equal_nocase(token.text, str_of(refused_names[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A client may call a table of its own `query` or `summary`: only names of the engine's own views are taken. */
+static bool is_refused_view(struct guard_token token)
+{
+    return is_refused_name(token) &&
+           (str_starts_nocase(token.text, STR("duckdb_")) ||
+            str_starts_nocase(token.text, STR("pg_")) ||
+            str_starts_nocase(token.text, STR("pragma_")));
+}
+
+static bool is_space(unsigned char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static bool is_name_byte(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '$' || c >= 0x80;
+}
+
+/* The length of a block comment, nested ones included; 0 when it does not end. */
+static size_t block_comment_size(struct str text)
+{
+    unsigned depth = 0;
+    for (size_t i = 0; i + 1 < text.len; i++) {
+        if (text.ptr[i] == '/' && text.ptr[i + 1] == '*') {
+            depth++;
+            i++;
+        } else if (text.ptr[i] == '*' && text.ptr[i + 1] == '/') {
+            i++;
+            if (--depth == 0) {
+                return i + 1;
+            }
+        }
+    }
+    return 0;
+}
+
+static bool skip_blank(struct str *rest, struct err *err)
+{
+    while (rest->len > 0) {
+        size_t size = 0;
+        if (is_space((unsigned char)rest->ptr[0])) {
+            size = 1;
+        } else if (str_starts(*rest, STR("--"))) {
+            while (size < rest->len && rest->ptr[size] != '\n' && rest->ptr[size] != '\r') {
+                size++;
+            }
+        } else if (str_starts(*rest, STR("/*"))) {
+            size = block_comment_size(*rest);
+            if (size == 0) {
+                return err_set(err, ERR_INVALID, "the statement has a comment that does not end");
+            }
+        } else {
+            return true;
+        }
+        *rest = str_from(*rest, size);
+    }
+    return true;
+}
+
+/* Length up to and with the closing quote, doubled quotes skipped; with_escapes also skips what follows a backslash. */
+static size_t quoted_size(struct str text, char quote, bool with_escapes)
+{
+    for (size_t i = 1; i < text.len; i++) {
+        if (with_escapes && text.ptr[i] == '\\') {
+            i++;
+        } else if (text.ptr[i] == quote) {
+            if (i + 1 < text.len && text.ptr[i + 1] == quote) {
+                i++;
+            } else {
+                return i + 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* $$...$$ or $tag$...$tag$: 0 when it is not one (a parameter such as $1), SIZE_MAX when it does not end. */
+static size_t dollar_string_size(struct str text)
+{
+    size_t tag = 1;
+    while (tag < text.len && text.ptr[tag] != '$' && is_name_byte((unsigned char)text.ptr[tag])) {
+        tag++;
+    }
+    bool digit_first = tag > 1 && text.ptr[1] >= '0' && text.ptr[1] <= '9';
+    if (tag >= text.len || text.ptr[tag] != '$' || digit_first) {
+        return 0;
+    }
+    struct str mark = str_first(text, tag + 1);
+    struct str body = str_from(text, mark.len);
+    size_t end = str_find(body, mark);
+    return end == body.len ? SIZE_MAX : mark.len + end + mark.len;
+}
+
+static bool take(struct str *rest, enum guard_token_kind kind, size_t size, struct guard_token *ret)
+{
+    *ret = (struct guard_token){ .kind = kind, .text = str_first(*rest, size) };
+    *rest = str_from(*rest, size);
+    return true;
+}
+
+static bool take_quoted(struct str *rest, size_t lead, char quote, bool with_escapes,
+                        struct guard_token *ret, struct err *err)
+{
+    size_t size = quoted_size(str_from(*rest, lead), quote, with_escapes);
+    if (size == 0) {
+        return err_set(err, ERR_INVALID, "the statement has a quote that does not end");
+    }
+    (void)take(rest, quote == '"' ? GUARD_QUOTED : GUARD_STRING, lead + size, ret);
+    if (quote == '"') {
+        ret->text = str_make(ret->text.ptr + 1, ret->text.len - 2);
+    }
+    return true;
+}
+
+bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err)
+{
+    if (!skip_blank(rest, err)) {
+        return false;
+    }
+    if (rest->len == 0) {
+        *ret_token = (struct guard_token){ .kind = GUARD_END };
+        return true;
+    }
+    unsigned char c = (unsigned char)rest->ptr[0];
+    if (c == '\0') {
+        return err_set(err, ERR_INVALID, "the statement has a NUL byte");
+    }
+    if (c == '\'' || c == '"') {
+        return take_quoted(rest, 0, (char)c, false, ret_token, err);
+    }
+    if ((c == 'e' || c == 'E') && rest->len > 1 && rest->ptr[1] == '\'') {
+        return take_quoted(rest, 1, '\'', true, ret_token, err);
+    }
+    if (c == '$') {
+        size_t size = dollar_string_size(*rest);
+        if (size == SIZE_MAX) {
+            return err_set(err, ERR_INVALID, "the statement has a quote that does not end");
+        }
+        return take(rest, size > 0 ? GUARD_STRING : GUARD_SYMBOL, size > 0 ? size : 1, ret_token);
+    }
+    size_t size = 0;
+    while (size < rest->len && is_name_byte((unsigned char)rest->ptr[size])) {
+        size++;
+    }
+    if (size == 0) {
+        return take(rest, GUARD_SYMBOL, 1, ret_token);
+    }
+    return take(rest, c >= '0' && c <= '9' ? GUARD_NUMBER : GUARD_WORD, size, ret_token);
+}
+
+static bool refuse_statement(struct guard_token token, struct err *err)
+{
+    return err_set(err, ERR_INVALID,
+                   "%.*s statements are not allowed: send one SELECT, WITH, VALUES, FROM, PIVOT, "
+                   "DESCRIBE, SHOW, SUMMARIZE or EXPLAIN",
+                   STR_ARG(str_first(token.text, 40)));
+}
+
+/* EXPLAIN [ANALYZE] [(options)] statement: what is explained must be a query. */
+static bool check_explained(struct str rest, struct guard_token token, struct err *err)
+{
+    if (is_word(token, "explain") && !guard_next(&rest, &token, err)) {
+        return false;
+    }
+    if (is_word(token, "analyze") && !guard_next(&rest, &token, err)) {
+        return false;
+    }
+    bool options = is_symbol(token, '(');
+    struct str ahead = rest;
+    struct guard_token inner;
+    if (options) {
+        if (!guard_next(&ahead, &inner, err)) {
+            return false;
+        }
+        options = !is_one_of(inner, query_words, COUNT_OF(query_words)) && !is_symbol(inner, '(');
+    }
+    while (options && !is_symbol(token, ')') && token.kind != GUARD_END) {
+        if (!guard_next(&rest, &token, err)) {
+            return false;
+        }
+    }
+    if (options && !guard_next(&rest, &token, err)) {
+        return false;
+    }
+    bool query = is_symbol(token, '(') || is_one_of(token, query_words, COUNT_OF(query_words));
+    return query || refuse_statement(token, err);
+}
+
+static bool check_first(struct str rest, struct guard_token token, struct err *err)
+{
+    if (token.kind == GUARD_END || is_symbol(token, ';')) {
+        return err_set(err, ERR_INVALID, "the statement is empty");
+    }
+    if (is_symbol(token, '(')) {
+        return true;
+    }
+    if (!is_one_of(token, first_words, COUNT_OF(first_words))) {
+        return refuse_statement(token, err);
+    }
+    return !is_word(token, "explain") || check_explained(rest, token, err);
+}
+
+/* What the walk over the tokens has seen so far. */
+struct walk {
+    struct guard_token last;
+    unsigned depth;
+    bool pivot;
+};
+
+static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
+{
+    bool call = is_symbol(token, '(') && is_refused_name(walk->last);
+    if (call || is_refused_view(token)) {
+        struct str name = call ? walk->last.text : token.text;
+        return err_set(err, ERR_INVALID, "'%.*s' is not available here", STR_ARG(name));
+    }
+    for (size_t i = 0; walk->depth == 0 && i < COUNT_OF(changing_pairs); i++) {
+        if (is_word(walk->last, changing_pairs[i][0]) && is_word(token, changing_pairs[i][1])) {
+            return refuse_statement(walk->last, err);
+        }
+    }
+    return true;
+}
+
+static void step(struct walk *walk, struct guard_token token)
+{
+    if (is_symbol(token, '(')) {
+        walk->depth++;
+    } else if (is_symbol(token, ')') && walk->depth > 0) {
+        walk->depth--;
+    }
+    walk->pivot = walk->pivot || is_word(token, "pivot") || is_word(token, "unpivot");
+    walk->last = token;
+}
+
+bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct err *err)
+{
+    if (statement.len > GUARD_STATEMENT_SIZE_MAX) {
+        return err_set(err, ERR_TOO_LARGE, "the statement is larger than %d bytes",
+                       GUARD_STATEMENT_SIZE_MAX);
+    }
+    struct str rest = statement;
+    struct guard_token token;
+    struct walk walk = { .pivot = false };
+    if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
+        return false;
+    }
+    bool ended = false;
+    while (token.kind != GUARD_END) {
+        if (ended && !is_symbol(token, ';')) {
+            return err_set(err, ERR_INVALID, "only one statement is allowed");
+        }
+        ended = ended || is_symbol(token, ';');
+        if (!check_pair(&walk, token, err)) {
+            return false;
+        }
+        step(&walk, token);
+        if (!guard_next(&rest, &token, err)) {
+            return false;
+        }
+    }
+    *ret_verdict = (struct guard_verdict){ .pivot = walk.pivot };
+    return true;
+}

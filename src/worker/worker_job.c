@@ -1,0 +1,379 @@
+#include "worker_job.h"
+
+#include "fd.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct frame_header {
+    uint32_t type;
+    uint32_t size;
+};
+static_assert(sizeof(struct frame_header) == 8, "the frame header is 8 bytes");
+
+void worker_put_u32(struct buf *buf, uint32_t value)
+{
+    buf_append_bytes(buf, &value, sizeof(value));
+}
+
+void worker_put_u64(struct buf *buf, uint64_t value)
+{
+    buf_append_bytes(buf, &value, sizeof(value));
+}
+
+void worker_put_text(struct buf *buf, struct str text)
+{
+    worker_put_u64(buf, text.len);
+    buf_append(buf, text);
+}
+
+void worker_put_job(struct buf *buf, const struct worker_job *job)
+{
+    worker_put_u32(buf, job->kind);
+    buf_append_bytes(buf, &job->limits, sizeof(job->limits));
+    worker_put_text(buf, job->statement);
+    worker_put_u64(buf, job->columns_count);
+    for (size_t i = 0; i < job->columns_count; i++) {
+        worker_put_text(buf, job->columns[i].name);
+        worker_put_text(buf, job->columns[i].line_type);
+        worker_put_text(buf, job->columns[i].sql_type);
+    }
+    worker_put_text(buf, job->order_by);
+    worker_put_u64(buf, job->line_size_max);
+    worker_put_u64(buf, job->row_group_rows);
+}
+
+void worker_put_schema(struct buf *buf, const struct worker_schema *schema)
+{
+    worker_put_u64(buf, schema->columns_count);
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        worker_put_text(buf, schema->columns[i].name);
+        worker_put_text(buf, schema->columns[i].type);
+    }
+}
+
+void worker_put_table(struct buf *buf, const struct worker_table *table)
+{
+    worker_put_text(buf, table->name);
+    worker_put_u32(buf, table->kind);
+    worker_put_u64(buf, table->files_count);
+    for (size_t i = 0; i < table->files_count; i++) {
+        worker_put_text(buf, table->files[i].path);
+        worker_put_u32(buf, table->files[i].schema);
+    }
+    worker_put_u64(buf, table->schemas_count);
+    for (size_t i = 0; i < table->schemas_count; i++) {
+        worker_put_schema(buf, &table->schemas[i]);
+    }
+}
+
+void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome)
+{
+    worker_put_u32(buf, outcome->kind);
+    worker_put_u64(buf, outcome->rows);
+    worker_put_u64(buf, outcome->peak_bytes);
+    worker_put_text(buf, outcome->message);
+}
+
+static void get_bytes(struct worker_cursor *cursor, void *into, size_t size)
+{
+    if (cursor->failed || cursor->rest.len < size) {
+        cursor->failed = true;
+        memset(into, 0, size);
+        return;
+    }
+    memcpy(into, cursor->rest.ptr, size);
+    cursor->rest = str_from(cursor->rest, size);
+}
+
+uint32_t worker_get_u32(struct worker_cursor *cursor)
+{
+    uint32_t value;
+    get_bytes(cursor, &value, sizeof(value));
+    return value;
+}
+
+uint64_t worker_get_u64(struct worker_cursor *cursor)
+{
+    uint64_t value;
+    get_bytes(cursor, &value, sizeof(value));
+    return value;
+}
+
+struct str worker_get_text(struct worker_cursor *cursor)
+{
+    uint64_t size = worker_get_u64(cursor);
+    if (cursor->failed || size > cursor->rest.len) {
+        cursor->failed = true;
+        return STR("");
+    }
+    struct str text = str_first(cursor->rest, (size_t)size);
+    cursor->rest = str_from(cursor->rest, (size_t)size);
+    return text;
+}
+
+size_t worker_get_count(struct worker_cursor *cursor, size_t item_size_min)
+{
+    assert(item_size_min > 0);
+    uint64_t count = worker_get_u64(cursor);
+    if (cursor->failed || count > cursor->rest.len / item_size_min) {
+        cursor->failed = true;
+        return 0;
+    }
+    return (size_t)count;
+}
+
+bool worker_get_end(const struct worker_cursor *cursor)
+{
+    return !cursor->failed && cursor->rest.len == 0;
+}
+
+bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *err)
+{
+    struct worker_cursor cursor = { .rest = payload };
+    struct worker_job job = { .kind = worker_get_u32(&cursor) };
+    get_bytes(&cursor, &job.limits, sizeof(job.limits));
+    job.statement = worker_get_text(&cursor);
+    job.columns_count = worker_get_count(&cursor, 3 * sizeof(uint64_t));
+    struct worker_column *columns = mem_alloc_array(job.columns_count, sizeof(*columns));
+    for (size_t i = 0; i < job.columns_count; i++) {
+        columns[i].name = worker_get_text(&cursor);
+        columns[i].line_type = worker_get_text(&cursor);
+        columns[i].sql_type = worker_get_text(&cursor);
+    }
+    job.columns = columns;
+    job.order_by = worker_get_text(&cursor);
+    job.line_size_max = worker_get_u64(&cursor);
+    job.row_group_rows = worker_get_u64(&cursor);
+    if (!worker_get_end(&cursor)) {
+        worker_job_finish(&job);
+        return err_set(err, ERR_CORRUPT, "a job message is damaged");
+    }
+    *ret_job = job;
+    return true;
+}
+
+static void free_const(const void *pointer)
+{
+    mem_free((void *)(uintptr_t)pointer);
+}
+
+void worker_job_finish(struct worker_job *job)
+{
+    free_const(job->columns);
+    job->columns = NULL;
+    job->columns_count = 0;
+}
+
+bool worker_get_schema(struct worker_cursor *cursor, struct worker_schema *ret_schema)
+{
+    size_t count = worker_get_count(cursor, 2 * sizeof(uint64_t));
+    struct worker_schema_column *columns = mem_alloc_array(count, sizeof(*columns));
+    for (size_t i = 0; i < count; i++) {
+        columns[i].name = worker_get_text(cursor);
+        columns[i].type = worker_get_text(cursor);
+    }
+    *ret_schema = (struct worker_schema){ .columns = columns, .columns_count = count };
+    return !cursor->failed;
+}
+
+void worker_schema_finish(struct worker_schema *schema)
+{
+    free_const(schema->columns);
+    *schema = (struct worker_schema){ 0 };
+}
+
+bool worker_get_table(struct worker_cursor *cursor, struct worker_table *ret_table)
+{
+    struct worker_table table = { .name = worker_get_text(cursor) };
+    table.kind = worker_get_u32(cursor);
+    table.files_count = worker_get_count(cursor, sizeof(uint64_t) + sizeof(uint32_t));
+    struct worker_file *files = mem_alloc_array(table.files_count, sizeof(*files));
+    for (size_t i = 0; i < table.files_count; i++) {
+        files[i].path = worker_get_text(cursor);
+        files[i].schema = worker_get_u32(cursor);
+    }
+    table.files = files;
+    size_t schemas_count = worker_get_count(cursor, sizeof(uint64_t));
+    struct worker_schema *schemas = mem_alloc_array(schemas_count, sizeof(*schemas));
+    table.schemas = schemas;
+    table.schemas_count = schemas_count;
+    bool good = true;
+    for (size_t i = 0; i < schemas_count; i++) {
+        good = worker_get_schema(cursor, &schemas[i]) && good;
+    }
+    for (size_t i = 0; i < table.files_count; i++) {
+        good = good && files[i].schema <= schemas_count;
+    }
+    if (!good || cursor->failed) {
+        worker_table_finish(&table);
+        return false;
+    }
+    *ret_table = table;
+    return true;
+}
+
+void worker_table_finish(struct worker_table *table)
+{
+    for (size_t i = 0; i < table->schemas_count; i++) {
+        free_const(table->schemas[i].columns);
+    }
+    free_const(table->schemas);
+    free_const(table->files);
+    *table = (struct worker_table){ 0 };
+}
+
+bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome, struct err *err)
+{
+    struct worker_cursor cursor = { .rest = payload };
+    struct worker_outcome outcome = { .kind = worker_get_u32(&cursor) };
+    outcome.rows = worker_get_u64(&cursor);
+    outcome.peak_bytes = worker_get_u64(&cursor);
+    outcome.message = worker_get_text(&cursor);
+    if (!worker_get_end(&cursor) || outcome.kind >= ERR_KIND_COUNT) {
+        return err_set(err, ERR_CORRUPT, "an outcome message is damaged");
+    }
+    *ret_outcome = outcome;
+    return true;
+}
+
+union fd_control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int) * WORKER_FDS_MAX)];
+};
+
+static void attach_fds(struct msghdr *message, union fd_control *control, const int *fds,
+                       size_t fds_count)
+{
+    assert(fds_count <= WORKER_FDS_MAX);
+    if (fds_count == 0) {
+        return;
+    }
+    message->msg_control = control->bytes;
+    message->msg_controllen = CMSG_SPACE(sizeof(int) * fds_count);
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * fds_count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * fds_count);
+}
+
+bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds,
+                 size_t fds_count, struct err *err)
+{
+    assert(payload.len <= WORKER_FRAME_SIZE_MAX);
+    struct frame_header header = { .type = type, .size = (uint32_t)payload.len };
+    union fd_control control = { 0 };
+    size_t sent = 0;
+    size_t total = sizeof(header) + payload.len;
+    while (sent < total) {
+        size_t head_sent = sent < sizeof(header) ? sent : sizeof(header);
+        size_t body_sent = sent - head_sent;
+        struct iovec parts[2] = {
+            { (char *)&header + head_sent, sizeof(header) - head_sent },
+            { (char *)(uintptr_t)payload.ptr + body_sent, payload.len - body_sent },
+        };
+        struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+        if (sent == 0) {
+            attach_fds(&message, &control, fds, fds_count);
+        }
+        ssize_t size = sendmsg(socket_fd, &message, MSG_NOSIGNAL);
+        if (size < 0 && errno == EINTR) {
+            continue;
+        }
+        if (size <= 0) {
+            return err_set_errno(err, ERR_UNAVAILABLE, errno, "the worker process is gone");
+        }
+        sent += (size_t)size;
+    }
+    return true;
+}
+
+void worker_frame_init(struct worker_frame *frame)
+{
+    *frame = (struct worker_frame){ 0 };
+    buf_init(&frame->payload, WORKER_FRAME_SIZE_MAX);
+    for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
+        frame->fds[i] = -1;
+    }
+}
+
+void worker_frame_finish(struct worker_frame *frame)
+{
+    for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
+        fd_close(&frame->fds[i]);
+    }
+    buf_finish(&frame->payload);
+}
+
+static void keep_fds(struct msghdr *message, struct worker_frame *frame, size_t *kept)
+{
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+         header = CMSG_NXTHDR(message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
+            if (*kept < WORKER_FDS_MAX) {
+                frame->fds[(*kept)++] = fd;
+            } else {
+                (void)close(fd);
+            }
+        }
+    }
+}
+
+static bool receive_exactly(int socket_fd, void *into, size_t size, struct worker_frame *frame,
+                            struct err *err)
+{
+    size_t kept = 0;
+    for (size_t got = 0; got < size;) {
+        union fd_control control;
+        struct iovec part = { (char *)into + got, size - got };
+        struct msghdr message = {
+            .msg_iov = &part,
+            .msg_iovlen = 1,
+            .msg_control = frame == NULL ? NULL : control.bytes,
+            .msg_controllen = frame == NULL ? 0 : sizeof(control.bytes),
+        };
+        ssize_t step = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
+        if (step < 0 && errno == EINTR) {
+            continue;
+        }
+        if (step <= 0) {
+            return err_set(err, ERR_UNAVAILABLE, "the other process is gone");
+        }
+        if (frame != NULL) {
+            keep_fds(&message, frame, &kept);
+        }
+        got += (size_t)step;
+    }
+    return true;
+}
+
+bool worker_receive(int socket_fd, struct worker_frame *frame, struct err *err)
+{
+    for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
+        fd_close(&frame->fds[i]);
+    }
+    struct frame_header header;
+    if (!receive_exactly(socket_fd, &header, sizeof(header), frame, err)) {
+        return false;
+    }
+    frame->type = header.type;
+    buf_reset(&frame->payload);
+    if (header.size > WORKER_FRAME_SIZE_MAX || !buf_reserve(&frame->payload, header.size)) {
+        return err_set(err, ERR_CORRUPT, "a message between processes is too large");
+    }
+    if (!receive_exactly(socket_fd, frame->payload.ptr, header.size, NULL, err)) {
+        return false;
+    }
+    frame->payload.len = header.size;
+    return true;
+}

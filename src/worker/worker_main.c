@@ -1,0 +1,65 @@
+#include "worker_main.h"
+
+#include "fd.h"
+#include "worker_run.h"
+#include "worker_sandbox.h"
+
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static uint64_t peak_bytes(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+static void report(struct channel *channel, bool good, uint64_t rows, const struct err *err)
+{
+    struct worker_outcome outcome = { .rows = rows, .peak_bytes = peak_bytes() };
+    if (!good) {
+        outcome.kind = (uint32_t)err->kind;
+        outcome.message = str_of(err->message);
+    }
+    struct buf payload;
+    buf_init(&payload, 64 * 1024);
+    worker_put_outcome(&payload, &outcome);
+    channel_send(channel, WORKER_OUTCOME, buf_str(&payload));
+}
+
+static bool run(struct duck *duck, struct channel *channel, const struct worker_job *job,
+                uint64_t *ret_rows, struct err *err)
+{
+    switch (job->kind) {
+    case WORKER_QUERY:
+        return run_query(duck, channel, job, ret_rows, err);
+    case WORKER_WRITE:
+        return run_write(duck, job, ret_rows, err);
+    default:
+        return err_set(err, ERR_INTERNAL, "the worker does not know this job");
+    }
+}
+
+void worker_main(struct duck *duck, int socket_fd)
+{
+    (void)prctl(PR_SET_NAME, "eider-worker", 0, 0, 0);
+    struct err err;
+    struct worker_frame frame;
+    worker_frame_init(&frame);
+    struct worker_job job;
+    if (!worker_receive(socket_fd, &frame, &err) || frame.type != WORKER_JOB ||
+        !worker_get_job(buf_str(&frame.payload), &job, &err)) {
+        _exit(1);
+    }
+    struct channel *channel = channel_create(socket_fd);
+    uint64_t rows = 0;
+    /* From here on the job's text is in memory, but nothing has looked at it: first the limits, then the rest. */
+    bool good = sandbox_enter(&job.limits, &err);
+    if (good) {
+        channel_start(channel, duck->connection);
+        files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
+        good = duck_lock(duck, &job.limits, &err) && run(duck, channel, &job, &rows, &err);
+    }
+    report(channel, good, rows, &err);
+    _exit(0);
+}

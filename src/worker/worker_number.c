@@ -1,0 +1,246 @@
+#include "worker_number.h"
+
+#include "worker_shim.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SAFE_INTEGER_MAX INT64_C(9007199254740991)
+#define DATE_MS_MAX INT64_C(8640000000000000)
+
+enum { DIGITS_SIZE = 40, DAY_MS = 86400000 };
+
+/* Number::toString of ECMAScript: digits d1..dn and an exponent with value = 0.d1..dn * 10^exponent. */
+static void append_js(struct buf *out, bool negative, const char *digits, int count, int exponent)
+{
+    if (negative) {
+        buf_append_byte(out, '-');
+    }
+    if (exponent >= count && exponent <= 21) {
+        buf_append_bytes(out, digits, (size_t)count);
+        for (int i = count; i < exponent; i++) {
+            buf_append_byte(out, '0');
+        }
+    } else if (exponent > 0 && exponent <= 21) {
+        buf_append_bytes(out, digits, (size_t)exponent);
+        buf_append_byte(out, '.');
+        buf_append_bytes(out, digits + exponent, (size_t)(count - exponent));
+    } else if (exponent > -6 && exponent <= 0) {
+        buf_append_bytes(out, "0.000000", (size_t)(2 - exponent));
+        buf_append_bytes(out, digits, (size_t)count);
+    } else {
+        buf_append_byte(out, digits[0]);
+        if (count > 1) {
+            buf_append_byte(out, '.');
+            buf_append_bytes(out, digits + 1, (size_t)(count - 1));
+        }
+        buf_append_format(out, "e%+d", exponent - 1);
+    }
+}
+
+void number_append_double(struct buf *out, double value)
+{
+    if (!isfinite(value)) {
+        buf_append_text(out, "null");
+        return;
+    }
+    if (value >= -1e15 && value <= 1e15 && value == (double)(int64_t)value) {
+        buf_append_i64(out, (int64_t)value);
+        return;
+    }
+    char digits[SHIM_DIGITS_SIZE];
+    int exponent;
+    size_t count = shim_shortest_digits(fabs(value), digits, &exponent);
+    append_js(out, value < 0, digits, (int)count, exponent);
+}
+
+void number_append_i64(struct buf *out, int64_t value)
+{
+    bool safe = value >= -SAFE_INTEGER_MAX && value <= SAFE_INTEGER_MAX;
+    if (!safe) {
+        buf_append_byte(out, '"');
+    }
+    buf_append_i64(out, value);
+    if (!safe) {
+        buf_append_byte(out, '"');
+    }
+}
+
+void number_append_u64(struct buf *out, uint64_t value)
+{
+    if (value <= INT64_MAX) {
+        number_append_i64(out, (int64_t)value);
+    } else {
+        number_append_u128(out, value);
+    }
+}
+
+/* Writes the digits at the end of `text` and returns where they begin. */
+static size_t digits_of(unsigned __int128 value, char text[static DIGITS_SIZE])
+{
+    size_t at = DIGITS_SIZE;
+    do {
+        text[--at] = (char)('0' + (int)(value % 10));
+        value /= 10;
+    } while (value > 0);
+    return at;
+}
+
+static unsigned __int128 magnitude_of(__int128 value)
+{
+    unsigned __int128 bits = (unsigned __int128)value;
+    return value < 0 ? 0 - bits : bits;
+}
+
+static void append_digits_string(struct buf *out, bool negative, unsigned __int128 magnitude)
+{
+    char text[DIGITS_SIZE];
+    size_t at = digits_of(magnitude, text);
+    buf_append_text(out, negative ? "\"-" : "\"");
+    buf_append_bytes(out, text + at, DIGITS_SIZE - at);
+    buf_append_byte(out, '"');
+}
+
+void number_append_i128(struct buf *out, __int128 value)
+{
+    if (value >= -SAFE_INTEGER_MAX && value <= SAFE_INTEGER_MAX) {
+        buf_append_i64(out, (int64_t)value);
+    } else {
+        append_digits_string(out, value < 0, magnitude_of(value));
+    }
+}
+
+void number_append_u128(struct buf *out, unsigned __int128 value)
+{
+    if (value <= (unsigned __int128)SAFE_INTEGER_MAX) {
+        buf_append_i64(out, (int64_t)value);
+    } else {
+        append_digits_string(out, false, value);
+    }
+}
+
+/* Whether reading these digits as a double and printing that gives the same digits. 15 always do. */
+static bool survives_double(const char *digits, int count, int exponent)
+{
+    if (count <= 15) {
+        return true;
+    }
+    if (count > 17) {
+        return false;
+    }
+    char text[64];
+    (void)snprintf(text, sizeof(text), "0.%.*se%d", count, digits, exponent);
+    char shortest[SHIM_DIGITS_SIZE];
+    int shortest_exponent;
+    size_t size = shim_shortest_digits(strtod(text, NULL), shortest, &shortest_exponent);
+    return size == (size_t)count && shortest_exponent == exponent &&
+           memcmp(shortest, digits, size) == 0;
+}
+
+static void append_decimal_string(struct buf *out, bool negative, const char *digits, int count,
+                                  int scale)
+{
+    buf_append_text(out, negative ? "\"-" : "\"");
+    int whole = count > scale ? count - scale : 0;
+    if (whole == 0) {
+        buf_append_byte(out, '0');
+    }
+    buf_append_bytes(out, digits, (size_t)whole);
+    if (scale > 0) {
+        buf_append_byte(out, '.');
+        for (int i = count; i < scale; i++) {
+            buf_append_byte(out, '0');
+        }
+        buf_append_bytes(out, digits + whole, (size_t)(count - whole));
+    }
+    buf_append_byte(out, '"');
+}
+
+void number_append_decimal(struct buf *out, __int128 value, unsigned scale)
+{
+    if (value == 0) {
+        buf_append_byte(out, '0');
+        return;
+    }
+    char text[DIGITS_SIZE];
+    size_t at = digits_of(magnitude_of(value), text);
+    int count = (int)(DIGITS_SIZE - at);
+    int exponent = count - (int)scale;
+    int kept = count;
+    while (kept > 1 && text[at + (size_t)kept - 1] == '0') {
+        kept--;
+    }
+    if (survives_double(text + at, kept, exponent)) {
+        append_js(out, value < 0, text + at, kept, exponent);
+    } else {
+        append_decimal_string(out, value < 0, text + at, count, (int)scale);
+    }
+}
+
+struct calendar_day {
+    int64_t year;
+    int month;
+    int day;
+};
+
+/* Days since 1970-01-01 to the Gregorian calendar, for any year: eras of 400 years that begin on March 1st. */
+static struct calendar_day calendar_of(int64_t days)
+{
+    days += 719468;
+    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
+    int64_t day_of_era = days - era * 146097;
+    int64_t year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t shifted = (5 * day_of_year + 2) / 153;
+    int month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
+    return (struct calendar_day){
+        .year = year_of_era + era * 400 + (month <= 2),
+        .month = month,
+        .day = (int)(day_of_year - (153 * shifted + 2) / 5 + 1),
+    };
+}
+
+static char *put_digits(char *at, uint64_t value, int width)
+{
+    for (int i = width - 1; i >= 0; i--) {
+        at[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    return at + width;
+}
+
+void number_append_timestamp_ms(struct buf *out, int64_t ms)
+{
+    if (ms > DATE_MS_MAX || ms < -DATE_MS_MAX) {
+        buf_append_text(out, "null");
+        return;
+    }
+    int64_t days = ms / DAY_MS - (ms % DAY_MS < 0);
+    uint64_t rest = (uint64_t)(ms - days * DAY_MS);
+    struct calendar_day date = calendar_of(days);
+    bool extended = date.year < 0 || date.year > 9999;
+    char text[40];
+    char *at = text;
+    *at++ = '"';
+    if (extended) {
+        *at++ = date.year < 0 ? '-' : '+';
+    }
+    at = put_digits(at, (uint64_t)(date.year < 0 ? -date.year : date.year), extended ? 6 : 4);
+    *at++ = '-';
+    at = put_digits(at, (uint64_t)date.month, 2);
+    *at++ = '-';
+    at = put_digits(at, (uint64_t)date.day, 2);
+    *at++ = 'T';
+    at = put_digits(at, rest / 3600000, 2);
+    *at++ = ':';
+    at = put_digits(at, rest / 60000 % 60, 2);
+    *at++ = ':';
+    at = put_digits(at, rest / 1000 % 60, 2);
+    *at++ = '.';
+    at = put_digits(at, rest % 1000, 3);
+    *at++ = 'Z';
+    *at++ = '"';
+    buf_append_bytes(out, text, (size_t)(at - text));
+}

@@ -1,0 +1,22 @@
+/* worker_number.h - numbers and times as the snapshot contract prints them in JSON: the way JavaScript does. */
+#pragma once
+
+#include "buf.h"
+
+#include <duckdb.h>
+
+/* Shortest round-trip text, 1e21 as 1e+21, -0 as 0; not-a-number and infinities as null. */
+void number_append_double(struct buf *out, double value);
+
+/* A number while it is exact in a double (53 bits), else a string of digits. */
+void number_append_i64(struct buf *out, int64_t value);
+void number_append_u64(struct buf *out, uint64_t value);
+void number_append_i128(struct buf *out, __int128 value);
+void number_append_u128(struct buf *out, unsigned __int128 value);
+
+/* value / 10^scale: a number without trailing zeros while a double holds it exactly as written, else a string with all
+ * its digits. */
+void number_append_decimal(struct buf *out, __int128 value, unsigned scale);
+
+/* "2024-01-15T10:11:12.123Z"; null outside the range of a JavaScript Date. */
+void number_append_timestamp_ms(struct buf *out, int64_t ms_since_1970);

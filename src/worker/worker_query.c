@@ -1,0 +1,154 @@
+#include "mem.h"
+#include "worker_guard.h"
+#include "worker_json.h"
+#include "worker_run.h"
+
+#include <stdio.h>
+
+enum { RESULT_BUFFER_MAX = 256 << 20 };
+
+/* RESOLVE: u32 all (a PIVOT may read every declared table), u64 count, names. */
+static void ask_tables(struct duck *duck, struct channel *channel, const char *statement,
+                       bool all, struct buf *answer)
+{
+    struct buf body;
+    buf_init(&body, WORKER_FRAME_SIZE_MAX);
+    worker_put_u32(&body, all);
+    duckdb_value names = duckdb_get_table_names(duck->connection, statement, false);
+    uint64_t count = names == NULL ? 0 : duckdb_get_list_size(names);
+    worker_put_u64(&body, count);
+    for (uint64_t i = 0; i < count; i++) {
+        duckdb_value name = duckdb_get_list_child(names, i);
+        char *text = duckdb_get_varchar(name);
+        worker_put_text(&body, str_of(text));
+        duckdb_free(text);
+        duckdb_destroy_value(&name);
+    }
+    duckdb_destroy_value(&names);
+    channel_ask(channel, WORKER_RESOLVE, buf_str(&body), answer, NULL);
+    buf_finish(&body);
+}
+
+static bool resolve_tables(struct duck *duck, struct channel *channel, const char *statement,
+                           bool all, struct err *err)
+{
+    struct buf answer;
+    buf_init(&answer, WORKER_FRAME_SIZE_MAX);
+    ask_tables(duck, channel, statement, all, &answer);
+    bool good = tables_create(duck, channel, buf_str(&answer), err);
+    buf_finish(&answer);
+    return good;
+}
+
+static bool is_reading(duckdb_statement_type type)
+{
+    return type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN;
+}
+
+/* Asking for the type of a failed prepare throws through the C boundary and would end the process: ask only here. */
+static bool prepare(struct duck *duck, duckdb_extracted_statements statements, idx_t index,
+                    bool last, duckdb_prepared_statement *ret_prepared, struct err *err)
+{
+    if (duckdb_prepare_extracted_statement(duck->connection, statements, index, ret_prepared) !=
+        DuckDBSuccess) {
+        return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_prepare_error(*ret_prepared));
+    }
+    duckdb_statement_type type = duckdb_prepared_statement_type(*ret_prepared);
+    if (last ? !is_reading(type) : type != DUCKDB_STATEMENT_TYPE_CREATE) {
+        return err_set(err, ERR_INVALID, "only statements that read are allowed");
+    }
+    if (duckdb_nparams(*ret_prepared) > 0) {
+        return err_set(err, ERR_INVALID, "the statement has parameters, and no values for them");
+    }
+    return true;
+}
+
+static void flush_result(void *context, struct buf *out)
+{
+    channel_send(context, WORKER_RESULT, buf_str(out));
+    buf_reset(out);
+}
+
+static bool stream_result(struct channel *channel, duckdb_result *result, uint64_t *ret_rows,
+                          struct err *err)
+{
+    struct buf out;
+    buf_init(&out, RESULT_BUFFER_MAX);
+    struct json_encoder *encoder = json_encoder_create(result, &out);
+    duckdb_data_chunk chunk;
+    while (!buf_failed(&out) && (chunk = duckdb_fetch_chunk(*result)) != NULL) {
+        json_encode_chunk(encoder, chunk, &out, flush_result, channel);
+        duckdb_destroy_data_chunk(&chunk);
+    }
+    const char *problem = duckdb_result_error(result);
+    bool good = true;
+    if (buf_failed(&out)) {
+        good = err_set(err, ERR_UNPROCESSABLE, "one row of the result is larger than 256 MiB");
+    } else if (problem != NULL && problem[0] != '\0') {
+        good = duck_fail(err, duckdb_result_error_type(result), problem);
+    } else {
+        *ret_rows = json_encode_end(encoder, &out);
+        flush_result(channel, &out);
+    }
+    json_encoder_destroy(encoder);
+    buf_finish(&out);
+    return good;
+}
+
+static bool execute(struct channel *channel, duckdb_prepared_statement prepared,
+                    uint64_t *ret_rows, struct err *err)
+{
+    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
+    if (duckdb_pending_prepared_streaming(prepared, &pending) != DuckDBSuccess) {
+        return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_pending_error(pending));
+    }
+    CLEANUP(duckdb_destroy_result) duckdb_result result = { 0 };
+    if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
+        return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
+    }
+    return stream_result(channel, &result, ret_rows, err);
+}
+
+/* A PIVOT without an IN list comes out as two statements, CREATE TYPE and SELECT, and the second can be prepared only
+ * when the first has run. Everything else is one. */
+static bool run_statements(struct duck *duck, struct channel *channel, const char *statement,
+                           bool pivot, uint64_t *ret_rows, struct err *err)
+{
+    CLEANUP(duckdb_destroy_extracted) duckdb_extracted_statements statements = NULL;
+    idx_t count = duckdb_extract_statements(duck->connection, statement, &statements);
+    if (count == 0) {
+        return duck_fail(err, DUCKDB_ERROR_PARSER, duckdb_extract_statements_error(statements));
+    }
+    if (count > 1 && !pivot) {
+        return err_set(err, ERR_INVALID, "only one statement is allowed");
+    }
+    for (idx_t i = 0; i < count; i++) {
+        bool last = i + 1 == count;
+        CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
+        if (!prepare(duck, statements, i, last, &prepared, err)) {
+            return false;
+        }
+        if (last) {
+            return execute(channel, prepared, ret_rows, err);
+        }
+        CLEANUP(duckdb_destroy_result) duckdb_result result = { 0 };
+        if (duckdb_execute_prepared(prepared, &result) != DuckDBSuccess) {
+            return duck_fail(err, duckdb_result_error_type(&result),
+                               duckdb_result_error(&result));
+        }
+    }
+    return false; /* not reached: count is at least one */
+}
+
+bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
+               uint64_t *ret_rows, struct err *err)
+{
+    struct guard_verdict verdict;
+    if (!guard_check(job->statement, &verdict, err)) {
+        return false;
+    }
+    CLEANUP(mem_free_text)
+    char *statement = mem_copy_bytes(job->statement.ptr, job->statement.len);
+    return resolve_tables(duck, channel, statement, verdict.pivot, err) &&
+           run_statements(duck, channel, statement, verdict.pivot, ret_rows, err);
+}

@@ -1,0 +1,176 @@
+#include "worker_sandbox.h"
+
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The rights of newer kernels, which Debian 12's header does not name yet. */
+#define FS_TRUNCATE (UINT64_C(1) << 14)
+#define FS_IOCTL_DEV (UINT64_C(1) << 15)
+#define NET_BIND_TCP (UINT64_C(1) << 0)
+#define NET_CONNECT_TCP (UINT64_C(1) << 1)
+#define SCOPE_ABSTRACT_UNIX_SOCKET (UINT64_C(1) << 0)
+#define SCOPE_SIGNAL (UINT64_C(1) << 1)
+#define CREATE_RULESET_VERSION (1U << 0)
+
+/* struct landlock_ruleset_attr of ABI 6; older kernels are given the part they know. */
+struct ruleset_attributes {
+    uint64_t handled_access_fs;
+    uint64_t handled_access_net;
+    uint64_t scoped;
+};
+
+enum { UNPRIVILEGED_ID = 65534, DESCRIPTORS_MAX = 256 };
+
+unsigned sandbox_landlock_abi(void)
+{
+    long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, CREATE_RULESET_VERSION);
+    return abi < 0 ? 0 : (unsigned)abi;
+}
+
+/* An empty set of rules: every right the kernel knows of is handled, none is granted. */
+static bool enter_landlock(struct err *err)
+{
+    unsigned abi = sandbox_landlock_abi();
+    if (abi == 0) {
+        return true; /* the server has warned; seccomp still denies every open */
+    }
+    struct ruleset_attributes attributes = { .handled_access_fs = (UINT64_C(1) << 13) - 1 };
+    attributes.handled_access_fs |= abi >= 2 ? LANDLOCK_ACCESS_FS_REFER : 0;
+    attributes.handled_access_fs |= abi >= 3 ? FS_TRUNCATE : 0;
+    attributes.handled_access_fs |= abi >= 5 ? FS_IOCTL_DEV : 0;
+    attributes.handled_access_net = abi >= 4 ? NET_BIND_TCP | NET_CONNECT_TCP : 0;
+    attributes.scoped = abi >= 6 ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0;
+    size_t size = abi >= 6 ? 24 : abi >= 4 ? 16 : 8;
+    long ruleset = syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
+    if (ruleset < 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "Landlock refused its rules");
+    }
+    long restricted = syscall(SYS_landlock_restrict_self, (int)ruleset, 0);
+    int problem = errno;
+    (void)close((int)ruleset);
+    return restricted == 0 ||
+           err_set_errno(err, ERR_UNAVAILABLE, problem, "Landlock refused to restrict the worker");
+}
+
+/* clang-format off */
+static const int allowed_calls[] = {
+    /* bytes on descriptors it was given */
+    SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(readv), SCMP_SYS(writev),
+    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(ftruncate),
+    SCMP_SYS(close), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg), SCMP_SYS(poll), SCMP_SYS(ppoll),
+    /* memory */
+    SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk),
+    /* threads and their life */
+    SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(set_tid_address),
+    SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(exit),
+    SCMP_SYS(exit_group), SCMP_SYS(restart_syscall), SCMP_SYS(membarrier),
+    SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack),
+    /* time and randomness */
+    SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
+    SCMP_SYS(gettimeofday), SCMP_SYS(getrandom), SCMP_SYS(getrusage), SCMP_SYS(sysinfo),
+};
+/* clang-format on */
+
+/* Calls that are allowed for some arguments only. */
+static int add_conditional_rules(scmp_filter_ctx filter)
+{
+    const uint64_t thread_flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
+    const uint64_t executable = 0x4; /* PROT_EXEC */
+    int result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+                                  SCMP_A0(SCMP_CMP_MASKED_EQ, thread_flags, thread_flags));
+    /* clone3 hides its flags in memory: say it does not exist, and libc falls back to clone. */
+    result |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                               SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+                               SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
+    /* Reading a limit is harmless, setting one is not: the new-limit pointer must be NULL. */
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
+                               SCMP_A2(SCMP_CMP_EQ, 0));
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+                               SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+    return result;
+}
+
+static bool enter_seccomp(struct err *err)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EACCES));
+    if (filter == NULL) {
+        return err_set(err, ERR_UNAVAILABLE, "no memory for the seccomp filter");
+    }
+    int result = 0;
+    for (size_t i = 0; i < COUNT_OF(allowed_calls) && result == 0; i++) {
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+    }
+    result = result != 0 ? result : add_conditional_rules(filter);
+    result = result != 0 ? result : seccomp_load(filter);
+    seccomp_release(filter);
+    return result == 0 ||
+           err_set_errno(err, ERR_UNAVAILABLE, -result, "seccomp refused the worker's filter");
+}
+
+static uint64_t own_address_space(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%lu", &pages) != 1) {
+            pages = 0;
+        }
+        (void)fclose(file);
+    }
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static bool set_limit(__rlimit_resource_t resource, uint64_t value, struct err *err)
+{
+    struct rlimit limit = { .rlim_cur = value, .rlim_max = value };
+    return setrlimit(resource, &limit) == 0 ||
+           err_set_errno(err, ERR_UNAVAILABLE, errno, "a limit of the worker could not be set");
+}
+
+static bool set_limits(const struct worker_limits *limits, struct err *err)
+{
+    bool good = set_limit(RLIMIT_CORE, 0, err) && set_limit(RLIMIT_NOFILE, DESCRIPTORS_MAX, err) &&
+                set_limit(RLIMIT_FSIZE, limits->output_bytes, err) &&
+                set_limit(RLIMIT_CPU, limits->cpu_seconds, err);
+    if (good && limits->address_space_bytes > 0) {
+        good = set_limit(RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
+    }
+    return good;
+}
+
+bool sandbox_enter(const struct worker_limits *limits, struct err *err)
+{
+    if (!set_limits(limits, err)) {
+        return false;
+    }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "the kernel refused no_new_privs");
+    }
+    return enter_landlock(err) && enter_seccomp(err);
+}
+
+bool sandbox_drop_root(struct err *err)
+{
+    if (geteuid() != 0) {
+        return true;
+    }
+    if (setgroups(0, NULL) != 0 || setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0 ||
+        setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot become an unprivileged user");
+    }
+    return true;
+}

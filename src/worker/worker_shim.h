@@ -1,0 +1,42 @@
+/* worker_shim.h - what DuckDB's C API cannot do, offered to C by the project's one C++ file.
+ * Promise   no C++ exception crosses this line. Works with a libduckdb of exactly the version of the headers.
+ * Threads   the file operations are called from any of the engine's threads. */
+#pragma once
+
+#include "macros.h"
+
+#include <duckdb.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SHIM_TEXT_SIZE = 512 };
+
+/* A file system made of functions. Every path that begins with one of the prefixes goes to it. */
+struct shim_files {
+    void *context;
+    /* NULL on failure, with a text in `problem`. */
+    void *(*open)(void *context, const char *path, bool for_writing, char *problem, size_t size);
+    bool (*read)(void *file, void *into, uint64_t size, uint64_t offset, char *problem,
+                 size_t problem_size);
+    bool (*write)(void *file, const void *bytes, uint64_t size, uint64_t offset);
+    uint64_t (*size)(void *file);
+    void (*close)(void *file);
+};
+
+bool shim_register_files(duckdb_database database, const struct shim_files *files,
+                         const char *const *prefixes, size_t prefixes_count);
+
+/* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with `append`. */
+bool shim_value_text(duckdb_vector vector, uint64_t row,
+                     void (*append)(void *context, const char *bytes, size_t size), void *context);
+
+/* The shortest decimal digits that read back as the same double: `digits` without leading or trailing zeros and no
+ * point, *ret_exponent such that value = 0.DIGITS * 10^exponent. Finite, positive, nonzero values only. */
+enum { SHIM_DIGITS_SIZE = 32 };
+size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZE], int *ret_exponent);
+
+#ifdef __cplusplus
+}
+#endif

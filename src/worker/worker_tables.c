@@ -1,0 +1,269 @@
+#include "mem.h"
+#include "worker_run.h"
+
+#include <stdio.h>
+
+/* The name of the column that carries a file's path through the view; a client's column cannot be called so. */
+#define PATH_COLUMN "__eider_path"
+
+static void append_paths(struct buf *sql, const struct worker_table *table)
+{
+    buf_append_byte(sql, '[');
+    for (size_t i = 0; i < table->files_count; i++) {
+        buf_append_text(sql, i == 0 ? "" : ", ");
+        sql_append_literal(sql, table->files[i].path);
+    }
+    buf_append_byte(sql, ']');
+}
+
+static void append_view_head(struct buf *sql, struct str name)
+{
+    buf_append_text(sql, "CREATE OR REPLACE VIEW ");
+    sql_append_identifier(sql, name);
+    buf_append_text(sql, " AS SELECT ");
+}
+
+static bool run_and_finish(struct duck *duck, struct buf *sql, struct err *err)
+{
+    bool good = !buf_failed(sql) ? duck_run(duck, buf_str(sql), NULL, err)
+                                 : err_set(err, ERR_TOO_LARGE, "a table has too many files");
+    buf_finish(sql);
+    return good;
+}
+
+/* Files that a client declared: one file as it is, several united by column name; k=v folders are columns. */
+static bool create_files_view(struct duck *duck, const struct worker_table *table,
+                              struct err *err)
+{
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    append_view_head(&sql, table->name);
+    buf_append_text(&sql, "* FROM read_parquet(");
+    append_paths(&sql, table);
+    buf_append_text(&sql, table->files_count > 1 ? ", union_by_name = true)" : ")");
+    return run_and_finish(duck, &sql, err);
+}
+
+/* ---- lake tables: one schema over all files, partitions from the path ---- */
+
+/* A schema in memory of its own: copies of what a result said. */
+struct known_schema {
+    struct worker_schema schema;
+    struct buf text; /* as worker_put_schema writes it; the columns point into it */
+};
+
+static void known_finish(struct known_schema *known)
+{
+    worker_schema_finish(&known->schema);
+    buf_finish(&known->text);
+}
+
+/* Runs DESCRIBE and keeps names and types. */
+static bool describe(struct duck *duck, struct buf *sql, struct known_schema *ret_known,
+                     struct err *err)
+{
+    duckdb_result result = { 0 };
+    if (!duck_run(duck, buf_str(sql), &result, err)) {
+        return false;
+    }
+    *ret_known = (struct known_schema){ 0 };
+    buf_init(&ret_known->text, WORKER_FRAME_SIZE_MAX);
+    uint64_t count = duckdb_row_count(&result);
+    worker_put_u64(&ret_known->text, count);
+    struct buf text;
+    buf_init(&text, WORKER_FRAME_SIZE_MAX);
+    for (uint64_t i = 0; i < count; i++) {
+        for (uint64_t column = 0; column < 2; column++) {
+            buf_reset(&text);
+            duck_append_text(&result, column, i, &text);
+            worker_put_text(&ret_known->text, buf_str(&text));
+        }
+    }
+    buf_finish(&text);
+    duckdb_destroy_result(&result);
+    struct worker_cursor cursor = { .rest = buf_str(&ret_known->text) };
+    if (buf_failed(&ret_known->text) || !worker_get_schema(&cursor, &ret_known->schema)) {
+        known_finish(ret_known);
+        return err_set(err, ERR_TOO_LARGE, "a file has too many columns");
+    }
+    return true;
+}
+
+/* Opens the footer of a file whose schema the server does not know yet, and tells the server. */
+static bool describe_file(struct duck *duck, struct channel *channel, struct str path,
+                          struct known_schema *ret_known, struct err *err)
+{
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    buf_append_text(&sql, "DESCRIBE SELECT * FROM read_parquet(");
+    sql_append_literal(&sql, path);
+    buf_append_text(&sql, ", hive_partitioning = false)");
+    bool good = describe(duck, &sql, ret_known, err);
+    if (good) {
+        struct buf payload;
+        buf_init(&payload, WORKER_FRAME_SIZE_MAX);
+        worker_put_text(&payload, path);
+        worker_put_schema(&payload, &ret_known->schema);
+        if (!buf_failed(&payload)) {
+            channel_send(channel, WORKER_SCHEMAS, buf_str(&payload));
+        }
+        buf_finish(&payload);
+    }
+    buf_finish(&sql);
+    return good;
+}
+
+static void append_null_row(struct buf *sql, const struct worker_schema *schema)
+{
+    buf_append_text(sql, "SELECT ");
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        buf_append_text(sql, i == 0 ? "NULL::" : ", NULL::");
+        buf_append(sql, schema->columns[i].type);
+        buf_append_text(sql, " AS ");
+        sql_append_identifier(sql, schema->columns[i].name);
+    }
+}
+
+/* The engine itself says what the columns of several schemas have in common. */
+static bool unite(struct duck *duck, const struct worker_schema *schemas, size_t count,
+                  struct known_schema *ret_known, struct err *err)
+{
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    buf_append_text(&sql, "DESCRIBE ");
+    for (size_t i = 0; i < count; i++) {
+        buf_append_text(&sql, i == 0 ? "" : " UNION ALL BY NAME ");
+        append_null_row(&sql, &schemas[i]);
+    }
+    bool good = buf_failed(&sql) ? err_set(err, ERR_TOO_LARGE, "a table has too many schemas")
+                                 : describe(duck, &sql, ret_known, err);
+    buf_finish(&sql);
+    return good;
+}
+
+static bool is_partition_name(struct str name)
+{
+    return str_equal_nocase(name, STR("year")) || str_equal_nocase(name, STR("month")) ||
+           str_equal_nocase(name, STR("day"));
+}
+
+static void append_partition_columns(struct buf *sql)
+{
+    static const char *const parts[] = { "year", "month", "day" };
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        buf_append_format(sql,
+                          "TRY_CAST(regexp_extract(\"" PATH_COLUMN
+                          "\", '/%s=([0-9]+)/', 1) AS BIGINT) AS %s%s",
+                          parts[i], parts[i], i + 1 < COUNT_OF(parts) ? ", " : "");
+    }
+}
+
+/* Missing columns read as NULL; with the schema given, no file is opened before the partition filters have chosen. */
+static bool create_united_view(struct duck *duck, const struct worker_table *table,
+                               const struct worker_schema *schema, struct err *err)
+{
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    append_view_head(&sql, table->name);
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        if (!is_partition_name(schema->columns[i].name)) {
+            sql_append_identifier(&sql, schema->columns[i].name);
+            buf_append_text(&sql, ", ");
+        }
+    }
+    append_partition_columns(&sql);
+    buf_append_text(&sql, " FROM read_parquet(");
+    append_paths(&sql, table);
+    buf_append_text(&sql, ", filename = '" PATH_COLUMN "', schema = MAP {");
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        buf_append_text(&sql, i == 0 ? "" : ", ");
+        sql_append_literal(&sql, schema->columns[i].name);
+        buf_append_text(&sql, ": {name: ");
+        sql_append_literal(&sql, schema->columns[i].name);
+        buf_append_text(&sql, ", type: ");
+        sql_append_literal(&sql, schema->columns[i].type);
+        buf_append_text(&sql, ", default_value: NULL}");
+    }
+    buf_append_text(&sql, "})");
+    return run_and_finish(duck, &sql, err);
+}
+
+static bool same_schema(const struct worker_schema *a, const struct worker_schema *b)
+{
+    bool same = a->columns_count == b->columns_count;
+    for (size_t i = 0; same && i < a->columns_count; i++) {
+        same = str_equal(a->columns[i].name, b->columns[i].name) &&
+               str_equal(a->columns[i].type, b->columns[i].type);
+    }
+    return same;
+}
+
+struct schema_list {
+    struct worker_schema *items; /* borrowed contents */
+    size_t count;
+};
+
+static void add_distinct(struct schema_list *list, const struct worker_schema *schema)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (same_schema(&list->items[i], schema)) {
+            return;
+        }
+    }
+    list->items[list->count++] = *schema;
+}
+
+static bool create_lake_view(struct duck *duck, struct channel *channel,
+                             const struct worker_table *table, struct err *err)
+{
+    struct known_schema *described = mem_alloc_array(table->files_count, sizeof(*described));
+    struct schema_list distinct = {
+        .items = mem_alloc_array(table->files_count + table->schemas_count, sizeof(*distinct.items)),
+    };
+    for (size_t i = 0; i < table->schemas_count; i++) {
+        add_distinct(&distinct, &table->schemas[i]);
+    }
+    bool good = true;
+    for (size_t i = 0; good && i < table->files_count; i++) {
+        if (table->files[i].schema == 0) {
+            good = describe_file(duck, channel, table->files[i].path, &described[i], err);
+            if (good) {
+                add_distinct(&distinct, &described[i].schema);
+            }
+        }
+    }
+    struct known_schema united = { 0 };
+    good = good && unite(duck, distinct.items, distinct.count, &united, err) &&
+           create_united_view(duck, table, &united.schema, err);
+    known_finish(&united);
+    for (size_t i = 0; i < table->files_count; i++) {
+        known_finish(&described[i]);
+    }
+    mem_free(described);
+    mem_free(distinct.items);
+    return good;
+}
+
+/* TABLES: u32 error kind, text, u64 count, tables. */
+bool tables_create(struct duck *duck, struct channel *channel, struct str tables,
+                   struct err *err)
+{
+    struct worker_cursor cursor = { .rest = tables };
+    uint32_t kind = worker_get_u32(&cursor);
+    struct str text = worker_get_text(&cursor);
+    size_t count = worker_get_count(&cursor, sizeof(uint64_t));
+    if (kind != ERR_NONE && kind < ERR_KIND_COUNT) {
+        return err_set(err, (enum err_kind)kind, "%.*s", STR_ARG(text));
+    }
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++) {
+        struct worker_table table;
+        if (!worker_get_table(&cursor, &table)) {
+            return err_set(err, ERR_CORRUPT, "a table message is damaged");
+        }
+        good = table.kind == WORKER_TABLE_LAKE ? create_lake_view(duck, channel, &table, err)
+                                               : create_files_view(duck, &table, err);
+        worker_table_finish(&table);
+    }
+    return good;
+}

@@ -1,0 +1,115 @@
+#include "worker_run.h"
+
+#include <stdio.h>
+
+static bool is_type(struct str type, const char *name)
+{
+    struct str bare = str_trim(str_first(type, str_find_byte(type, '(')));
+    return str_equal_nocase(bare, str_of(name));
+}
+
+/* A timestamp with an offset means that moment: a cast straight to TIMESTAMP would drop the offset. TIMESTAMP_NS stays
+ * direct, because the way through TIMESTAMPTZ keeps microseconds only. */
+static bool goes_through_zone(struct str type)
+{
+    return is_type(type, "TIMESTAMP") || is_type(type, "DATETIME") ||
+           is_type(type, "TIMESTAMP_S") || is_type(type, "TIMESTAMP_MS") ||
+           is_type(type, "TIMESTAMP_US");
+}
+
+static void append_cast(struct buf *sql, const struct worker_column *column, size_t index,
+                        const char *cast)
+{
+    bool zone = goes_through_zone(column->sql_type);
+    buf_append_format(sql, "%s(%s%sc%zu%s AS %.*s)", cast, zone ? cast : "", zone ? "(" : "", index,
+                      zone ? " AS TIMESTAMPTZ)" : "", STR_ARG(column->sql_type));
+}
+
+static void append_source(struct buf *sql, const struct worker_job *job)
+{
+    buf_append_text(sql, "read_json('job://in', format = 'newline_delimited', columns = {");
+    for (size_t i = 0; i < job->columns_count; i++) {
+        buf_append_format(sql, "%sc%zu: '%.*s'", i == 0 ? "" : ", ", i,
+                          STR_ARG(job->columns[i].line_type));
+    }
+    uint64_t object_size = job->line_size_max + 1024;
+    object_size = object_size < (1 << 20) ? 1 << 20 : object_size;
+    buf_append_format(sql, "}, maximum_object_size = %llu)", (unsigned long long)object_size);
+}
+
+static void append_copy(struct buf *sql, const struct worker_job *job)
+{
+    buf_append_text(sql, "COPY (SELECT ");
+    for (size_t i = 0; i < job->columns_count; i++) {
+        buf_append_text(sql, i == 0 ? "" : ", ");
+        append_cast(sql, &job->columns[i], i, "CAST");
+        buf_append_text(sql, " AS ");
+        sql_append_identifier(sql, job->columns[i].name);
+    }
+    buf_append_text(sql, " FROM ");
+    append_source(sql, job);
+    if (job->order_by.len > 0) {
+        buf_append_text(sql, " ORDER BY ");
+        sql_append_identifier(sql, job->order_by);
+        buf_append_text(sql, " ASC NULLS LAST");
+    }
+    buf_append_format(sql,
+                      ") TO 'job://out' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %llu)",
+                      (unsigned long long)job->row_group_rows);
+}
+
+/* Looks for the first row whose value of this column cannot be cast; fills err and answers true when there is one. */
+static bool find_bad_value(struct duck *duck, const struct worker_job *job, size_t index,
+                           struct err *err)
+{
+    const struct worker_column *column = &job->columns[index];
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    buf_append_format(&sql, "SELECT i, v FROM (SELECT row_number() OVER () - 1 AS i, c%zu AS v, ",
+                      index);
+    append_cast(&sql, column, index, "TRY_CAST");
+    buf_append_text(&sql, " AS t FROM ");
+    append_source(&sql, job);
+    buf_append_text(&sql, ") WHERE v IS NOT NULL AND t IS NULL LIMIT 1");
+    duckdb_result result = { 0 };
+    struct err ignored;
+    bool found = !buf_failed(&sql) && duck_run(duck, buf_str(&sql), &result, &ignored) &&
+                 duckdb_row_count(&result) == 1;
+    if (found) {
+        struct buf value;
+        buf_init(&value, WORKER_FRAME_SIZE_MAX);
+        duck_append_text(&result, 1, 0, &value);
+        (void)err_set(err, ERR_INVALID, "data[%lld], column \"%.*s\": cannot convert '%.*s'%s to %.*s",
+                      (long long)duckdb_value_int64(&result, 0, 0), STR_ARG(column->name),
+                      STR_ARG(str_first(buf_str(&value), 100)), value.len > 100 ? "..." : "",
+                      STR_ARG(column->sql_type));
+        buf_finish(&value);
+    }
+    duckdb_destroy_result(&result);
+    buf_finish(&sql);
+    return found;
+}
+
+bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
+               struct err *err)
+{
+    struct buf sql;
+    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
+    append_copy(&sql, job);
+    duckdb_result result = { 0 };
+    bool good = !buf_failed(&sql)
+                    ? duck_run(duck, buf_str(&sql), &result, err)
+                    : err_set(err, ERR_TOO_LARGE, "the records have too many columns");
+    buf_finish(&sql);
+    if (good) {
+        *ret_rows = (uint64_t)duckdb_value_int64(&result, 0, 0);
+        duckdb_destroy_result(&result);
+        return true;
+    }
+    for (size_t i = 0; err->kind == ERR_INVALID && i < job->columns_count; i++) {
+        if (find_bad_value(duck, job, i, err)) {
+            break;
+        }
+    }
+    return false;
+}

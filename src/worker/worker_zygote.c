@@ -1,0 +1,221 @@
+#include "fd.h"
+#include "worker.h"
+#include "worker_main.h"
+#include "worker_sandbox.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+
+struct zygote {
+    struct duck duck;
+    int signal_fd;
+};
+
+const char *worker_header_version(void)
+{
+    return "v" EIDER_DUCKDB_VERSION;
+}
+
+int worker_open_library(struct err *err)
+{
+    Dl_info info;
+    int fd = dladdr((void *)(uintptr_t)duckdb_library_version, &info) == 0
+                 ? -1
+                 : open(info.dli_fname, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot open the DuckDB library");
+    }
+    return fd;
+}
+
+static void send_message(const struct zygote_message *message, int fd)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct iovec part = { (void *)(uintptr_t)message, sizeof(*message) };
+    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+    if (fd >= 0) {
+        header.msg_control = control.bytes;
+        header.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *first = CMSG_FIRSTHDR(&header);
+        first->cmsg_level = SOL_SOCKET;
+        first->cmsg_type = SCM_RIGHTS;
+        first->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(first), &fd, sizeof(fd));
+    }
+    if (sendmsg(WORKER_ZYGOTE_FD, &header, MSG_NOSIGNAL) < 0) {
+        _exit(0); /* the server is gone */
+    }
+}
+
+/* Jobs of children that run; the zygote forgets them when they are reaped. */
+enum { CHILDREN_MAX = 4096 };
+static struct child {
+    pid_t pid;
+    uint64_t job;
+} children[CHILDREN_MAX];
+
+static struct child *find_child(pid_t pid)
+{
+    for (size_t i = 0; i < CHILDREN_MAX; i++) {
+        if (children[i].pid == pid) {
+            return &children[i];
+        }
+    }
+    return NULL;
+}
+
+static void reap(void)
+{
+    int status;
+    struct rusage usage;
+    pid_t pid;
+    while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        struct child *child = find_child(pid);
+        if (child == NULL) {
+            continue;
+        }
+        struct zygote_message message = {
+            .type = ZYGOTE_EXITED,
+            .job = child->job,
+            .pid = pid,
+            .status = status,
+            .peak_bytes = (uint64_t)usage.ru_maxrss * 1024,
+        };
+        *child = (struct child){ 0 };
+        send_message(&message, -1);
+    }
+}
+
+static _Noreturn void become_worker(struct zygote *zygote, int socket_fd)
+{
+    (void)close(WORKER_ZYGOTE_FD);
+    (void)close(zygote->signal_fd);
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    worker_main(&zygote->duck, socket_fd);
+}
+
+static void fork_worker(struct zygote *zygote, uint64_t job, int socket_fd)
+{
+    /* A thread would be lost in the fork with whatever lock it holds, and would keep its rights in the sandbox. */
+    if (duck_thread_count() != 1) {
+        (void)fputs("eider zygote: more than one thread before a fork\n", stderr);
+        abort();
+    }
+    struct zygote_message answer = { .type = ZYGOTE_FORKED, .job = job };
+    struct child *child = find_child(0);
+    pid_t pid = child == NULL ? -1 : fork();
+    if (pid == 0) {
+        become_worker(zygote, socket_fd);
+    }
+    int pidfd = -1;
+    if (pid < 0) {
+        answer.status = child == NULL ? EAGAIN : errno;
+    } else {
+        *child = (struct child){ .pid = pid, .job = job };
+        answer.pid = pid;
+        pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    }
+    send_message(&answer, pidfd);
+    fd_close(&pidfd);
+}
+
+/* False when the server has closed the socket. */
+static bool serve_request(struct zygote *zygote)
+{
+    struct zygote_message request;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = { &request, sizeof(request) };
+    struct msghdr header = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    ssize_t size = recvmsg(WORKER_ZYGOTE_FD, &header, MSG_CMSG_CLOEXEC);
+    if (size < 0 && errno == EINTR) {
+        return true;
+    }
+    if (size <= 0) {
+        return false;
+    }
+    int socket_fd = -1;
+    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
+    if (first != NULL && first->cmsg_type == SCM_RIGHTS) {
+        memcpy(&socket_fd, CMSG_DATA(first), sizeof(socket_fd));
+    }
+    if (size == sizeof(request) && request.type == ZYGOTE_FORK && socket_fd >= 0) {
+        fork_worker(zygote, request.job, socket_fd);
+    }
+    fd_close(&socket_fd);
+    return true;
+}
+
+static bool prepare(struct zygote *zygote, struct err *err)
+{
+    (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
+    (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
+    (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
+    (void)mallopt(M_ARENA_MAX, 2); /* each arena reserves 64 MiB of address space, which RLIMIT_AS counts */
+    sigset_t signals;
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    zygote->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (strcmp(duckdb_library_version(), worker_header_version()) != 0) {
+        return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
+                       duckdb_library_version(), worker_header_version());
+    }
+    return sandbox_drop_root(err) && duck_open(&zygote->duck, err) &&
+           duck_warm(&zygote->duck, err);
+}
+
+int worker_zygote_main(void)
+{
+    static struct zygote zygote;
+    struct err err;
+    if (!prepare(&zygote, &err)) {
+        (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
+        return 70;
+    }
+    struct zygote_message ready = { .type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi() };
+    (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
+    send_message(&ready, -1);
+    for (;;) {
+        struct pollfd polled[] = {
+            { .fd = WORKER_ZYGOTE_FD, .events = POLLIN },
+            { .fd = zygote.signal_fd, .events = POLLIN },
+        };
+        (void)poll(polled, COUNT_OF(polled), -1);
+        if ((polled[1].revents & POLLIN) != 0) {
+            struct signalfd_siginfo info;
+            while (read(zygote.signal_fd, &info, sizeof(info)) > 0) {
+            }
+            reap();
+        }
+        if (polled[0].revents != 0 && !serve_request(&zygote)) {
+            _exit(0); /* the server is gone; its workers see that on their own sockets */
+        }
+    }
+}

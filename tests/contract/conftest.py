@@ -1,0 +1,154 @@
+"""Fixtures of the contract tests. The server is the real binary, the S3 server is a real one.
+
+Run:  python -m pytest tests/contract            EIDER_BIN=path says which binary (default: build/eider)
+
+eider_binary   path of the binary under test.
+start_eider    start_eider(env={}, args=[], expect_exit=False, lake=None, data=None) -> harness.eider_process.Eider.
+               Starts `eider serve` with PATH and `env` as its whole environment, EIDER_DATA in a folder of its own
+               and EIDER_LISTEN=127.0.0.1:0 unless given. Ask for more listeners with
+               env={"EIDER_INGEST_LISTEN": "127.0.0.1:0", "EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"}; a value of None takes a
+               variable away. expect_exit=True returns after the process has ended by itself. At the end of the test
+               every server left must exit 0 on SIGTERM, leave no child and no sanitizer report.
+               Eider: .url .ingest .snapshot .listener(name) .address(name) .get(path, base=) .post(path, base=, ...)
+               .sql(text) .log_lines() .events(name) .stderr .stdout .pid .children() .stop(sig) .wait() .kill()
+               .returncode .data .lake. The request methods have a time limit and do not follow redirects.
+run_eider      run_eider(*args, env={}, cwd=None) -> CompletedProcess, for `config`, `version`, `--help`.
+eider          one server per module: folder lake; main, ingest and snapshot listeners.
+eider_s3       the same over an S3 lake (bucket of its own, prefix `lake`).
+any_lake       `eider` and `eider_s3` in turn: a test that takes it runs twice.
+s3             the session's S3 server (harness.s3_server.S3Server): .endpoint .access_key .secret_key .region .client()
+               .make_bucket() .config(bucket) -> `s3_config` of the snapshot contract, .environment(bucket, prefix) ->
+               variables for a lake in it, .keys(bucket, prefix), .uploads(bucket).
+own_s3         an S3 server of this test alone, to be stopped and started: .stop() .start().
+tls_s3         an S3 server of the session behind https; .ca_file is its authority.
+s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .config(bucket)
+               .requests(method=, key=, query=, status=) .count(...) .wait_for(n, ...) .forget() .clear(), faults .fail(status,
+               times) .reset() .stall() -> .release(), .cut_body() .corrupt_body() .drop_answer(), `with .refused():`.
+               `key` is a regular expression on "bucket/key", faults take the same filters.
+wait_until     wait_until(condition, deadline=10.0, message=None): the only way to wait.
+
+A test that hangs is ended after TEST_DEADLINE seconds.
+"""
+
+import itertools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from harness import eider_process
+from harness.eider_process import EiderFactory
+from harness.fault_proxy import FaultProxy
+from harness.lakes import FolderLake, S3Lake
+from harness.s3_server import S3Server, self_signed_certificate
+from harness.waiting import wait_until as wait_until_function
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TEST_DEADLINE = 300
+PERSONALITY_LISTENERS = {
+    "EIDER_INGEST_LISTEN": "127.0.0.1:0",
+    "EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0",
+}
+
+
+@pytest.fixture(autouse=True)
+def test_deadline():
+    def give_up(signum, frame):
+        raise TimeoutError(f"the test took more than {TEST_DEADLINE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TEST_DEADLINE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    return wait_until_function
+
+
+@pytest.fixture(scope="session")
+def eider_binary():
+    path = Path(os.environ.get("EIDER_BIN") or REPOSITORY / "build" / "eider").resolve()
+    assert os.access(path, os.X_OK), f"no server at {path}: build it, or set EIDER_BIN"
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_eider(eider_binary):
+    def run(*args, env=None, cwd=None, timeout=30):
+        return eider_process.run_eider(eider_binary, *args, env=env, cwd=cwd, timeout=timeout)
+
+    return run
+
+
+def _factory(binary, tmp_path_factory):
+    return EiderFactory(binary, lambda: tmp_path_factory.mktemp("eider"))
+
+
+@pytest.fixture
+def start_eider(eider_binary, tmp_path_factory):
+    factory = _factory(eider_binary, tmp_path_factory)
+    yield factory
+    factory.finish()
+
+
+@pytest.fixture(scope="module")
+def eider(eider_binary, tmp_path_factory):
+    factory = _factory(eider_binary, tmp_path_factory)
+    yield factory(PERSONALITY_LISTENERS, lake=FolderLake())
+    factory.finish()
+
+
+@pytest.fixture(scope="module")
+def eider_s3(eider_binary, tmp_path_factory, s3):
+    factory = _factory(eider_binary, tmp_path_factory)
+    yield factory(PERSONALITY_LISTENERS, lake=S3Lake(s3, s3.make_bucket("lake")))
+    factory.finish()
+
+
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def any_lake(request):
+    return request.getfixturevalue("eider" if request.param == "folder" else "eider_s3")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_s3(tmp_path):
+    server = S3Server(tmp_path / "own-s3")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tls_s3(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls-s3")
+    server = S3Server(folder, tls=self_signed_certificate(folder))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_proxy(s3):
+    proxy = FaultProxy(s3.port)
+    proxy.config = lambda bucket: s3.config(bucket, proxy.endpoint)
+    yield proxy
+    proxy.close()
+
+
+_table_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def table(request):
+    """A table name that no other test uses, so that tests can share a server."""
+    stem = "".join(c if c.isalnum() else "_" for c in request.node.originalname.removeprefix("test_"))
+    return f"{stem[:48]}_{next(_table_numbers)}"

@@ -1,0 +1,163 @@
+"""A real S3 server (versitygw) on a free loopback port, and what tests ask of it."""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from harness.processes import LineReader, kill_session, spawn
+from harness.waiting import wait_until
+
+
+def versitygw_binary():
+    cache = os.environ.get("EIDER_TEST_CACHE") or Path.home() / ".cache" / "eider"
+    return Path(cache) / "bin" / "versitygw"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def s3_client(endpoint, access_key, secret_key, region="us-east-1", verify=None, attempts=3):
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name=region,
+        verify=verify,
+        config=Config(
+            s3={"addressing_style": "path"},
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"total_max_attempts": attempts},
+        ),
+    )
+
+
+def self_signed_certificate(folder):
+    """A certificate for 127.0.0.1 that is its own authority: (certificate file, key file)."""
+    certificate, key = folder / "ca.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+class S3Server:
+    """endpoint, access_key, secret_key, region; stop() and start() keep the port and the objects."""
+
+    access_key = "eider-test-key"
+    region = "us-east-1"
+    _names = itertools.count(1)
+
+    def __init__(self, folder, tls=None, secret_key="eider-test-secret"):
+        self.secret_key = secret_key
+        self._data = folder / "objects"
+        self._data.mkdir(parents=True)
+        self._tls = tls
+        self.ca_file = tls[0] if tls else None
+        self._process = None
+        self._client = None
+        for _ in range(5):
+            self.port = free_port()
+            if self._start_once():
+                return
+        raise AssertionError("versitygw did not start")
+
+    @property
+    def endpoint(self):
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    def _start_once(self):
+        command = [versitygw_binary(), "--port", f"127.0.0.1:{self.port}", "--quiet", "--keep-alive"]
+        if self._tls:
+            command += ["--cert", self._tls[0], "--key", self._tls[1]]
+        env = {
+            "PATH": os.environ["PATH"],
+            "ROOT_ACCESS_KEY": self.access_key,
+            "ROOT_SECRET_KEY": self.secret_key,
+        }
+        self._process = spawn(command + ["posix", self._data], env=env)
+        self._output = [LineReader(self._process.stdout), LineReader(self._process.stderr)]
+
+        def answers():
+            if self._process.poll() is not None:
+                return True
+            return self.client().list_buckets()
+
+        # A fresh client per look would be slow; botocore's own errors count as "not yet".
+        def answers_or_not_yet():
+            try:
+                return answers()
+            except Exception as error:
+                raise AssertionError(str(error)) from error
+
+        wait_until(answers_or_not_yet, 20, lambda: "versitygw answers: " + self._output[1].text(), 0.05)
+        return self._process.poll() is None
+
+    def start(self):
+        if self._process is None or self._process.poll() is not None:
+            assert self._start_once(), self._output[1].text()
+
+    def stop(self):
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(5)
+        kill_session(self._process.pid)
+
+    def client(self):
+        """The boto3 client of this server (one, shared; boto3 clients are thread-safe)."""
+        if self._client is None:
+            verify = str(self.ca_file) if self.ca_file else None
+            self._client = s3_client(
+                self.endpoint, self.access_key, self.secret_key, self.region, verify, attempts=1
+            )
+        return self._client
+
+    def make_bucket(self, stem="bucket"):
+        name = f"{stem}-{os.getpid()}-{next(self._names)}"
+        self.client().create_bucket(Bucket=name)
+        return name
+
+    def config(self, bucket, endpoint=None):
+        """`s3_config` of the snapshot contract for one bucket."""
+        return {
+            "endpoint": endpoint or self.endpoint,
+            "bucket": bucket,
+            "accessKeyId": self.access_key,
+            "secretAccessKey": self.secret_key,
+            "region": self.region,
+        }
+
+    def environment(self, bucket, prefix="", endpoint=None):
+        """The variables that put a server's lake into a bucket."""
+        return {
+            "EIDER_LAKE": f"s3://{bucket}/{prefix}",
+            "S3_ENDPOINT": endpoint or self.endpoint,
+            "S3_ACCESS_KEY": self.access_key,
+            "S3_SECRET_KEY": self.secret_key,
+            "S3_REGION": self.region,
+        }
+
+    def keys(self, bucket, prefix=""):
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"] for page in pages for item in page.get("Contents", []))
+
+    def uploads(self, bucket):
+        """Multipart uploads that were begun and neither completed nor aborted."""
+        return self.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])

@@ -1,0 +1,57 @@
+#!/bin/bash
+# test.sh - the suite: style, unit tests (release and sanitizers), contract tests against the real
+# binary, the same against the sanitizer build. Ends with `N passed, N failed`, counted from the
+# runners' own reports; fails when anything failed or a part ran nothing.
+#   EIDER_TEST_ASAN   full (default): all of it; unit: only unit tests run under sanitizers
+#   EIDER_TEST_ARGS   more arguments for pytest, for example "-k health -x"
+. "$(dirname "$0")/common.sh"
+
+asan=${EIDER_TEST_ASAN:-full}
+case $asan in
+    full | unit) ;;
+    *) die "EIDER_TEST_ASAN is 'full' or 'unit', not '$asan'" ;;
+esac
+
+tools/packages.sh build run test
+tools/build.sh release
+tools/build.sh asan
+venv=$(tools/venv.sh -r tests/requirements.txt)
+tools/versitygw.sh >/dev/null
+
+results=$EIDER_ROOT/build/test-results
+rm -rf "$results"
+mkdir -p "$results"
+export EIDER_TEST_CACHE=$EIDER_CACHE
+export PYTHONDONTWRITEBYTECODE=1
+. tools/sanitizers.sh
+
+# step NAME COMMAND...: runs it; the command leaves $results/NAME.xml, and its exit status is kept
+# beside it, so that a runner that dies before it writes its report is a failure too.
+step() {
+    local name=$1 status=0
+    shift
+    say "$name"
+    "$@" || status=$?
+    printf '%s\n' "$status" >"$results/$name.status"
+}
+
+run_unit() { # PRESET NAME
+    ctest --test-dir "build/$1" --label-regex unit --output-on-failure --no-tests=error \
+        --parallel "$(nproc)" --output-junit "$results/$2.xml"
+}
+
+run_contract() { # BINARY NAME
+    # shellcheck disable=SC2086 # the arguments are meant to be split
+    EIDER_BIN=$EIDER_ROOT/$1 "$venv/bin/python" -m pytest tests/contract -q -p no:cacheprovider \
+        --junitxml="$results/$2.xml" -o junit_suite_name="$2" ${EIDER_TEST_ARGS:-}
+}
+
+step tidy tools/tidy --junit "$results/tidy.xml"
+step unit run_unit release unit
+step unit-asan run_unit asan unit-asan
+step contract run_contract build/eider contract
+if [ "$asan" = full ]; then
+    step contract-asan run_contract build/asan/eider contract-asan
+fi
+
+"$venv/bin/python" tools/count_results.py "$results"
