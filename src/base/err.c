@@ -35,6 +35,9 @@ const struct err_kind_info *err_kind_info(enum err_kind kind)
 }
 
 static void set_texts(struct err *err, enum err_kind kind, const char *format, va_list arguments)
+    PRINTF_LIKE(3, 0);
+
+static void set_texts(struct err *err, enum err_kind kind, const char *format, va_list arguments)
 {
     assert(kind != ERR_NONE);
     err->kind = kind;

@@ -1,5 +1,7 @@
 #include "thread.h"
 
+#include "mem.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,10 +91,27 @@ bool condition_wait_until(struct condition *condition, struct lock *lock, int64_
     return result != ETIMEDOUT;
 }
 
+/* Handed to the new thread, which frees it. */
+struct beginning {
+    const char *name;
+    void *(*run)(void *);
+    void *argument;
+};
+
+/* A thread names itself: naming another one goes through /proc, which a sandboxed process does not have. */
+static void *begin(void *argument)
+{
+    struct beginning beginning = *(struct beginning *)argument;
+    mem_free(argument);
+    must(pthread_setname_np(pthread_self(), beginning.name), "thread_setname");
+    return beginning.run(beginning.argument);
+}
+
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument)
 {
+    struct beginning *beginning = mem_alloc(sizeof(*beginning));
+    *beginning = (struct beginning){ .name = name, .run = run, .argument = argument };
     pthread_t thread;
-    must(pthread_create(&thread, NULL, run, argument), "thread_create");
-    must(pthread_setname_np(thread, name), "thread_setname");
+    must(pthread_create(&thread, NULL, begin, beginning), "thread_create");
     return thread;
 }

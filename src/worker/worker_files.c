@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* One object, shared by all handles that are open on it: the engine opens a file once per thread. Never closed: the
@@ -252,8 +251,9 @@ static uint64_t vfs_size(void *opened)
     if (file->object != NULL) {
         return file->object->size;
     }
-    struct stat info;
-    return fstat(file->fd, &info) == 0 ? (uint64_t)info.st_size : 0;
+    /* Not fstat: libc asks by an empty path, and the sandbox allows no question about paths. */
+    off_t size = lseek(file->fd, 0, SEEK_END);
+    return size < 0 ? 0 : (uint64_t)size;
 }
 
 static void vfs_close(void *opened)

@@ -90,6 +90,18 @@ static bool find_bad_value(struct duck *duck, const struct worker_job *job, size
     return found;
 }
 
+/* What COPY answers: one row, one BIGINT. */
+static uint64_t copied_rows(duckdb_result *result)
+{
+    duckdb_data_chunk chunk = duckdb_fetch_chunk(*result);
+    uint64_t rows = 0;
+    if (chunk != NULL && duckdb_data_chunk_get_size(chunk) == 1) {
+        rows = *(uint64_t *)duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk, 0));
+    }
+    duckdb_destroy_data_chunk(&chunk);
+    return rows;
+}
+
 bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
                struct err *err)
 {
@@ -102,7 +114,7 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
                     : err_set(err, ERR_TOO_LARGE, "the records have too many columns");
     buf_finish(&sql);
     if (good) {
-        *ret_rows = (uint64_t)duckdb_value_int64(&result, 0, 0);
+        *ret_rows = copied_rows(&result);
         duckdb_destroy_result(&result);
         return true;
     }

@@ -23,6 +23,7 @@
 struct zygote {
     struct duck duck;
     int signal_fd;
+    int null_fd;
 };
 
 const char *worker_header_version(void)
@@ -107,6 +108,12 @@ static _Noreturn void become_worker(struct zygote *zygote, int socket_fd)
 {
     (void)close(WORKER_ZYGOTE_FD);
     (void)close(zygote->signal_fd);
+    /* A client's statement must not be able to write to the server's output. */
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        (void)dup2(zygote->null_fd, fd);
+    }
+    (void)close(zygote->null_fd);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file over its limit is an error, not the end */
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -182,6 +189,7 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGCHLD);
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    zygote->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     zygote->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (strcmp(duckdb_library_version(), worker_header_version()) != 0) {
         return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
