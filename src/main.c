@@ -7,7 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_USAGE = 2 };
+enum {
+    EXIT_USAGE = 2
+};
 
 /* ---- help ---- */
 
@@ -35,7 +37,8 @@ static const char serve_text[] =
 static const char config_help_text[] =
     "usage: eider config [--config FILE]\n"
     "\n"
-    "Prints every setting with its value, where the value comes from, its default and its meaning.\n"
+    "Prints every setting with its value, where the value comes from, its default and its "
+    "meaning.\n"
     "Secrets are shown as ***. A setting that is wrong is an error, as it would be for `serve`.\n";
 
 static const char version_help_text[] =
@@ -45,7 +48,8 @@ static const char version_help_text[] =
 
 /* ---- commands ---- */
 
-/* Takes secrets out of the environment block, which others can read as long as the process lives. */
+/* Takes secrets out of the environment block, which others can read as long as the process lives.
+ */
 static void wipe_secrets(void)
 {
     for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
@@ -68,8 +72,7 @@ static int fail(const struct err *err)
 
 static struct config *load(const char *file, struct err *err)
 {
-    struct config *config =
-        config_load(server_settings, SERVER_SETTING_PREFIX, file, environ, err);
+    struct config *config = config_load(server_settings, SERVER_SETTING_PREFIX, file, environ, err);
     if (config != NULL) {
         wipe_secrets();
     }
@@ -119,9 +122,9 @@ static const struct command {
     const char *help;
     bool takes_config;
 } commands[] = {
-    { "serve", command_serve, serve_text, true },
-    { "config", command_config, config_help_text, true },
-    { "version", command_version, version_help_text, false },
+    {"serve", command_serve, serve_text, true},
+    {"config", command_config, config_help_text, true},
+    {"version", command_version, version_help_text, false},
 };
 
 static int usage_error(const char *what, const char *which)

@@ -82,18 +82,19 @@ static bool check_library(struct err *err)
     char hex[DIGEST_SHA256_HEX_SIZE];
     digest_hex(digest.bytes, sizeof(digest.bytes), hex);
     return strcmp(hex, EIDER_DUCKDB_SHA256) == 0 ||
-           err_set(err, ERR_UNAVAILABLE,
-                   "the DuckDB library is not the one Eider was built with (sha256 %s, expected %s); "
-                   "build again, or point the loader to the right libduckdb.so",
-                   hex, EIDER_DUCKDB_SHA256);
+           err_set(
+               err, ERR_UNAVAILABLE,
+               "the DuckDB library is not the one Eider was built with (sha256 %s, expected %s); "
+               "build again, or point the loader to the right libduckdb.so",
+               hex, EIDER_DUCKDB_SHA256);
 }
 
 /* ---- parts ---- */
 
 static bool open_net(struct server *server, struct err *err)
 {
-    static const char *const names[] = { "EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
-                                         "NODE_EXTRA_CA_CERTS" };
+    static const char *const names[] = {"EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
+                                        "NODE_EXTRA_CA_CERTS"};
     const char *ca_file = NULL;
     for (size_t i = 0; ca_file == NULL && i < COUNT_OF(names); i++) {
         ca_file = config_text(server->config, names[i]);
@@ -101,7 +102,7 @@ static bool open_net(struct server *server, struct err *err)
             return err_set(err, ERR_INVALID, "%s: cannot read %s", names[i], ca_file);
         }
     }
-    struct net_options options = { .ca_file = ca_file };
+    struct net_options options = {.ca_file = ca_file};
     server->net = net_create(&options);
     return server->net != NULL || err_set(err, ERR_INTERNAL, "libcurl does not start");
 }
@@ -226,10 +227,11 @@ static bool check_exposure(const struct server *server, const struct listener *l
     if (config_bool(server->config, "EIDER_INSECURE")) {
         return true;
     }
-    return err_set(err, ERR_INVALID,
-                   "%s=%s can be reached from other machines, and nothing asks clients who they are. "
-                   "Listen on 127.0.0.1, or set EIDER_INSECURE=1 if the network around it is closed",
-                   listener->setting, listener->address);
+    return err_set(
+        err, ERR_INVALID,
+        "%s=%s can be reached from other machines, and nothing asks clients who they are. "
+        "Listen on 127.0.0.1, or set EIDER_INSECURE=1 if the network around it is closed",
+        listener->setting, listener->address);
 }
 
 static size_t gather_listeners(const struct server *server, struct listener *list)
@@ -258,7 +260,7 @@ static size_t gather_listeners(const struct server *server, struct listener *lis
         const char *main_address = config_text(server->config, "EIDER_LISTEN");
         const char *colon = strrchr(main_address, ':');
         int host_size = colon == NULL ? 0 : (int)(colon - main_address);
-        list[count] = (struct listener){ .name = "snapshot", .setting = "PORT", .tag = API_SNAPSHOT };
+        list[count] = (struct listener){.name = "snapshot", .setting = "PORT", .tag = API_SNAPSHOT};
         (void)snprintf(list[count++].address, sizeof(list[0].address), "%.*s:%llu", host_size,
                        main_address, (unsigned long long)config_number(server->config, "PORT"));
     }
@@ -327,7 +329,7 @@ static bool start_http(struct server *server, const struct listener *list, size_
 
 static void set_log_level(const struct config *config)
 {
-    static const char *const names[] = { "debug", "info", "warn", "error" };
+    static const char *const names[] = {"debug", "info", "warn", "error"};
     const char *level = config_either(config, "EIDER_LOG_LEVEL", "LOG_LEVEL");
     for (size_t i = 0; level != NULL && i < COUNT_OF(names); i++) {
         if (strcmp(level, names[i]) == 0) {
@@ -347,7 +349,8 @@ static void prepare_process(struct server *server)
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    /* No core files and no debugger of another user: credentials are in this memory. Leak checking needs it on. */
+    /* No core files and no debugger of another user: credentials are in this memory. Leak checking
+     * needs it on. */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
     if (geteuid() == 0) {
@@ -394,7 +397,8 @@ static void wait_signal(const struct server *server)
     LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
 }
 
-/* While requests end, a second signal must still be able to end the process: a thread of its own waits for it. */
+/* While requests end, a second signal must still be able to end the process: a thread of its own
+ * waits for it. */
 static void *watch_second_signal(void *argument)
 {
     wait_signal(argument);

@@ -19,36 +19,35 @@ static const char *first_given(const struct config *config, const char *const *n
 
 static bool ingest_variables_given(const struct config *config)
 {
-    static const char *const names[] = { "S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY",
-                                         "S3_BUCKET", "S3_REGION" };
+    static const char *const names[] = {"S3_ENDPOINT", "S3_ACCESS_KEY", "S3_SECRET_KEY",
+                                        "S3_BUCKET", "S3_REGION"};
     return first_given(config, names, COUNT_OF(names), NULL) != NULL;
 }
 
 static const char *region_of(const struct config *config)
 {
-    static const char *const names[] = { "S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION" };
+    static const char *const names[] = {"S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"};
     return first_given(config, names, COUNT_OF(names), "us-east-1");
 }
 
 static const char *endpoint_of(const struct config *config, const char *otherwise)
 {
-    static const char *const names[] = { "S3_ENDPOINT", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL" };
+    static const char *const names[] = {"S3_ENDPOINT", "S3_ENDPOINT_URL", "AWS_ENDPOINT_URL"};
     return first_given(config, names, COUNT_OF(names), otherwise);
 }
 
-/* A session token belongs to the AWS pair alone: with other keys it would only spoil the signature. */
+/* A session token belongs to the AWS pair alone: with other keys it would only spoil the signature.
+ */
 static void settle_keys(const struct config *config, bool ingest_defaults,
                         struct store_s3_options *options)
 {
-    static const char *const access[] = { "S3_ACCESS_KEY", "S3_ACCESS_KEY_ID",
-                                          "AWS_ACCESS_KEY_ID" };
-    static const char *const secret[] = { "S3_SECRET_KEY", "S3_SECRET_ACCESS_KEY",
-                                          "AWS_SECRET_ACCESS_KEY" };
-    const char *key =
-        first_given(config, access, COUNT_OF(access), ingest_defaults ? "admin" : "");
+    static const char *const access[] = {"S3_ACCESS_KEY", "S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"};
+    static const char *const secret[] = {"S3_SECRET_KEY", "S3_SECRET_ACCESS_KEY",
+                                         "AWS_SECRET_ACCESS_KEY"};
+    const char *key = first_given(config, access, COUNT_OF(access), ingest_defaults ? "admin" : "");
     options->access_key = str_of(key);
-    options->secret_key = str_of(
-        first_given(config, secret, COUNT_OF(secret), ingest_defaults ? "password" : ""));
+    options->secret_key =
+        str_of(first_given(config, secret, COUNT_OF(secret), ingest_defaults ? "password" : ""));
     const char *aws_key = config_text(config, "AWS_ACCESS_KEY_ID");
     const char *token = config_text(config, "AWS_SESSION_TOKEN");
     if (aws_key != NULL && token != NULL && strcmp(aws_key, key) == 0) {
@@ -138,8 +137,8 @@ bool server_lake_open(const struct config *config, struct net *net, struct serve
     }
     if (lake != NULL && str_find(text, STR("://")) < text.len &&
         !str_starts(text, STR("file:///"))) {
-        return err_set(err, ERR_INVALID, "EIDER_LAKE: '%s' is neither s3://bucket/prefix nor a folder",
-                       lake);
+        return err_set(err, ERR_INVALID,
+                       "EIDER_LAKE: '%s' is neither s3://bucket/prefix nor a folder", lake);
     }
     if (lake != NULL) {
         return open_folder(config, str_starts(text, STR("file:///")) ? lake + 7 : lake, ret_lake,
@@ -162,5 +161,5 @@ void server_lake_close(struct server_lake *lake)
     mem_free(lake->endpoint);
     mem_free(lake->bucket);
     mem_free(lake->region);
-    *lake = (struct server_lake){ 0 };
+    *lake = (struct server_lake){0};
 }

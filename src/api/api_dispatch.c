@@ -3,15 +3,17 @@
 #include "log.h"
 #include "mem.h"
 
-enum { CHECK_QUEUE_MAX = 1024, PARAMETER_SIZE_MAX = 4096 };
+enum {
+    CHECK_QUEUE_MAX = 1024,
+    PARAMETER_SIZE_MAX = 4096
+};
 
 struct api *api_create(const struct api_options *options)
 {
     struct api *api = mem_alloc(sizeof(*api));
     api->options = *options;
     api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
-    api->lanes[LANE_QUERY] =
-        lane_create("query", options->queries_max, options->queries_queue_max);
+    api->lanes[LANE_QUERY] = lane_create("query", options->queries_max, options->queries_queue_max);
     api->lanes[LANE_SNAPSHOT] =
         lane_create("snapshot", options->snapshots_max, options->snapshots_queue_max);
     api->lanes[LANE_INGEST] =
@@ -101,12 +103,12 @@ static bool redirect_slash(struct request *request, enum api_listener listener)
     struct str query = http_query(request->exchange);
     struct buf location;
     buf_init(&location, 16384);
-    buf_append_format(&location, "http://%.*s%.*s%s%.*s", STR_ARG(host), (int)path.len - 1, path.ptr,
-                      query.len > 0 ? "?" : "", STR_ARG(query));
+    buf_append_format(&location, "http://%.*s%.*s%s%.*s", STR_ARG(host), (int)path.len - 1,
+                      path.ptr, query.len > 0 ? "?" : "", STR_ARG(query));
     bool good = !buf_failed(&location) && host.len > 0;
     if (good) {
-        struct http_reply_header header = { "Location", location.ptr };
-        struct http_reply reply = { .status = 307, .headers = &header, .headers_count = 1 };
+        struct http_reply_header header = {"Location", location.ptr};
+        struct http_reply reply = {.status = 307, .headers = &header, .headers_count = 1};
         http_reply(request->exchange, &reply, STR(""));
     }
     buf_finish(&location);
@@ -182,9 +184,8 @@ static void ready(void *context, struct http_exchange *exchange)
     }
     http_defer(exchange);
     struct err err;
-    request->task = (struct lane_task){
-        .run = run_check, .context = request, .cancel = request->cancel
-    };
+    request->task =
+        (struct lane_task){.run = run_check, .context = request, .cancel = request->cancel};
     if (!lane_submit(api->lanes[LANE_CHECK], &request->task, NULL, &err)) {
         reply_error(request, &err);
     }
@@ -194,9 +195,8 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
                  struct err *err)
 {
     request->cancel->deadline_ms = clock_now_ms() + timeout_ms;
-    request->task = (struct lane_task){
-        .run = run_work, .context = request, .cancel = request->cancel
-    };
+    request->task =
+        (struct lane_task){.run = run_work, .context = request, .cancel = request->cancel};
     return lane_submit(request->api->lanes[request->route->lane], &request->task, ret_counts, err);
 }
 
@@ -224,8 +224,7 @@ static void done(void *context, struct http_exchange *exchange, unsigned status,
 struct http_handlers api_handlers(struct api *api)
 {
     return (struct http_handlers){
-        .context = api, .begin = begin, .ready = ready, .refuse = refuse, .done = done
-    };
+        .context = api, .begin = begin, .ready = ready, .refuse = refuse, .done = done};
 }
 
 bool json_text(struct json_span span, struct buf *into)

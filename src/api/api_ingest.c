@@ -4,22 +4,27 @@
 
 #include <stdio.h>
 
-enum { TEXT_SIZE_MAX = 1 << 20, REPLY_SIZE_MAX = 8 << 20 };
+enum {
+    TEXT_SIZE_MAX = 1 << 20,
+    REPLY_SIZE_MAX = 8 << 20
+};
 
-/* {"detail":...}. Errors of a route carry its name in front, as clients of the original expect; those of HTTP do not. */
+/* {"detail":...}. Errors of a route carry its name in front, as clients of the original expect;
+ * those of HTTP do not. */
 void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body)
 {
     static const struct {
         const char *path;
         const char *prefix;
     } prefixes[] = {
-        { "/ingest", "Ingestion failed: " },
-        { "/ingest/stream", "Stream ingestion failed: " },
-        { "/flush", "Flush failed: " },
-        { "/tables", "Failed to list tables: " },
+        {"/ingest", "Ingestion failed: "},
+        {"/ingest/stream", "Stream ingestion failed: "},
+        {"/flush", "Flush failed: "},
+        {"/tables", "Failed to list tables: "},
     };
     const char *prefix = "";
-    bool plain = status == 404 || status == 405 || status == 413 || status == 415 || err->kind == ERR_BUSY ||
+    bool plain = status == 404 || status == 405 || status == 413 || status == 415 ||
+                 err->kind == ERR_BUSY ||
                  str_equal(str_of(err->message), STR("There was an error parsing the body"));
     for (size_t i = 0; !plain && request->route != NULL && i < COUNT_OF(prefixes); i++) {
         if (strcmp(request->route->path, prefixes[i].path) == 0) {
@@ -56,8 +61,8 @@ void ingest_health(struct request *request)
 
 void ingest_index(struct request *request)
 {
-    static const char *const listed[] = { "/health", "/ingest", "/ingest/stream",
-                                          "/flush",  "/tables", "/table/{name}/count" };
+    static const char *const listed[] = {"/health", "/ingest", "/ingest/stream",
+                                         "/flush",  "/tables", "/table/{name}/count"};
     const struct api_options *options = &request->api->options;
     struct buf body;
     buf_init(&body, REPLY_SIZE_MAX);
@@ -113,12 +118,12 @@ static void batch_finish(void *work)
 static void add_problem(struct problems *problems, const char *type, const char *field,
                         int64_t index, const char *message, struct json_span input)
 {
-    problems_add(problems, &(struct problem){ .type = type,
-                                              .place = "body",
-                                              .field = field,
-                                              .index = index,
-                                              .message = str_of(message),
-                                              .input = input });
+    problems_add(problems, &(struct problem){.type = type,
+                                             .place = "body",
+                                             .field = field,
+                                             .index = index,
+                                             .message = str_of(message),
+                                             .input = input});
 }
 
 static void add_value_error(struct problems *problems, const char *field, const struct buf *reason,
@@ -126,14 +131,15 @@ static void add_value_error(struct problems *problems, const char *field, const 
 {
     struct buf message;
     buf_init(&message, TEXT_SIZE_MAX);
-    buf_append_format(&message, "Value error, %.*s", STR_ARG(buf_str(reason)));
-    problems_add(problems, &(struct problem){ .type = "value_error",
-                                              .place = "body",
-                                              .field = field,
-                                              .index = -1,
-                                              .message = buf_str(&message),
-                                              .input = input,
-                                              .context = "{\"error\":{}}" });
+    buf_append_text(&message, "Value error, ");
+    buf_append(&message, buf_str(reason));
+    problems_add(problems, &(struct problem){.type = "value_error",
+                                             .place = "body",
+                                             .field = field,
+                                             .index = -1,
+                                             .message = buf_str(&message),
+                                             .input = input,
+                                             .context = "{\"error\":{}}"});
     buf_finish(&message);
 }
 
@@ -266,11 +272,12 @@ static struct batch *batch_create(void)
     return batch;
 }
 
-/* Everything is judged before anything is kept: fields first, all of them at once, then the date, then the values. */
+/* Everything is judged before anything is kept: fields first, all of them at once, then the date,
+ * then the values. */
 static bool read_batch(struct request *request, struct batch *batch, struct problems *problems,
                        struct err *err)
 {
-    struct json_span records = { .kind = JSON_NULL };
+    struct json_span records = {.kind = JSON_NULL};
     check_table(problems, request->body, &batch->table);
     check_records(problems, request->body, &records);
     check_date_type(problems, request->body, &batch->date_text);
@@ -285,7 +292,7 @@ static bool read_batch(struct request *request, struct batch *batch, struct prob
 void ingest_check(struct request *request)
 {
     struct problems problems;
-    struct err err = { .kind = ERR_NONE };
+    struct err err = {.kind = ERR_NONE};
     problems_init(&problems);
     if (!ingest_read_body(request, &problems)) {
         problems_finish(&problems);
@@ -299,7 +306,8 @@ void ingest_check(struct request *request)
     }
     if (problems.count > 0) {
         problems_reply(&problems, request);
-    } else if (!good || !request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
+    } else if (!good ||
+               !request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
         reply_error(request, &err);
     }
     problems_finish(&problems);
@@ -337,18 +345,19 @@ void ingest_run(struct request *request)
     buf_finish(&body);
 }
 
-/* ---- POST /ingest/stream and /flush: judged by their contract, and refused until the durable log is there ---- */
+/* ---- POST /ingest/stream and /flush: judged by their contract, and refused until the durable log
+ * is there ---- */
 
 static bool query_table(struct request *request, struct problems *problems, struct buf *table)
 {
     if (http_query_parameter(request->exchange, "table_name", table)) {
         return true;
     }
-    problems_add(problems, &(struct problem){ .type = "missing",
-                                              .place = "query",
-                                              .field = "table_name",
-                                              .index = -1,
-                                              .message = STR("Field required") });
+    problems_add(problems, &(struct problem){.type = "missing",
+                                             .place = "query",
+                                             .field = "table_name",
+                                             .index = -1,
+                                             .message = STR("Field required")});
     return false;
 }
 
@@ -447,8 +456,8 @@ void ingest_tables_run(struct request *request)
     json_member_string(&writer, "status", STR("success"));
     json_key(&writer, STR("tables"));
     json_begin_array(&writer);
-    bool good = lake_visit_tables(request->api->options.lake, add_name, &writer, request->cancel,
-                                  &err);
+    bool good =
+        lake_visit_tables(request->api->options.lake, add_name, &writer, request->cancel, &err);
     json_end_array(&writer);
     json_end_object(&writer);
     if (good) {

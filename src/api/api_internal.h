@@ -1,4 +1,5 @@
-/* api_internal.h - one request on its way through the api, and what the files of this folder share. */
+/* api_internal.h - one request on its way through the api, and what the files of this folder share.
+ */
 #pragma once
 
 #include "api.h"
@@ -12,10 +13,17 @@ enum api_personality {
     PERSONALITY_OPERATE, /* Eider's own routes */
     PERSONALITY_INGEST,
     PERSONALITY_SNAPSHOT,
-    PERSONALITY_ABSENT,  /* projects, analytics, staging: not there yet */
+    PERSONALITY_ABSENT, /* projects, analytics, staging: not there yet */
 };
 
-enum api_lane { LANE_INLINE, LANE_CHECK, LANE_QUERY, LANE_SNAPSHOT, LANE_INGEST, LANE_COUNT };
+enum api_lane {
+    LANE_INLINE,
+    LANE_CHECK,
+    LANE_QUERY,
+    LANE_SNAPSHOT,
+    LANE_INGEST,
+    LANE_COUNT
+};
 
 struct request;
 typedef void request_fn(struct request *request);
@@ -24,15 +32,18 @@ struct route {
     const char *method;
     const char *path; /* {name} is one segment */
     enum api_personality personality;
-    /* Inline routes: `check` replies at once, on the http thread. Others: `check` reads the body on the check lane and
-     * ends with request_run() or a reply; `run` then works on `lane`. */
+    /* Inline routes: `check` replies at once, on the http thread. Others: `check` reads the body on
+     * the check lane and ends with request_run() or a reply; `run` then works on `lane`. */
     request_fn *check;
     request_fn *run;
     enum api_lane lane;
     const char *summary;
 };
 
-enum { REQUEST_PARAMETERS_MAX = 2, HOLD_BACK_SIZE = 1 << 20 };
+enum {
+    REQUEST_PARAMETERS_MAX = 2,
+    HOLD_BACK_SIZE = 1 << 20
+};
 
 struct request {
     struct api *api;
@@ -44,12 +55,12 @@ struct request {
     struct lane_task task;
     bool deferred;
     uint64_t body_reserved;
-    struct buf text;                  /* the body in UTF-8, when it came in another encoding */
-    struct json_span body;            /* the body as JSON; points into http_body or `text` */
-    struct buf held;                  /* the beginning of a streamed result */
+    struct buf text;       /* the body in UTF-8, when it came in another encoding */
+    struct json_span body; /* the body as JSON; points into http_body or `text` */
+    struct buf held;       /* the beginning of a streamed result */
     bool streaming;
     uint64_t rows;
-    void *work;                       /* what check leaves for run; freed by work_finish */
+    void *work; /* what check leaves for run; freed by work_finish */
     void (*work_finish)(void *work);
 };
 
@@ -65,8 +76,8 @@ struct api {
 extern const struct route api_routes[];
 extern const size_t api_routes_count;
 
-/* Finds the route for a method and a path. *ret_allow is set to the methods of the path when only the method is wrong
- * (static text), else NULL. */
+/* Finds the route for a method and a path. *ret_allow is set to the methods of the path when only
+ * the method is wrong (static text), else NULL. */
 const struct route *route_find(struct request *request, enum api_listener listener,
                                const char **ret_allow);
 
@@ -81,7 +92,8 @@ void reply_not_there(struct request *request); /* 501 */
 /* A full queue of the snapshot personality: 503 with the numbers. */
 void reply_busy(struct request *request, const char *text, const struct lane_counts *counts);
 
-/* A result of engine_run becomes the reply: the first MiB is held back so that early errors keep their status. */
+/* A result of engine_run becomes the reply: the first MiB is held back so that early errors keep
+ * their status. */
 bool result_pass(void *request, struct str bytes, struct err *err) MUST_CHECK;
 void result_end(struct request *request, bool good, const struct err *err);
 
@@ -92,7 +104,8 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
 void request_set_work(struct request *request, void *work, void (*finish)(void *work));
 
 /* ---- shared pieces of the personalities ---- */
-bool json_text(struct json_span span, struct buf *into); /* unescaped string; false when it is none */
+bool json_text(struct json_span span,
+               struct buf *into); /* unescaped string; false when it is none */
 
 void operate_health(struct request *request);
 void operate_live(struct request *request);
@@ -110,7 +123,8 @@ void ingest_flush(struct request *request);
 void ingest_tables_check(struct request *request);
 void ingest_tables_run(struct request *request);
 void ingest_count(struct request *request);
-void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body);
+void ingest_error(struct request *request, unsigned status, const struct err *err,
+                  struct buf *body);
 
 void snapshot_health(struct request *request);
 void snapshot_pool_stats(struct request *request);

@@ -38,9 +38,9 @@ void operate_live(struct request *request)
 
 void operate_ready(struct request *request)
 {
-    const char *why = atomic_load(&request->api->draining)                ? "draining"
+    const char *why = atomic_load(&request->api->draining)             ? "draining"
                       : !engine_is_ready(request->api->options.engine) ? "engine"
-                                                                          : NULL;
+                                                                       : NULL;
     struct buf body;
     struct json_writer writer;
     begin_body(&body, &writer);

@@ -14,7 +14,7 @@ enum {
 
 void problems_init(struct problems *problems)
 {
-    *problems = (struct problems){ .count = 0 };
+    *problems = (struct problems){.count = 0};
     buf_init(&problems->body, BODY_SIZE_MAX);
     json_writer_init(&problems->writer, &problems->body);
     json_begin_object(&problems->writer);
@@ -27,7 +27,8 @@ void problems_finish(struct problems *problems)
     buf_finish(&problems->body);
 }
 
-/* What came in may hold NaN, which an answer must not: such values, and long ones, are echoed as text. */
+/* What came in may hold NaN, which an answer must not: such values, and long ones, are echoed as
+ * text. */
 static void write_input(struct json_writer *writer, struct json_span input)
 {
     if (input.text.ptr == NULL) {
@@ -154,15 +155,15 @@ static bool is_json_type(struct str type)
 
 static void add_not_an_object(struct problems *problems, struct json_span input)
 {
-    problems_add(problems,
-                 &(struct problem){
-                     .type = "model_attributes_type",
-                     .place = "body",
-                     .index = -1,
-                     .message = STR("Input should be a valid dictionary or object to extract fields "
-                                    "from"),
-                     .input = input,
-                 });
+    problems_add(problems, &(struct problem){
+                               .type = "model_attributes_type",
+                               .place = "body",
+                               .index = -1,
+                               .message = STR(
+                                   "Input should be a valid dictionary or object to extract fields "
+                                   "from"),
+                               .input = input,
+                           });
 }
 
 static void add_malformed(struct problems *problems, struct json_scanner *scanner)
@@ -180,7 +181,7 @@ static void add_malformed(struct problems *problems, struct json_scanner *scanne
                                .place = "body",
                                .index = (int64_t)str_count_code_points(before),
                                .message = STR("JSON decode error"),
-                               .input = { .text = STR("{}") },
+                               .input = {.text = STR("{}")},
                                .context = context.ptr,
                            });
     buf_finish(&context);
@@ -188,13 +189,14 @@ static void add_malformed(struct problems *problems, struct json_scanner *scanne
 
 static void add_missing_body(struct problems *problems)
 {
-    problems_add(problems, &(struct problem){ .type = "missing",
-                                              .place = "body",
-                                              .index = -1,
-                                              .message = STR("Field required") });
+    problems_add(problems, &(struct problem){.type = "missing",
+                                             .place = "body",
+                                             .index = -1,
+                                             .message = STR("Field required")});
 }
 
-/* Malformed JSON is reported alone; what is wrong with a well-formed body joins what was found in the query. */
+/* Malformed JSON is reported alone; what is wrong with a well-formed body joins what was found in
+ * the query. */
 bool ingest_read_body(struct request *request, struct problems *other)
 {
     struct str text;
@@ -223,8 +225,8 @@ bool ingest_read_body(struct request *request, struct problems *other)
         return false;
     }
     if (!good) {
-        request->body = (struct json_span){ .kind = JSON_NULL };
-        add_not_an_object(other, (struct json_span){ .kind = JSON_STRING, .text = text });
+        request->body = (struct json_span){.kind = JSON_NULL};
+        add_not_an_object(other, (struct json_span){.kind = JSON_STRING, .text = text});
     } else if (request->body.kind == JSON_NULL) {
         add_missing_body(other);
     } else if (request->body.kind != JSON_OBJECT) {
@@ -238,9 +240,9 @@ bool ingest_read_body(struct request *request, struct problems *other)
 static bool is_reserved(struct str name)
 {
     static const char *const words[] = {
-        "select", "insert", "update", "delete", "drop",  "create", "alter", "table", "from",
+        "select", "insert", "update", "delete", "drop",  "create", "alter", "table",  "from",
         "where",  "join",   "union",  "order",  "group", "having", "limit", "offset", "values",
-        "set",    "into",   "as",     "on",     "and",   "or",     "not",   "null",  "true",
+        "set",    "into",   "as",     "on",     "and",   "or",     "not",   "null",   "true",
         "false",  "case",   "when",   "then",   "else",  "end",    "with",  "by",
     };
     static_assert(COUNT_OF(words) == 35, "the contract names 35 words");
@@ -264,50 +266,44 @@ static bool is_plain(struct str name)
     return true;
 }
 
-static bool check_name(struct str name, const char *what, const char *plural_what,
-                       struct buf *message)
+/* Appends piece by piece: a name may hold a NUL byte, which a format would stop at. */
+static bool refuse_name(struct buf *message, const char *before, struct str name, const char *after)
+{
+    buf_append_text(message, before);
+    buf_append(message, name);
+    buf_append_text(message, after);
+    return false;
+}
+
+static bool check_name(struct str name, const char *empty, const char *invalid, struct buf *message)
 {
     if (name.len == 0) {
-        buf_append_format(message, "%s name cannot be empty", plural_what);
-        return false;
+        return refuse_name(message, empty, name, "");
     }
     if (is_reserved(name)) {
-        buf_append_format(message, "Invalid %s name: %.*s. Cannot use SQL reserved words.", what,
-                          STR_ARG(name));
-        return false;
+        return refuse_name(message, invalid, name, ". Cannot use SQL reserved words.");
     }
-    if (!is_plain(name)) {
-        buf_append_format(message,
-                          "Invalid %s name: %.*s. Only alphanumeric characters and underscores are "
-                          "allowed.",
-                          what, STR_ARG(name));
-        return false;
-    }
-    return true;
+    return is_plain(name) ||
+           refuse_name(message, invalid, name,
+                       ". Only alphanumeric characters and underscores are allowed.");
 }
 
 bool ingest_check_column(struct str name, struct buf *message)
 {
-    return check_name(name, "column", "Column", message);
+    return check_name(name, "Column name cannot be empty", "Invalid column name: ", message);
 }
 
 bool ingest_check_table(struct str name, struct buf *message)
 {
-    if (!check_name(name, "table", "Table", message)) {
+    static const char invalid[] = "Invalid table name: ";
+    if (!check_name(name, "Table name cannot be empty", invalid, message)) {
         return false;
     }
     if (name.ptr[0] >= '0' && name.ptr[0] <= '9') {
-        buf_append_format(message,
-                          "Invalid table name: %.*s. Table names cannot start with a digit.",
-                          STR_ARG(name));
-        return false;
+        return refuse_name(message, invalid, name, ". Table names cannot start with a digit.");
     }
-    if (name.len > TABLE_NAME_MAX) {
-        buf_append_format(message, "Table name too long: %.*s. Maximum 64 characters.",
-                          STR_ARG(name));
-        return false;
-    }
-    return true;
+    return name.len <= TABLE_NAME_MAX ||
+           refuse_name(message, "Table name too long: ", name, ". Maximum 64 characters.");
 }
 
 static bool take_digits(struct str *text, size_t least, size_t most, int *ret_value)

@@ -3,7 +3,10 @@
 
 #include <stdio.h>
 
-enum { FIELD_SIZE_MAX = 2 << 20, OBJECTS_MAX = 100000 };
+enum {
+    FIELD_SIZE_MAX = 2 << 20,
+    OBJECTS_MAX = 100000
+};
 
 /* One declared table: a name, and the paths it was given. */
 struct declared_table {
@@ -15,8 +18,8 @@ struct declared_table {
 
 struct query {
     struct buf sql;
-    struct store *store; /* NULL: the server's own lake */
-    struct buf url;      /* s3://bucket/ */
+    struct store *store;           /* NULL: the server's own lake */
+    struct buf url;                /* s3://bucket/ */
     struct declared_table *tables; /* the last declared first, so that it wins */
     struct request *request;
     uint64_t objects_count;
@@ -92,8 +95,7 @@ static bool read_paths(struct json_span table, const char *where, struct declare
     return true;
 }
 
-static bool read_table(struct query *query, struct json_span table, uint64_t index,
-                       struct err *err)
+static bool read_table(struct query *query, struct json_span table, uint64_t index, struct err *err)
 {
     char where[48];
     char name[64];
@@ -133,7 +135,8 @@ static bool read_tables(struct query *query, struct json_span body, struct err *
     return true;
 }
 
-/* Over the server's own lake, on the shared listener only: neither credentials nor tables are given. */
+/* Over the server's own lake, on the shared listener only: neither credentials nor tables are
+ * given. */
 static bool is_over_lake(struct request *request)
 {
     struct json_span ignored;
@@ -251,7 +254,7 @@ static bool add_table(struct query *query, struct engine_job *job,
                       const struct declared_table *table, struct buf *tables, uint64_t *count,
                       struct err *err)
 {
-    struct found found = { .query = query, .job = job };
+    struct found found = {.query = query, .job = job};
     buf_init(&found.files, WORKER_FRAME_SIZE_MAX);
     bool good = true;
     for (size_t i = 0; good && i < table->paths_count; i++) {
@@ -318,13 +321,12 @@ void query_run(struct request *request)
     atomic_fetch_add(&request->api->pool_created, 1);
     if (query->store == NULL) {
         struct lake_query over_lake = {
-            .statement = buf_str(&query->sql), .result = pass_result, .context = query
-        };
-        good = lake_run_query(request->api->options.lake, &over_lake, request->cancel, &outcome,
-                              &err);
+            .statement = buf_str(&query->sql), .result = pass_result, .context = query};
+        good =
+            lake_run_query(request->api->options.lake, &over_lake, request->cancel, &outcome, &err);
     } else {
         struct engine_request run = {
-            .job = { .kind = WORKER_QUERY, .statement = buf_str(&query->sql) },
+            .job = {.kind = WORKER_QUERY, .statement = buf_str(&query->sql)},
             .input_fd = -1,
             .output_fd = -1,
             .resolve = resolve,

@@ -3,7 +3,10 @@
 
 #include <stdio.h>
 
-enum { REPLY_BODY_MAX = 4 << 20, RETRY_AFTER_S = 2 };
+enum {
+    REPLY_BODY_MAX = 4 << 20,
+    RETRY_AFTER_S = 2
+};
 
 static const char *content_type_of(const struct request *request)
 {
@@ -29,13 +32,13 @@ static bool is_reading(const struct request *request)
 
 void reply_json(struct request *request, unsigned status, struct str body)
 {
-    struct http_reply reply = { .status = status, .content_type = content_type_of(request) };
+    struct http_reply reply = {.status = status, .content_type = content_type_of(request)};
     struct http_reply_header headers[1];
     reply.headers = headers;
     char etag[40];
     if (request->personality == PERSONALITY_SNAPSHOT && is_reading(request) && status == 200) {
         make_etag(body, etag);
-        headers[reply.headers_count++] = (struct http_reply_header){ "ETag", etag };
+        headers[reply.headers_count++] = (struct http_reply_header){"ETag", etag};
         struct str wanted = http_header(request->exchange, "If-None-Match");
         if (wanted.ptr != NULL && str_equal(str_trim(wanted), str_of(etag))) {
             reply.status = 304;
@@ -44,7 +47,7 @@ void reply_json(struct request *request, unsigned status, struct str body)
         }
     }
     if (status == 503) {
-        headers[reply.headers_count++] = (struct http_reply_header){ "Retry-After", "2" };
+        headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", "2"};
     }
     http_reply(request->exchange, &reply, body);
 }
@@ -65,8 +68,7 @@ static void write_error(const struct request *request, const struct err *err,
 static void log_failure(const struct request *request, unsigned status, const struct err *err)
 {
     if (status >= 500 && err->kind != ERR_BUSY && err->kind != ERR_NOT_IMPLEMENTED) {
-        LOG(LOG_WARN, "api.request_failed",
-            LOG_TEXT("request", http_request_id(request->exchange)),
+        LOG(LOG_WARN, "api.request_failed", LOG_TEXT("request", http_request_id(request->exchange)),
             LOG_TEXT("code", str_of(err_kind_info(err->kind)->code)), LOG_NUM("status", status),
             LOG_ERR(err));
     }
@@ -119,7 +121,7 @@ void reply_not_there(struct request *request)
 static void reply_with_allow(struct request *request, unsigned status, const char *content_type,
                              const char *allow, struct str body)
 {
-    struct http_reply_header header = { "Allow", allow };
+    struct http_reply_header header = {"Allow", allow};
     struct http_reply reply = {
         .status = status,
         .content_type = content_type,
@@ -129,7 +131,8 @@ static void reply_with_allow(struct request *request, unsigned status, const cha
     http_reply(request->exchange, &reply, body);
 }
 
-/* The snapshot personality answers 404 for a wrong method, and OPTIONS with the methods as text; all others 405. */
+/* The snapshot personality answers 404 for a wrong method, and OPTIONS with the methods as text;
+ * all others 405. */
 void reply_wrong_method(struct request *request, const char *allow)
 {
     if (request->personality == PERSONALITY_SNAPSHOT) {
@@ -185,7 +188,7 @@ bool result_pass(void *context, struct str bytes, struct err *err)
                err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
     }
     if (!request->streaming) {
-        struct http_reply reply = { .status = 200, .content_type = content_type_of(request) };
+        struct http_reply reply = {.status = 200, .content_type = content_type_of(request)};
         http_stream_begin(request->exchange, &reply);
         request->streaming = true;
         if (!http_stream_write(request->exchange, buf_str(&request->held), err)) {

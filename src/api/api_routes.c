@@ -2,8 +2,8 @@
 
 #include <strings.h>
 
-/* The whole API on one page. A route belongs to its personality's listener; the shared listener has those that are
- * named by one personality only, and Eider's own. */
+/* The whole API on one page. A route belongs to its personality's listener; the shared listener has
+ * those that are named by one personality only, and Eider's own. */
 /* clang-format off */
 const struct route api_routes[] = {
     { "GET",  "/",                     PERSONALITY_OPERATE,  operate_index,        NULL,              LANE_INLINE,   "what is here" },
@@ -32,7 +32,8 @@ const struct route api_routes[] = {
 
 const size_t api_routes_count = COUNT_OF(api_routes);
 
-/* Malformed JSON is told before the path is, as the original service does: such bodies are read on unknown paths too. */
+/* Malformed JSON is told before the path is, as the original service does: such bodies are read on
+ * unknown paths too. */
 static const struct route snapshot_unknown = {
     "POST", "", PERSONALITY_SNAPSHOT, snapshot_unknown_check, NULL, LANE_CHECK, "",
 };
@@ -132,8 +133,7 @@ const struct route *route_find(struct request *request, enum api_listener listen
         if (snapshot && bare.len > 1 && bare.ptr[bare.len - 1] == '/') {
             bare.len--;
         }
-        if (!on_listener(route, listener) ||
-            !path_matches(request, route->path, bare, snapshot)) {
+        if (!on_listener(route, listener) || !path_matches(request, route->path, bare, snapshot)) {
             continue;
         }
         if (method_matches(route, method)) {

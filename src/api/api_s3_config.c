@@ -2,7 +2,10 @@
 
 #include "mem.h"
 
-enum { FIELD_SIZE_MAX = 1 << 20, DEPTH_MAX = 256 };
+enum {
+    FIELD_SIZE_MAX = 1 << 20,
+    DEPTH_MAX = 256
+};
 
 bool snapshot_reads_type(struct str content_type)
 {
@@ -146,7 +149,8 @@ static bool invalid_url(struct err *err)
                    "s3_config.endpoint must be a valid URL (e.g. \"http://minio:9000\")");
 }
 
-/* The contract's words for an endpoint that is no http(s) URL without a path; the rest is the store's to refuse. */
+/* The contract's words for an endpoint that is no http(s) URL without a path; the rest is the
+ * store's to refuse. */
 static bool check_endpoint(struct str endpoint, struct err *err)
 {
     struct str text = str_trim(endpoint);

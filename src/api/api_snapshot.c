@@ -4,7 +4,11 @@
 
 #include <stdio.h>
 
-enum { FIELD_SIZE_MAX = 1 << 20, REPLY_SIZE_MAX = 4 << 20, ROW_GROUP_ROWS = 51200 };
+enum {
+    FIELD_SIZE_MAX = 1 << 20,
+    REPLY_SIZE_MAX = 4 << 20,
+    ROW_GROUP_ROWS = 51200
+};
 
 /* ---- the GET routes ---- */
 
@@ -13,7 +17,8 @@ void snapshot_health(struct request *request)
     reply_json(request, 200, STR("{\"status\":\"ok\",\"service\":\"duckdb-sidecar\"}"));
 }
 
-/* The original's pool of engines is a set of query slots here: nothing is shared between requests. */
+/* The original's pool of engines is a set of query slots here: nothing is shared between requests.
+ */
 void snapshot_pool_stats(struct request *request)
 {
     struct api *api = request->api;
@@ -47,7 +52,7 @@ void snapshot_queue_stats(struct request *request)
 struct snapshot {
     struct buf key;
     struct store *store;
-    struct buf texts;     /* sources, targets and types, one after the other */
+    struct buf texts; /* sources, targets and types, one after the other */
     struct lake_rows rows;
     struct buf order_by;
 };
@@ -80,7 +85,8 @@ static bool check_data(struct json_span body, struct json_span *ret_data, struct
 
 static size_t skip_spaces(struct str text, size_t at)
 {
-    while (at < text.len && (text.ptr[at] == ' ' || (text.ptr[at] >= '\t' && text.ptr[at] <= '\r'))) {
+    while (at < text.len &&
+           (text.ptr[at] == ' ' || (text.ptr[at] >= '\t' && text.ptr[at] <= '\r'))) {
         at++;
     }
     return at;
@@ -97,12 +103,14 @@ static bool take_number(struct str text, size_t *at)
     return digits;
 }
 
-/* ^[A-Za-z][A-Za-z0-9_]*(\s*\(\s*\d+\s*(,\s*\d+\s*)?\))?$ : text that can be put into SQL as it is. */
+/* ^[A-Za-z][A-Za-z0-9_]*(\s*\(\s*\d+\s*(,\s*\d+\s*)?\))?$ : text that can be put into SQL as it is.
+ */
 static bool is_safe_type(struct str type)
 {
     size_t at = 0;
     while (at < type.len &&
-           ((type.ptr[at] >= 'A' && type.ptr[at] <= 'Z') || (type.ptr[at] >= 'a' && type.ptr[at] <= 'z') ||
+           ((type.ptr[at] >= 'A' && type.ptr[at] <= 'Z') ||
+            (type.ptr[at] >= 'a' && type.ptr[at] <= 'z') ||
             (at > 0 && ((type.ptr[at] >= '0' && type.ptr[at] <= '9') || type.ptr[at] == '_')))) {
         at++;
     }
@@ -126,7 +134,7 @@ static bool is_safe_type(struct str type)
 static bool read_column(struct json_span column, uint64_t index, struct buf *texts, size_t at[4],
                         struct err *err)
 {
-    static const char *const names[] = { "source", "target", "type" };
+    static const char *const names[] = {"source", "target", "type"};
     if (column.kind != JSON_OBJECT) {
         return err_set(err, ERR_INVALID, "columns[%llu] must be an object",
                        (unsigned long long)index);
@@ -167,7 +175,7 @@ static void free_declared(struct lake_declared **declared)
 static void settle_order(struct snapshot *snapshot, const struct lake_declared *declared,
                          size_t count)
 {
-    static const char *const names[] = { "created_at", "started_at" };
+    static const char *const names[] = {"created_at", "started_at"};
     for (size_t n = 0; n < COUNT_OF(names) && snapshot->order_by.len == 0; n++) {
         for (size_t i = 0; i < count && snapshot->order_by.len == 0; i++) {
             if (str_equal(declared[i].target, str_of(names[n]))) {
@@ -185,7 +193,7 @@ static bool read_columns(struct request *request, struct json_span columns, stru
         return err_set(err, ERR_INVALID, "columns must be non-empty");
     }
     CLEANUP(free_texts)
-    struct column_texts texts = { mem_alloc_array(count, sizeof(*texts.at)) };
+    struct column_texts texts = {mem_alloc_array(count, sizeof(*texts.at))};
     struct json_cursor cursor = json_open(columns);
     struct json_span column;
     for (uint64_t i = 0; json_next(&cursor, NULL, &column); i++) {
@@ -276,7 +284,7 @@ static bool write_snapshot(struct request *request, struct snapshot *snapshot,
         .row_group_rows = ROW_GROUP_ROWS,
         .spool_folder = request->api->options.spool_folder,
     };
-    struct store_put_options put = { .content_type = "application/octet-stream" };
+    struct store_put_options put = {.content_type = "application/octet-stream"};
     struct store_object object;
     return lake_write_file(request->api->options.engine, &snapshot->rows, &options, request->cancel,
                            &source->fd, &source->size, err) &&
@@ -287,7 +295,7 @@ static bool write_snapshot(struct request *request, struct snapshot *snapshot,
 void snapshot_run(struct request *request)
 {
     struct snapshot *snapshot = request->work;
-    struct store_source source = { .fd = -1 };
+    struct store_source source = {.fd = -1};
     struct err err;
     bool good = write_snapshot(request, snapshot, &source, &err);
     fd_close(&source.fd);

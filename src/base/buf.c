@@ -8,13 +8,13 @@
 void buf_init(struct buf *buf, size_t size_max)
 {
     assert(size_max > 0 && size_max < SIZE_MAX / 4);
-    *buf = (struct buf){ .size_max = size_max };
+    *buf = (struct buf){.size_max = size_max};
 }
 
 void buf_finish(struct buf *buf)
 {
     mem_free(buf->ptr);
-    *buf = (struct buf){ 0 };
+    *buf = (struct buf){0};
 }
 
 void buf_reset(struct buf *buf)

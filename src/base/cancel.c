@@ -65,7 +65,7 @@ bool cancel_wait(struct cancel *cancel, int wait_ms, struct err *err)
         if (left <= 0) {
             return true;
         }
-        struct pollfd raised = { .fd = cancel->event_fd, .events = POLLIN };
+        struct pollfd raised = {.fd = cancel->event_fd, .events = POLLIN};
         (void)poll(&raised, 1, cancel_left_ms(cancel, (int)left));
     }
     return false;

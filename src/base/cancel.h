@@ -1,7 +1,8 @@
-/* cancel.h - why and until when one piece of work goes on: a deadline, and a flag that other threads may raise.
- * Promise   after cancel_raise() a thread that polls cancel_fd() wakes, and cancel_check() fails for good.
- * Owner     whoever started the work (the request); everybody below borrows it.
- * Threads   cancel_raise from any thread; the rest from the thread that does the work. */
+/* cancel.h - why and until when one piece of work goes on: a deadline, and a flag that other
+ * threads may raise. Promise   after cancel_raise() a thread that polls cancel_fd() wakes, and
+ * cancel_check() fails for good. Owner     whoever started the work (the request); everybody below
+ * borrows it. Threads   cancel_raise from any thread; the rest from the thread that does the work.
+ */
 #pragma once
 
 #include "err.h"
@@ -16,7 +17,8 @@ struct cancel {
 
 void cancel_init(struct cancel *cancel, int64_t deadline_ms);
 void cancel_finish(struct cancel *cancel);
-void cancel_raise(struct cancel *cancel, enum err_kind reason); /* ERR_CANCELLED or ERR_UNAVAILABLE; the first counts */
+void cancel_raise(struct cancel *cancel,
+                  enum err_kind reason); /* ERR_CANCELLED or ERR_UNAVAILABLE; the first counts */
 
 static inline int cancel_fd(const struct cancel *cancel)
 {

@@ -43,7 +43,7 @@ struct civil_time clock_civil_utc(int64_t wall_ms)
 
 bool clock_date_is_real(int year, int month, int day)
 {
-    static const int days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     if (year < 1 || year > 9999 || month < 1 || month > 12 || day < 1) {
         return false;
     }

@@ -7,9 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILE_SIZE_MAX = 1 << 20 };
+enum {
+    FILE_SIZE_MAX = 1 << 20
+};
 
-enum origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT };
+enum origin {
+    ORIGIN_DEFAULT,
+    ORIGIN_FILE,
+    ORIGIN_ENVIRONMENT
+};
 
 struct value {
     char *text; /* NULL: not given */
@@ -144,8 +150,9 @@ static bool read_environment(struct config *config, char *const *environment, co
     for (; environment != NULL && *environment != NULL; environment++) {
         struct str entry = str_of(*environment);
         size_t equals = str_find_byte(entry, '=');
-        if (equals < entry.len && !give(config, str_first(entry, equals), str_from(entry, equals + 1),
-                                        ORIGIN_ENVIRONMENT, prefix, err)) {
+        if (equals < entry.len &&
+            !give(config, str_first(entry, equals), str_from(entry, equals + 1), ORIGIN_ENVIRONMENT,
+                  prefix, err)) {
             return false;
         }
     }
@@ -243,7 +250,7 @@ bool config_bool(const struct config *config, const char *name)
 
 void config_describe(const struct config *config, struct buf *into)
 {
-    static const char *const origins[] = { "default", "file", "environment" };
+    static const char *const origins[] = {"default", "file", "environment"};
     for (size_t i = 0; i < config->count; i++) {
         const struct setting *setting = &config->settings[i];
         const struct value *value = &config->values[i];
@@ -251,13 +258,15 @@ void config_describe(const struct config *config, struct buf *into)
         const char *shown = given ? value->text : setting->default_text;
         bool masked = setting->secret && shown != NULL && shown[0] != '\0';
         buf_append_format(into, "%s=%s\n", setting->name,
-                          masked ? "***" : shown == NULL ? "" : shown);
+                          masked          ? "***"
+                          : shown == NULL ? ""
+                                          : shown);
         buf_append_format(into, "    from: %s", origins[given ? value->origin : ORIGIN_DEFAULT]);
         if (setting->default_text != NULL && !setting->secret) {
             buf_append_format(into, "; default: %s", setting->default_text);
         } else {
-            buf_append_text(into, setting->default_text == NULL ? "; default: unset"
-                                                                 : "; default: ***");
+            buf_append_text(into,
+                            setting->default_text == NULL ? "; default: unset" : "; default: ***");
         }
         buf_append_format(into, "\n    %s\n", setting->help);
     }

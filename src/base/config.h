@@ -1,8 +1,8 @@
 /* config.h - settings by name: from the environment, then from a KEY=VALUE file.
- * Promise   every setting is a row of one table, from which reading, `eider config` and docs/config.md come. A value is
- *           checked when it is loaded; an unknown name that begins with the product's prefix is an error that names it.
- * Owner     main owns one struct config; texts live as long as it.   Threads  read-only after config_load.
- * Errors    ERR_INVALID naming the setting. */
+ * Promise   every setting is a row of one table, from which reading, `eider config` and
+ * docs/config.md come. A value is checked when it is loaded; an unknown name that begins with the
+ * product's prefix is an error that names it. Owner     main owns one struct config; texts live as
+ * long as it.   Threads  read-only after config_load. Errors    ERR_INVALID naming the setting. */
 #pragma once
 
 #include "buf.h"
@@ -15,7 +15,7 @@ enum setting_kind {
     SETTING_PORT_NUMBER, /* leading digits; text without them is an error */
     SETTING_BYTES,       /* 512MB, 6GB, 1GiB */
     SETTING_BOOL,
-    SETTING_LOOSE_BOOL,  /* anything else means the default */
+    SETTING_LOOSE_BOOL, /* anything else means the default */
 };
 
 struct setting {
@@ -35,8 +35,8 @@ struct config *config_load(const struct setting *settings, const char *prefix, c
                            char *const *environment, struct err *err);
 void config_destroy(struct config *config);
 
-/* The name must be in the table. Text is NULL when it is unset and has no default; an empty value counts as unset but
- * for config_is_given. */
+/* The name must be in the table. Text is NULL when it is unset and has no default; an empty value
+ * counts as unset but for config_is_given. */
 const char *config_text(const struct config *config, const char *name);
 /* The first of two names that is set: for settings that go by two spellings. */
 const char *config_either(const struct config *config, const char *name, const char *other);

@@ -37,7 +37,9 @@ static void free_context(EVP_MD_CTX **context)
 
 bool digest_sha256_fd(int fd, uint64_t size, struct sha256 *ret_digest, struct err *err)
 {
-    enum { CHUNK_SIZE = 1 << 18 };
+    enum {
+        CHUNK_SIZE = 1 << 18
+    };
     CLEANUP(mem_free_text) char *chunk = mem_alloc(CHUNK_SIZE);
     CLEANUP(free_context) EVP_MD_CTX *context = EVP_MD_CTX_new();
     if (context == NULL || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
@@ -50,7 +52,8 @@ bool digest_sha256_fd(int fd, uint64_t size, struct sha256 *ret_digest, struct e
             continue;
         }
         if (got <= 0) {
-            return err_set_errno(err, ERR_INTERNAL, got < 0 ? errno : EIO, "cannot read a file back");
+            return err_set_errno(err, ERR_INTERNAL, got < 0 ? errno : EIO,
+                                 "cannot read a file back");
         }
         (void)EVP_DigestUpdate(context, chunk, (size_t)got);
         offset += (uint64_t)got;

@@ -24,7 +24,8 @@ bool fd_write_all(int fd, struct str bytes, struct err *err)
             continue;
         }
         if (written <= 0) {
-            return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server cannot write to its disk");
+            return err_set_errno(err, ERR_UNAVAILABLE, errno,
+                                 "the server cannot write to its disk");
         }
         bytes = str_from(bytes, (size_t)written);
     }
@@ -50,7 +51,8 @@ int fd_temporary(const char *directory, struct err *err)
         }
     }
     if (fd < 0) {
-        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "the server cannot create a temporary file");
+        (void)err_set_errno(err, ERR_UNAVAILABLE, errno,
+                            "the server cannot create a temporary file");
     }
     return fd;
 }

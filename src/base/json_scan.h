@@ -1,10 +1,10 @@
 /* json_scan.h - a one-pass reader of JSON text that gives spans instead of a tree.
- * Promise   every byte is checked once against the grammar of RFC 8259 (plus the options below); what is returned are
- *           spans of the caller's text, nothing is copied. Numbers keep the client's own digits.
- * Not here  documents as trees (jansson does those), types, tables.
- * Owner     the caller owns the text; a scanner is a plain value.   Threads  one scanner, one thread.
- * Errors    ERR_INVALID with the reason; scanner->error_offset is where (a byte offset into scanner->text, which
- *           begins after a byte order mark), scanner->error_text the reason in the words of Python's json module,
+ * Promise   every byte is checked once against the grammar of RFC 8259 (plus the options below);
+ * what is returned are spans of the caller's text, nothing is copied. Numbers keep the client's own
+ * digits. Not here  documents as trees (jansson does those), types, tables. Owner     the caller
+ * owns the text; a scanner is a plain value.   Threads  one scanner, one thread. Errors ERR_INVALID
+ * with the reason; scanner->error_offset is where (a byte offset into scanner->text, which begins
+ * after a byte order mark), scanner->error_text the reason in the words of Python's json module,
  *           which the ingest contract shows to clients, or JSON_TOO_DEEP.
  * Limits    nesting depth_max (64 where a caller does not say otherwise, at most 1024). */
 #pragma once
@@ -18,8 +18,8 @@
 enum json_kind {
     JSON_NULL,
     JSON_BOOL,
-    JSON_INTEGER, /* digits only: 1, -0, 12345678901234567890123 */
-    JSON_REAL,    /* with a fraction or an exponent: 1.0, 1e3 */
+    JSON_INTEGER,   /* digits only: 1, -0, 12345678901234567890123 */
+    JSON_REAL,      /* with a fraction or an exponent: 1.0, 1e3 */
     JSON_NONFINITE, /* NaN, Infinity, -Infinity (allow_nonfinite) */
     JSON_STRING,
     JSON_ARRAY,
@@ -48,9 +48,9 @@ void json_scanner_init(struct json_scanner *scanner, struct str text);
 bool json_scan_document(struct json_scanner *scanner, struct json_span *ret_root,
                         struct err *err) MUST_CHECK;
 
-/* Walks the members of an object, or the elements of an array, that has been scanned before: cannot fail.
- *     struct json_cursor cursor = json_open(span);
- *     while (json_next(&cursor, &key, &value)) ...      key is unset for an array */
+/* Walks the members of an object, or the elements of an array, that has been scanned before: cannot
+ * fail. struct json_cursor cursor = json_open(span); while (json_next(&cursor, &key, &value)) ...
+ * key is unset for an array */
 struct json_cursor {
     struct str rest;
     bool object;
@@ -58,14 +58,16 @@ struct json_cursor {
 struct json_cursor json_open(struct json_span container);
 bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value);
 
-/* The last member of that name (the last duplicate wins, as everywhere in Eider); false when there is none. */
+/* The last member of that name (the last duplicate wins, as everywhere in Eider); false when there
+ * is none. */
 bool json_find(struct json_span object, struct str name, struct json_span *ret_value);
 uint64_t json_count(struct json_span container);
 
-/* The characters of a string span, unescaped, appended to `into`. An unpaired surrogate escape becomes U+FFFD;
- * returns false in that case, the text is appended all the same. */
+/* The characters of a string span, unescaped, appended to `into`. An unpaired surrogate escape
+ * becomes U+FFFD; returns false in that case, the text is appended all the same. */
 bool json_unescape(struct json_span string, struct buf *into);
 /* Equality with plain text, without a copy when nothing is escaped. */
 bool json_string_equal(struct json_span string, struct str text);
-/* Appends the span as compact JSON: white space between tokens goes, strings and numbers stay as sent. */
+/* Appends the span as compact JSON: white space between tokens goes, strings and numbers stay as
+ * sent. */
 void json_append_compact(struct json_span span, struct buf *into);

@@ -4,7 +4,7 @@
 
 void json_writer_init(struct json_writer *writer, struct buf *buf)
 {
-    *writer = (struct json_writer){ .buf = buf };
+    *writer = (struct json_writer){.buf = buf};
 }
 
 static void separate(struct json_writer *writer)

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
-static const char *const level_names[] = { "debug", "info", "warn", "error" };
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static atomic_int level_min = LOG_INFO;
 
 void log_set_level(enum log_level level)

@@ -1,16 +1,16 @@
 /* mem.h - the only door to the allocator.
- * Promise   mem_alloc and friends never return NULL: running out of memory for a small, bounded object ends the
- *           process with a message, because no caller could do better. Large, input-sized memory is taken through
- *           struct buf or struct arena, which have a ceiling and report failure.
+ * Promise   mem_alloc and friends never return NULL: running out of memory for a small, bounded
+ * object ends the process with a message, because no caller could do better. Large, input-sized
+ * memory is taken through struct buf or struct arena, which have a ceiling and report failure.
  * Threads   any. */
 #pragma once
 
 #include "macros.h"
 
-void *mem_alloc(size_t size);                     /* zeroed */
-void *mem_alloc_array(size_t count, size_t size); /* zeroed; count * size may not overflow */
-void *mem_try_resize(void *pointer, size_t size); /* NULL when it cannot; the old block stays */
-char *mem_copy_text(const char *text);            /* NULL in, NULL out */
+void *mem_alloc(size_t size);                         /* zeroed */
+void *mem_alloc_array(size_t count, size_t size);     /* zeroed; count * size may not overflow */
+void *mem_try_resize(void *pointer, size_t size);     /* NULL when it cannot; the old block stays */
+char *mem_copy_text(const char *text);                /* NULL in, NULL out */
 char *mem_copy_bytes(const void *bytes, size_t size); /* adds a NUL */
 void mem_free(void *pointer);
 void mem_free_text(char **text); /* for CLEANUP */

@@ -51,8 +51,8 @@ bool num_parse_bytes(struct str text, uint64_t *ret_value, struct err *err)
 
 bool num_parse_bool(struct str text, bool *ret_value, struct err *err)
 {
-    static const char *const yes[] = { "true", "1", "yes", "on" };
-    static const char *const no[] = { "false", "0", "no", "off" };
+    static const char *const yes[] = {"true", "1", "yes", "on"};
+    static const char *const no[] = {"false", "0", "no", "off"};
     for (size_t i = 0; i < COUNT_OF(yes); i++) {
         if (str_equal_nocase(text, str_of(yes[i])) || str_equal_nocase(text, str_of(no[i]))) {
             *ret_value = str_equal_nocase(text, str_of(yes[i]));

@@ -7,7 +7,8 @@
 bool num_parse_u64(struct str text, uint64_t min, uint64_t max, uint64_t *ret_value,
                    struct err *err) MUST_CHECK;
 
-/* A size in bytes: digits, then an optional unit (B, KB, MB, GB, KiB, MiB, GiB; case does not matter). KB is 1000. */
+/* A size in bytes: digits, then an optional unit (B, KB, MB, GB, KiB, MiB, GiB; case does not
+ * matter). KB is 1000. */
 bool num_parse_bytes(struct str text, uint64_t *ret_value, struct err *err) MUST_CHECK;
 
 bool num_parse_bool(struct str text, bool *ret_value, struct err *err) MUST_CHECK;

@@ -74,12 +74,13 @@ bool str_next_part(struct str *rest, char byte, struct str *ret_head)
     }
     size_t at = str_find_byte(*rest, byte);
     *ret_head = str_first(*rest, at);
-    *rest = at < rest->len ? str_from(*rest, at + 1) : (struct str){ 0 };
+    *rest = at < rest->len ? str_from(*rest, at + 1) : (struct str){0};
     return true;
 }
 
-/* Returns the length of the well-formed UTF-8 sequence at the start of s, 0 when there is none. The ranges are those
- * of table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above U+10FFFF. */
+/* Returns the length of the well-formed UTF-8 sequence at the start of s, 0 when there is none. The
+ * ranges are those of table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing
+ * above U+10FFFF. */
 static size_t utf8_sequence_size(struct str s)
 {
     const unsigned char *p = (const unsigned char *)s.ptr;

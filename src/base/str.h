@@ -1,4 +1,5 @@
-/* str.h - text and bytes for reading: a pointer and a length, passed by value, never assumed NUL-terminated. */
+/* str.h - text and bytes for reading: a pointer and a length, passed by value, never assumed
+ * NUL-terminated. */
 #pragma once
 
 #include "macros.h"
@@ -10,17 +11,17 @@ struct str {
     size_t len;
 };
 
-#define STR(literal) ((struct str){ .ptr = "" literal, .len = sizeof(literal) - 1 })
+#define STR(literal) ((struct str){.ptr = "" literal, .len = sizeof(literal) - 1})
 #define STR_ARG(s) (int)(s).len, (s).ptr /* for "%.*s" */
 
 static inline struct str str_of(const char *text)
 {
-    return (struct str){ .ptr = text, .len = text == NULL ? 0 : strlen(text) };
+    return (struct str){.ptr = text, .len = text == NULL ? 0 : strlen(text)};
 }
 
 static inline struct str str_make(const char *ptr, size_t len)
 {
-    return (struct str){ .ptr = ptr, .len = len };
+    return (struct str){.ptr = ptr, .len = len};
 }
 
 static inline struct str str_from(struct str s, size_t offset)
@@ -43,9 +44,10 @@ bool str_blank(struct str s); /* empty or white space only */
 struct str str_trim(struct str s);
 size_t str_find_byte(struct str s, char byte); /* s.len when it is not there */
 size_t str_find(struct str s, struct str needle);
-int str_compare(struct str a, struct str b);   /* by bytes */
+int str_compare(struct str a, struct str b); /* by bytes */
 
-/* Splits at the first `byte`: the part before goes to ret_head, the rest after it stays in *rest. False at the end. */
+/* Splits at the first `byte`: the part before goes to ret_head, the rest after it stays in *rest.
+ * False at the end. */
 bool str_next_part(struct str *rest, char byte, struct str *ret_head);
 
 bool str_is_utf8(struct str s);

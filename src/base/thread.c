@@ -28,7 +28,8 @@ void lock_finish(struct lock *lock)
 }
 
 #ifndef NDEBUG
-/* The ranks this thread holds, one bit each: taking a lock that stands at or above a held one is a mistake. */
+/* The ranks this thread holds, one bit each: taking a lock that stands at or above a held one is a
+ * mistake. */
 static _Thread_local unsigned held_ranks;
 #endif
 
@@ -98,7 +99,8 @@ struct beginning {
     void *argument;
 };
 
-/* A thread names itself: naming another one goes through /proc, which a sandboxed process does not have. */
+/* A thread names itself: naming another one goes through /proc, which a sandboxed process does not
+ * have. */
 static void *begin(void *argument)
 {
     struct beginning beginning = *(struct beginning *)argument;
@@ -110,7 +112,7 @@ static void *begin(void *argument)
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument)
 {
     struct beginning *beginning = mem_alloc(sizeof(*beginning));
-    *beginning = (struct beginning){ .name = name, .run = run, .argument = argument };
+    *beginning = (struct beginning){.name = name, .run = run, .argument = argument};
     pthread_t thread;
     must(pthread_create(&thread, NULL, begin, beginning), "thread_create");
     return thread;

@@ -1,6 +1,6 @@
-/* thread.h - locks, conditions and named threads. Every lock of the server is a row of LOCK_TABLE, in lock order:
- * a thread that holds a lock may only take one further down the list.
- * Clang checks REQUIRES on functions; GUARDED_BY on members is for people. */
+/* thread.h - locks, conditions and named threads. Every lock of the server is a row of LOCK_TABLE,
+ * in lock order: a thread that holds a lock may only take one further down the list. Clang checks
+ * REQUIRES on functions; GUARDED_BY on members is for people. */
 #pragma once
 
 #include "macros.h"
@@ -37,7 +37,9 @@
 /* clang-format on */
 
 #define LOCK_ENUM_ROW(name, meaning) name,
-enum lock_rank { LOCK_TABLE(LOCK_ENUM_ROW) LOCK_RANK_COUNT };
+enum lock_rank {
+    LOCK_TABLE(LOCK_ENUM_ROW) LOCK_RANK_COUNT
+};
 #undef LOCK_ENUM_ROW
 
 struct LOCK_CAPABILITY lock {
@@ -63,5 +65,6 @@ void condition_wait(struct condition *condition, struct lock *lock) REQUIRES(loc
 bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
     REQUIRES(lock);
 
-/* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start only). */
+/* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start
+ * only). */
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);

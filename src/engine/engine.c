@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 enum {
-    STOP_WAIT_MS = 100,     /* between asking a worker to stop and SIGKILL */
-    EXIT_WAIT_MS = 1000,    /* for a worker that has reported to be gone */
+    STOP_WAIT_MS = 100,  /* between asking a worker to stop and SIGKILL */
+    EXIT_WAIT_MS = 1000, /* for a worker that has reported to be gone */
     STATUS_WAIT_MS = 500,
-    SEND_TIMEOUT_S = 5,     /* a worker that does not read its answers is broken */
+    SEND_TIMEOUT_S = 5, /* a worker that does not read its answers is broken */
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
 };
@@ -85,7 +85,8 @@ unsigned engine_landlock_abi(struct engine *engine)
 
 /* ---- starting a worker ---- */
 
-/* Address space is more than memory: stacks, allocator arenas and mapped code come on top of what the engine counts. */
+/* Address space is more than memory: stacks, allocator arenas and mapped code come on top of what
+ * the engine counts. */
 static uint64_t address_space_for(uint64_t memory_bytes, unsigned threads)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -107,7 +108,7 @@ static bool fork_worker(struct engine *engine, struct engine_job *job, struct er
         bool good = zygote_fork(engine->zygote, pair[1], &job->child, job->cancel, err);
         fd_close(&pair[1]);
         if (good) {
-            struct timeval limit = { .tv_sec = SEND_TIMEOUT_S };
+            struct timeval limit = {.tv_sec = SEND_TIMEOUT_S};
             (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
             job->socket_fd = pair[0];
             return true;
@@ -136,11 +137,10 @@ static bool send_job(struct engine *engine, struct engine_job *job, uint64_t mem
     struct buf payload;
     buf_init(&payload, WORKER_FRAME_SIZE_MAX);
     worker_put_job(&payload, &message);
-    int fds[2] = { job->request->input_fd, job->request->output_fd };
-    bool good = !buf_failed(&payload)
-                    ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload), fds,
-                                  fds[0] >= 0 ? 2 : 0, err)
-                    : err_set(err, ERR_TOO_LARGE, "the statement is too large");
+    int fds[2] = {job->request->input_fd, job->request->output_fd};
+    bool good = !buf_failed(&payload) ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload),
+                                                    fds, fds[0] >= 0 ? 2 : 0, err)
+                                      : err_set(err, ERR_TOO_LARGE, "the statement is too large");
     buf_finish(&payload);
     return good;
 }
@@ -153,7 +153,7 @@ static bool take_outcome(struct engine_job *job, struct str payload, struct err 
         return false;
     }
     (void)snprintf(job->message, sizeof(job->message), "%.*s", STR_ARG(job->worker.message));
-    job->worker.message = (struct str){ 0 };
+    job->worker.message = (struct str){0};
     job->finished = true;
     return true;
 }
@@ -180,14 +180,14 @@ static bool take_frame(struct engine_job *job, uint32_t type, struct str payload
     }
 }
 
-/* Handles every complete frame of `incoming`; an incomplete rest stays. A frame is never waited for: a worker that
- * stops in the middle of one runs into its deadline. */
+/* Handles every complete frame of `incoming`; an incomplete rest stays. A frame is never waited
+ * for: a worker that stops in the middle of one runs into its deadline. */
 static bool take_frames(struct engine_job *job, struct err *err)
 {
     size_t at = 0;
     bool good = true;
     while (good && !job->finished && job->incoming.len - at >= 2 * sizeof(uint32_t)) {
-        struct worker_cursor cursor = { .rest = str_from(buf_str(&job->incoming), at) };
+        struct worker_cursor cursor = {.rest = str_from(buf_str(&job->incoming), at)};
         uint32_t type = worker_get_u32(&cursor);
         uint32_t size = worker_get_u32(&cursor);
         if (size > WORKER_FRAME_SIZE_MAX) {
@@ -211,8 +211,8 @@ static bool read_socket(struct engine_job *job, bool *ret_ended, struct err *err
     if (!buf_reserve(&job->incoming, READ_SIZE)) {
         return err_set(err, ERR_CORRUPT, "the worker sent too large a message");
     }
-    ssize_t size = recv(job->socket_fd, job->incoming.ptr + job->incoming.len, READ_SIZE,
-                        MSG_DONTWAIT);
+    ssize_t size =
+        recv(job->socket_fd, job->incoming.ptr + job->incoming.len, READ_SIZE, MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
         return true;
     }
@@ -228,7 +228,7 @@ static bool read_socket(struct engine_job *job, bool *ret_ended, struct err *err
 
 static bool wait_exit(struct engine_job *job, int wait_ms)
 {
-    struct pollfd gone = { .fd = job->child.pidfd, .events = POLLIN };
+    struct pollfd gone = {.fd = job->child.pidfd, .events = POLLIN};
     return poll(&gone, 1, wait_ms) > 0;
 }
 
@@ -242,20 +242,21 @@ static void kill_worker(struct engine_job *job)
 static void stop_worker(struct engine_job *job)
 {
     struct err ignored;
-    struct timeval soon = { .tv_usec = 20000 };
+    struct timeval soon = {.tv_usec = 20000};
     (void)setsockopt(job->socket_fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
     bool asked = worker_send(job->socket_fd, WORKER_CANCEL, STR(""), NULL, 0, &ignored);
     int64_t until_ms = clock_now_ms() + (asked ? STOP_WAIT_MS : 0);
     while (clock_now_ms() < until_ms) {
         struct pollfd polled[] = {
-            { .fd = job->child.pidfd, .events = POLLIN },
-            { .fd = job->socket_fd, .events = POLLIN },
+            {.fd = job->child.pidfd, .events = POLLIN},
+            {.fd = job->socket_fd, .events = POLLIN},
         };
         (void)poll(polled, COUNT_OF(polled), (int)(until_ms - clock_now_ms()));
         if (polled[0].revents != 0) {
             return;
         }
-        char thrown_away[4096]; /* a worker that blocks on its result could not see the interrupt's effect */
+        char thrown_away[4096]; /* a worker that blocks on its result could not see the interrupt's
+                                   effect */
         while (recv(job->socket_fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT) > 0) {
         }
         if ((polled[1].revents & POLLHUP) != 0) {
@@ -283,9 +284,9 @@ static bool report_death(struct engine *engine, struct engine_job *job, struct e
 static bool turn(struct engine *engine, struct engine_job *job, struct err *err)
 {
     struct pollfd polled[] = {
-        { .fd = job->socket_fd, .events = POLLIN },
-        { .fd = cancel_fd(job->cancel), .events = POLLIN },
-        { .fd = job->fetches.done_fd, .events = POLLIN },
+        {.fd = job->socket_fd, .events = POLLIN},
+        {.fd = cancel_fd(job->cancel), .events = POLLIN},
+        {.fd = job->fetches.done_fd, .events = POLLIN},
     };
     (void)poll(polled, COUNT_OF(polled), cancel_left_ms(job->cancel, 60000) + 1);
     if (!cancel_check(job->cancel, err)) {
@@ -301,8 +302,7 @@ static bool turn(struct engine *engine, struct engine_job *job, struct err *err)
     return true;
 }
 
-static bool take_result(struct engine_job *job, struct engine_outcome *ret_outcome,
-                        struct err *err)
+static bool take_result(struct engine_job *job, struct engine_outcome *ret_outcome, struct err *err)
 {
     *ret_outcome = (struct engine_outcome){
         .rows = job->worker.rows,

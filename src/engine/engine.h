@@ -1,17 +1,18 @@
 /* engine.h - jobs for DuckDB, run in worker processes.
- * Promise   a job's statement runs in a process of its own, which can read the objects the job declared and nothing
- *           else. When engine_run returns, that process is gone or has been sent SIGKILL: at the deadline, when cancel
- *           is raised, and when the result callback says no, it is asked to stop and killed 100 ms later. A worker or
- *           zygote that dies costs at most the job it ran; a job that had not started is started again.
- *           Results are handed on as they come; nothing holds a whole result.
- * Not here  what a statement may be (worker_guard), which tables exist (the resolver), queues (ops).
- * Owner     struct server owns one struct engine.   Threads  any number may call engine_run at once; it blocks. Inside:
- *           `zygote` (starts the zygote and listens to it) and `fetch` threads (ranged reads for workers).
- * Errors    ERR_INVALID (the statement), ERR_UNPROCESSABLE (beyond its memory), ERR_TIMEOUT, ERR_CANCELLED,
- *           ERR_STORE* (an object could not be read), ERR_CONFLICT (an object changed while it was read),
- *           ERR_UNAVAILABLE (no worker could be started), ERR_INTERNAL (the worker died).
- * Limits    memory: each job is granted at most memory_per_job_bytes, and all jobs together never more than
- *           memory_total_bytes; every slot is always left memory_floor. Fetches in flight: 4 per job. */
+ * Promise   a job's statement runs in a process of its own, which can read the objects the job
+ * declared and nothing else. When engine_run returns, that process is gone or has been sent
+ * SIGKILL: at the deadline, when cancel is raised, and when the result callback says no, it is
+ * asked to stop and killed 100 ms later. A worker or zygote that dies costs at most the job it ran;
+ * a job that had not started is started again. Results are handed on as they come; nothing holds a
+ * whole result. Not here  what a statement may be (worker_guard), which tables exist (the
+ * resolver), queues (ops). Owner     struct server owns one struct engine.   Threads  any number
+ * may call engine_run at once; it blocks. Inside: `zygote` (starts the zygote and listens to it)
+ * and `fetch` threads (ranged reads for workers). Errors    ERR_INVALID (the statement),
+ * ERR_UNPROCESSABLE (beyond its memory), ERR_TIMEOUT, ERR_CANCELLED, ERR_STORE* (an object could
+ * not be read), ERR_CONFLICT (an object changed while it was read), ERR_UNAVAILABLE (no worker
+ * could be started), ERR_INTERNAL (the worker died). Limits    memory: each job is granted at most
+ * memory_per_job_bytes, and all jobs together never more than memory_total_bytes; every slot is
+ * always left memory_floor. Fetches in flight: 4 per job. */
 #pragma once
 
 #include "cancel.h"
@@ -23,10 +24,10 @@ struct engine;
 struct engine_job;
 
 struct engine_options {
-    const char *spool_folder;      /* for the ranges of objects; files in it have no name */
+    const char *spool_folder; /* for the ranges of objects; files in it have no name */
     uint64_t memory_total_bytes;
     uint64_t memory_per_job_bytes;
-    unsigned slots;                /* jobs at once, at the most: the floor is kept free for each */
+    unsigned slots; /* jobs at once, at the most: the floor is kept free for each */
     unsigned threads_per_job;
     unsigned fetch_threads;
 };
@@ -36,12 +37,14 @@ struct engine *engine_create(const struct engine_options *options);
 bool engine_start(struct engine *engine, struct err *err) MUST_CHECK;
 void engine_destroy(struct engine *engine);
 bool engine_is_ready(struct engine *engine);
-/* The engine's version, such as v1.5.6, and the Landlock version of the kernel (0: none). After engine_start. */
+/* The engine's version, such as v1.5.6, and the Landlock version of the kernel (0: none). After
+ * engine_start. */
 const char *engine_version(struct engine *engine);
 unsigned engine_landlock_abi(struct engine *engine);
 
-/* Answers a worker's question for tables: appends one worker_put_table() for each of `names` that it knows (all it
- * knows when `all`), counts them, and declares the objects with engine_declare. Runs on the thread of engine_run. */
+/* Answers a worker's question for tables: appends one worker_put_table() for each of `names` that
+ * it knows (all it knows when `all`), counts them, and declares the objects with engine_declare.
+ * Runs on the thread of engine_run. */
 struct engine_names {
     const struct str *names;
     size_t count;
@@ -51,8 +54,8 @@ typedef bool engine_resolve_fn(void *context, struct engine_job *job,
                                const struct engine_names *names, struct buf *tables,
                                uint64_t *ret_tables_count, struct err *err);
 
-/* The job may read this object under this path. The store must live as long as the job; `object` was proven with the
- * job's own credentials. */
+/* The job may read this object under this path. The store must live as long as the job; `object`
+ * was proven with the job's own credentials. */
 void engine_declare(struct engine_job *job, struct str path, struct store *store, struct str key,
                     const struct store_object *object);
 
@@ -71,8 +74,8 @@ struct engine_request {
 
 struct engine_outcome {
     uint64_t rows;
-    uint64_t read_bytes;  /* fetched from stores */
-    uint64_t peak_bytes;  /* resident memory of the worker */
+    uint64_t read_bytes; /* fetched from stores */
+    uint64_t peak_bytes; /* resident memory of the worker */
 };
 
 bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,

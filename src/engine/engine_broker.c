@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { ANSWER_SIZE_MAX = 4096 };
+enum {
+    ANSWER_SIZE_MAX = 4096
+};
 
 static void free_names(struct str **names)
 {
@@ -22,14 +24,16 @@ static bool damaged(struct err *err)
 static bool send_answer(struct engine_job *job, uint32_t type, struct buf *payload, int fd,
                         struct err *err)
 {
-    bool good = !buf_failed(payload)
-                    ? worker_send(job->socket_fd, type, buf_str(payload), &fd, fd >= 0, err)
-                    : err_set(err, ERR_TOO_LARGE, "the tables of the statement have too many files");
+    bool good =
+        !buf_failed(payload)
+            ? worker_send(job->socket_fd, type, buf_str(payload), &fd, fd >= 0, err)
+            : err_set(err, ERR_TOO_LARGE, "the tables of the statement have too many files");
     buf_finish(payload);
     return good;
 }
 
-/* A store's failure is kept: the worker sees a text, the client gets the status that belongs to it. */
+/* A store's failure is kept: the worker sees a text, the client gets the status that belongs to it.
+ */
 static void keep_store_error(struct engine_job *job, const struct err *problem)
 {
     if (job->store_err.kind == ERR_NONE) {
@@ -49,7 +53,7 @@ static bool resolve_names(struct engine_job *job, const struct engine_names *nam
 
 bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
+    struct worker_cursor cursor = {.rest = payload};
     uint32_t question = worker_get_u32(&cursor);
     bool all = worker_get_u32(&cursor) != 0;
     size_t count = worker_get_count(&cursor, sizeof(uint64_t));
@@ -60,12 +64,14 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
     if (!worker_get_end(&cursor)) {
         return damaged(err);
     }
-    struct engine_names names = { .names = list, .count = count, .all = all };
+    struct engine_names names = {.names = list, .count = count, .all = all};
     struct buf tables;
     buf_init(&tables, WORKER_FRAME_SIZE_MAX);
     uint64_t tables_count = 0;
-    struct err problem = { .kind = ERR_NONE };
-    if (!resolve_names(job, &names, &tables, &tables_count, &problem)) {
+    struct err problem = {.kind = ERR_NONE};
+    if (resolve_names(job, &names, &tables, &tables_count, &problem)) {
+        problem.kind = ERR_NONE;
+    } else {
         keep_store_error(job, &problem);
         buf_reset(&tables);
         tables_count = 0;
@@ -150,13 +156,13 @@ static int reopen_read_only(int fd)
 
 bool broker_open(struct engine_job *job, struct str payload, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
+    struct worker_cursor cursor = {.rest = payload};
     uint32_t question = worker_get_u32(&cursor);
     struct str path = worker_get_text(&cursor);
     if (!worker_get_end(&cursor)) {
         return damaged(err);
     }
-    struct err problem = { .kind = ERR_NONE };
+    struct err problem = {.kind = ERR_NONE};
     struct job_object *object = find_object(job, path);
     if (object == NULL) {
         (void)err_set(&problem, ERR_INVALID,
@@ -195,7 +201,7 @@ static bool answer_fetch(struct engine_job *job, uint32_t question, const struct
 
 bool broker_fetch(struct engine_job *job, struct str payload, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
+    struct worker_cursor cursor = {.rest = payload};
     uint32_t question = worker_get_u32(&cursor);
     uint64_t offset = worker_get_u64(&cursor);
     uint64_t size = worker_get_u64(&cursor);
@@ -224,7 +230,7 @@ bool broker_answer_fetches(struct engine_job *job, struct err *err)
     struct fetch *fetch;
     bool good = true;
     while (good && (fetch = fetch_queue_next(&job->fetches)) != NULL) {
-        struct err problem = { .kind = ERR_NONE };
+        struct err problem = {.kind = ERR_NONE};
         if (fetch->good) {
             job->read_bytes += fetch->size;
         } else {
@@ -239,9 +245,9 @@ bool broker_answer_fetches(struct engine_job *job, struct err *err)
 
 bool broker_schema(struct engine_job *job, struct str payload, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
+    struct worker_cursor cursor = {.rest = payload};
     struct str path = worker_get_text(&cursor);
-    struct worker_schema schema = { 0 };
+    struct worker_schema schema = {0};
     bool good = worker_get_schema(&cursor, &schema) && worker_get_end(&cursor) &&
                 find_object(job, path) != NULL;
     if (good && job->request->schema != NULL) {

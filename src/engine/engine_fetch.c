@@ -8,7 +8,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { UNDER_WAY_MAX = 4 };
+enum {
+    UNDER_WAY_MAX = 4
+};
 
 struct fetch_pool {
     struct lock lock; /* LOCK_FETCH: the list and every queue's `done` */
@@ -54,9 +56,9 @@ static void *fetch_run(void *argument)
     struct fetch_pool *pool = argument;
     struct fetch *fetch;
     while ((fetch = take_work(pool)) != NULL) {
-        fetch->good = store_get_range(fetch->store, fetch->key, fetch->etag, fetch->offset,
-                                      fetch->size, fetch->into_fd, &fetch->queue->cancel,
-                                      &fetch->err);
+        fetch->good =
+            store_get_range(fetch->store, fetch->key, fetch->etag, fetch->offset, fetch->size,
+                            fetch->into_fd, &fetch->queue->cancel, &fetch->err);
         give_back(pool, fetch);
     }
     return NULL;
@@ -96,7 +98,7 @@ void fetch_pool_destroy(struct fetch_pool *pool)
 bool fetch_queue_init(struct fetch_queue *queue, struct fetch_pool *pool, int64_t deadline_ms,
                       struct err *err)
 {
-    *queue = (struct fetch_queue){ .pool = pool };
+    *queue = (struct fetch_queue){.pool = pool};
     cancel_init(&queue->cancel, deadline_ms);
     queue->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (queue->done_fd < 0 || cancel_fd(&queue->cancel) < 0) {
@@ -166,7 +168,7 @@ void fetch_queue_finish(struct fetch_queue *queue)
         mem_free(fetch);
     }
     while (queue->under_way > 0) {
-        struct pollfd done = { .fd = queue->done_fd, .events = POLLIN };
+        struct pollfd done = {.fd = queue->done_fd, .events = POLLIN};
         (void)poll(&done, 1, -1);
         mem_free(fetch_queue_next(queue));
     }

@@ -1,8 +1,8 @@
 /* engine_fetch.h - ranged reads for workers, done by a small pool of threads.
- * Promise   a fetch that was queued is answered exactly once, on its queue's descriptor; fetch_queue_drain() waits
- *           until none is under way, so that what the fetches point at may be freed.
- * Owner     struct engine owns the pool, each job its queue.   Threads  `fetch` run them; the job's thread queues and
- *           takes.   Limits  4 under way per queue, the rest waits in it. */
+ * Promise   a fetch that was queued is answered exactly once, on its queue's descriptor;
+ * fetch_queue_drain() waits until none is under way, so that what the fetches point at may be
+ * freed. Owner     struct engine owns the pool, each job its queue.   Threads  `fetch` run them;
+ * the job's thread queues and takes.   Limits  4 under way per queue, the rest waits in it. */
 #pragma once
 
 #include "cancel.h"
@@ -28,11 +28,11 @@ struct fetch {
 
 struct fetch_queue {
     struct fetch_pool *pool;
-    struct cancel cancel;   /* raised when the job ends */
-    int done_fd;            /* readable while something is done */
-    struct fetch *waiting;  /* job's thread only */
-    struct fetch *done;     /* pool lock */
-    unsigned under_way;     /* job's thread only */
+    struct cancel cancel;  /* raised when the job ends */
+    int done_fd;           /* readable while something is done */
+    struct fetch *waiting; /* job's thread only */
+    struct fetch *done;    /* pool lock */
+    unsigned under_way;    /* job's thread only */
 };
 
 struct fetch_pool *fetch_pool_create(unsigned threads);

@@ -1,11 +1,13 @@
-/* engine_job.h - one job between its first frame and the end of its worker. Internal to the folder. */
+/* engine_job.h - one job between its first frame and the end of its worker. Internal to the folder.
+ */
 #pragma once
 
 #include "engine.h"
 #include "engine_fetch.h"
 #include "engine_zygote.h"
 
-/* An object that the job may read, and the file in which its ranges arrive once it has been opened. */
+/* An object that the job may read, and the file in which its ranges arrive once it has been opened.
+ */
 struct job_object {
     struct str path;
     struct store *store;
@@ -24,9 +26,10 @@ struct engine_job {
     struct cancel *cancel;
     struct fetch_queue fetches;
     struct job_object *objects;
-    struct buf incoming;   /* bytes of frames that are not complete yet */
-    struct err store_err;  /* the first failure of a store: the reason behind the engine's own words */
-    bool finished;         /* OUTCOME has come */
+    struct buf incoming; /* bytes of frames that are not complete yet */
+    struct err
+        store_err; /* the first failure of a store: the reason behind the engine's own words */
+    bool finished; /* OUTCOME has come */
     struct worker_outcome worker;
     char message[sizeof(((struct err *)0)->message)]; /* of the outcome */
     uint64_t read_bytes;

@@ -26,8 +26,8 @@ void engine_memory_finish(struct engine_memory *memory)
     lock_finish(&memory->lock);
 }
 
-/* What is left after every free slot has been left its floor is the surplus; a job takes half of it at the most, so
- * that those who come next find something too. */
+/* What is left after every free slot has been left its floor is the surplus; a job takes half of it
+ * at the most, so that those who come next find something too. */
 uint64_t engine_memory_reserve(struct engine_memory *memory)
 {
     uint64_t granted = 0;

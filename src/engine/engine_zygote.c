@@ -16,7 +16,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { START_PAUSE_MAX_MS = 5000, START_WAIT_MS = 15000 };
+enum {
+    START_PAUSE_MAX_MS = 5000,
+    START_WAIT_MS = 15000
+};
 
 struct zygote {
     struct lock lock; /* LOCK_ZYGOTE: everything below */
@@ -50,8 +53,8 @@ static void take_ready(struct zygote *zygote, const struct zygote_message *messa
 {
     zygote->ready = true;
     zygote->landlock_abi = message->landlock_abi;
-    (void)snprintf(zygote->version, sizeof(zygote->version), "%.*s",
-                   (int)sizeof(message->note) - 1, message->note);
+    (void)snprintf(zygote->version, sizeof(zygote->version), "%.*s", (int)sizeof(message->note) - 1,
+                   message->note);
 }
 
 static void take_message(struct zygote *zygote, const struct zygote_message *message, int *fd)
@@ -83,7 +86,7 @@ static bool read_message(struct zygote *zygote, int socket_fd)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec part = { &message, sizeof(message) };
+    struct iovec part = {&message, sizeof(message)};
     struct msghdr header = {
         .msg_iov = &part,
         .msg_iovlen = 1,
@@ -114,8 +117,8 @@ static pid_t spawn_zygote(int socket_fd)
 {
     char program[] = "eider";
     char command[] = "zygote";
-    char *const arguments[] = { program, command, NULL };
-    char *const no_environment[] = { NULL };
+    char *const arguments[] = {program, command, NULL};
+    char *const no_environment[] = {NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -159,8 +162,8 @@ static void listen_to(struct zygote *zygote)
 {
     for (;;) {
         struct pollfd polled[] = {
-            { .fd = zygote->socket_fd, .events = POLLIN },
-            { .fd = zygote->stop_fd, .events = POLLIN },
+            {.fd = zygote->socket_fd, .events = POLLIN},
+            {.fd = zygote->stop_fd, .events = POLLIN},
         };
         (void)poll(polled, COUNT_OF(polled), -1);
         if (polled[1].revents != 0) {
@@ -202,7 +205,7 @@ static void *zygote_run(void *argument)
     struct zygote *zygote = argument;
     int pause_ms = 0;
     for (;;) {
-        struct pollfd stop = { .fd = zygote->stop_fd, .events = POLLIN };
+        struct pollfd stop = {.fd = zygote->stop_fd, .events = POLLIN};
         if (poll(&stop, 1, pause_ms) > 0) {
             return NULL;
         }
@@ -302,12 +305,12 @@ bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err 
 
 static bool send_fork(int zygote_socket, uint64_t job, int worker_socket)
 {
-    struct zygote_message message = { .type = ZYGOTE_FORK, .job = job };
+    struct zygote_message message = {.type = ZYGOTE_FORK, .job = job};
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    struct iovec part = { &message, sizeof(message) };
+    } control = {0};
+    struct iovec part = {&message, sizeof(message)};
     struct msghdr header = {
         .msg_iov = &part,
         .msg_iovlen = 1,
@@ -338,7 +341,7 @@ static bool fork_locked(struct zygote *zygote, int worker_socket, struct zygote_
     if (!wait_ready(zygote, cancel, err)) {
         return false;
     }
-    *child = (struct zygote_child){ .job = zygote->next_job++, .pidfd = -1 };
+    *child = (struct zygote_child){.job = zygote->next_job++, .pidfd = -1};
     child->next = zygote->children;
     zygote->children = child;
     bool good = true;

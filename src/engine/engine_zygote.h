@@ -1,7 +1,7 @@
 /* engine_zygote.h - the zygote process, seen from the server.
- * Promise   there is a zygote, or one is being started; it is started again when it dies, at once the first time, then
- *           with growing pauses of up to 5 s.
- * Owner     struct engine.   Threads  `zygote` starts it and reads its messages; any thread forks. */
+ * Promise   there is a zygote, or one is being started; it is started again when it dies, at once
+ * the first time, then with growing pauses of up to 5 s. Owner     struct engine.   Threads
+ * `zygote` starts it and reads its messages; any thread forks. */
 #pragma once
 
 #include "cancel.h"
@@ -16,10 +16,10 @@ struct zygote_child {
     uint64_t job;
     int pidfd;
     int pid;
-    bool forked;  /* the zygote has answered */
+    bool forked;    /* the zygote has answered */
     int fork_errno; /* 0 when the fork worked */
-    bool exited;  /* status and peak_bytes are known */
-    bool lost;    /* the zygote died: no more news */
+    bool exited;    /* status and peak_bytes are known */
+    bool lost;      /* the zygote died: no more news */
     int status;
     uint64_t peak_bytes;
     struct zygote_child *next;
@@ -33,8 +33,9 @@ bool zygote_is_ready(struct zygote *zygote);
 const char *zygote_version(struct zygote *zygote);
 unsigned zygote_landlock_abi(struct zygote *zygote);
 
-/* Forks a worker that owns job_socket's other end. ERR_CONFLICT: the zygote died meanwhile and a fork may or may not have
- * happened; call again with a new socket pair. On success the child is registered until zygote_forget. */
+/* Forks a worker that owns job_socket's other end. ERR_CONFLICT: the zygote died meanwhile and a
+ * fork may or may not have happened; call again with a new socket pair. On success the child is
+ * registered until zygote_forget. */
 bool zygote_fork(struct zygote *zygote, int worker_socket, struct zygote_child *child,
                  struct cancel *cancel, struct err *err) MUST_CHECK;
 

@@ -1,16 +1,17 @@
 /* http.h - the HTTP/1.1 server edge, over libmicrohttpd. The only folder that includes it.
- * Promise   every request gets exactly one reply, or its connection is closed. `begin` is called when the header is
- *           complete, `ready` when the body is; both run on an http thread and must not block. A handler that has to
- *           wait calls http_defer() and answers from another thread: the connection is suspended meanwhile, and a
- *           client that leaves raises the exchange's cancel (ERR_CANCELLED) within 100 ms.
- *           A streamed reply is pulled by the socket: http_stream_write blocks while 256 KiB are unsent.
- * Not here  routes, error shapes, who may do what (api). Nothing here knows a personality.
- * Owner     struct server owns one struct http_server. An exchange belongs to http; after http_defer the deferring
- *           side holds it until it has called http_reply, http_stream_end or http_stream_abort - exactly one of
- *           them - and must not touch it afterwards.
- * Threads   `http` (libmicrohttpd's, options.threads) and `watch` (notices clients that leave, and slow ones).
- * Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow header and slow body time-outs
- *           below; bodies as begin says. Request bodies may be chunked and gzip or deflate encoded. */
+ * Promise   every request gets exactly one reply, or its connection is closed. `begin` is called
+ * when the header is complete, `ready` when the body is; both run on an http thread and must not
+ * block. A handler that has to wait calls http_defer() and answers from another thread: the
+ * connection is suspended meanwhile, and a client that leaves raises the exchange's cancel
+ * (ERR_CANCELLED) within 100 ms. A streamed reply is pulled by the socket: http_stream_write blocks
+ * while 256 KiB are unsent. Not here  routes, error shapes, who may do what (api). Nothing here
+ * knows a personality. Owner     struct server owns one struct http_server. An exchange belongs to
+ * http; after http_defer the deferring side holds it until it has called http_reply,
+ * http_stream_end or http_stream_abort - exactly one of them - and must not touch it afterwards.
+ * Threads   `http` (libmicrohttpd's, options.threads) and `watch` (notices clients that leave, and
+ * slow ones). Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow
+ * header and slow body time-outs below; bodies as begin says. Request bodies may be chunked and
+ * gzip or deflate encoded. */
 #pragma once
 
 #include "buf.h"
@@ -22,58 +23,68 @@ struct http_exchange;
 
 struct http_handlers {
     void *context;
-    /* The header is complete. Either reply at once (the body is then not wanted) or call http_accept_body; doing
-     * neither is the same as accepting an empty body. */
+    /* The header is complete. Either reply at once (the body is then not wanted) or call
+     * http_accept_body; doing neither is the same as accepting an empty body. */
     void (*begin)(void *context, struct http_exchange *exchange);
-    /* The body is complete: http_body() is what came over the wire. Reply at once or http_defer(). */
+    /* The body is complete: http_body() is what came over the wire. Reply at once or http_defer().
+     */
     void (*ready)(void *context, struct http_exchange *exchange);
-    /* The body broke a limit (ERR_TOO_LARGE) or its framing (ERR_INVALID, and then begin was not called): reply at
-     * once with this error. */
+    /* The body broke a limit (ERR_TOO_LARGE) or its framing (ERR_INVALID, and then begin was not
+     * called): reply at once with this error. */
     void (*refuse)(void *context, struct http_exchange *exchange, const struct err *err);
-    /* The exchange is over: for the access log and counters. May be NULL. `status` is 0 when the client had left
-     * before it could be sent one. Runs on whichever thread let go last: http, watch or the deferring one. */
+    /* The exchange is over: for the access log and counters. May be NULL. `status` is 0 when the
+     * client had left before it could be sent one. Runs on whichever thread let go last: http,
+     * watch or the deferring one. */
     void (*done)(void *context, struct http_exchange *exchange, unsigned status,
                  uint64_t reply_bytes, int64_t elapsed_us);
 };
 
 struct http_options {
-    unsigned threads;             /* 0 means 2 */
-    unsigned connections_max;     /* 0 means 10240 */
-    unsigned idle_timeout_ms;     /* between requests; 0 means 60000 */
-    unsigned header_timeout_ms;   /* from accept, or from the first byte of a later header; 0 means 10000 */
-    unsigned body_stall_timeout_ms; /* no byte of a body for so long; 0 means 30000 */
+    unsigned threads;           /* 0 means 2 */
+    unsigned connections_max;   /* 0 means 10240 */
+    unsigned idle_timeout_ms;   /* between requests; 0 means 60000 */
+    unsigned header_timeout_ms; /* from accept, or from the first byte of a later header; 0 means
+                                   10000 */
+    unsigned body_stall_timeout_ms;  /* no byte of a body for so long; 0 means 30000 */
     unsigned write_stall_timeout_ms; /* a reader that takes nothing for so long; 0 means 60000 */
     struct http_handlers handlers;
 };
 
 struct http_server *http_server_create(const struct http_options *options);
 
-/* Opens one listener on "host:port" ([v6]:port, port 0 for any). `tag` comes back in http_tag(). Before http_start.
- * ret_port is the port in use. */
+/* Opens one listener on "host:port" ([v6]:port, port 0 for any). `tag` comes back in http_tag().
+ * Before http_start. ret_port is the port in use. */
 bool http_listen(struct http_server *server, struct str address, unsigned tag, uint16_t *ret_port,
                  struct err *err) MUST_CHECK;
 bool http_start(struct http_server *server, struct err *err) MUST_CHECK;
 
-/* Stops accepting connections; requests on open ones are still handed to begin (which refuses them). */
+/* Stops accepting connections; requests on open ones are still handed to begin (which refuses
+ * them). */
 void http_stop_accepting(struct http_server *server);
 /* Waits until no exchange is in flight; false when deadline_ms (clock_now_ms) came first. */
 bool http_wait_idle(struct http_server *server, int64_t deadline_ms);
-void http_server_destroy(struct http_server *server); /* raises cancel on what is left, and waits for it */
+void http_server_destroy(
+    struct http_server *server); /* raises cancel on what is left, and waits for it */
 
 /* ---- the request; everything returned lives as long as the exchange ---- */
 unsigned http_tag(const struct http_exchange *exchange);
 struct str http_method(const struct http_exchange *exchange);
-struct str http_path(const struct http_exchange *exchange);  /* as sent, still percent-encoded, without the query */
-struct str http_query(const struct http_exchange *exchange); /* the text after `?`, still encoded; empty without one */
-struct str http_header(const struct http_exchange *exchange, const char *name); /* ptr NULL when absent */
+struct str http_path(
+    const struct http_exchange *exchange); /* as sent, still percent-encoded, without the query */
+struct str http_query(const struct http_exchange
+                          *exchange); /* the text after `?`, still encoded; empty without one */
+struct str http_header(const struct http_exchange *exchange,
+                       const char *name); /* ptr NULL when absent */
 struct str http_body(const struct http_exchange *exchange);
 struct str http_client_address(const struct http_exchange *exchange);
-bool http_has_body(const struct http_exchange *exchange); /* Content-Length above zero, or chunked */
+bool http_has_body(
+    const struct http_exchange *exchange); /* Content-Length above zero, or chunked */
 struct cancel *http_cancel(struct http_exchange *exchange);
-/* X-Request-Id of the client when it is 1..128 printable ASCII characters, else 16 random hex digits. It is sent back
- * with every reply. */
+/* X-Request-Id of the client when it is 1..128 printable ASCII characters, else 16 random hex
+ * digits. It is sent back with every reply. */
 struct str http_request_id(const struct http_exchange *exchange);
-/* Percent-decoding; `+` is a space only where plus_is_space says so. False when an escape is broken. */
+/* Percent-decoding; `+` is a space only where plus_is_space says so. False when an escape is
+ * broken. */
 bool http_decode(struct str text, bool plus_is_space, struct buf *into);
 /* The last value of a query parameter, decoded into `into`; false when it is absent or broken. */
 bool http_query_parameter(const struct http_exchange *exchange, const char *name, struct buf *into);
@@ -84,9 +95,10 @@ void *http_context(const struct http_exchange *exchange);
 
 /* ---- the body ---- */
 void http_accept_body(struct http_exchange *exchange, uint64_t wire_bytes_max);
-/* The body without its Content-Encoding (identity, gzip, x-gzip, deflate), which it replaces: http_body() then returns
- * the decoded bytes. Runs on the caller's thread: call it after http_defer for large bodies.
- * Errors: ERR_MEDIA_TYPE (unknown encoding), ERR_INVALID (broken data), ERR_TOO_LARGE (over decoded_bytes_max). */
+/* The body without its Content-Encoding (identity, gzip, x-gzip, deflate), which it replaces:
+ * http_body() then returns the decoded bytes. Runs on the caller's thread: call it after http_defer
+ * for large bodies. Errors: ERR_MEDIA_TYPE (unknown encoding), ERR_INVALID (broken data),
+ * ERR_TOO_LARGE (over decoded_bytes_max). */
 bool http_decode_body(struct http_exchange *exchange, uint64_t decoded_bytes_max,
                       struct err *err) MUST_CHECK;
 
@@ -101,16 +113,19 @@ struct http_reply {
     const char *content_type;                /* NULL for none */
     const struct http_reply_header *headers; /* copied */
     size_t headers_count;
-    bool close;                              /* close the connection afterwards */
+    bool close; /* close the connection afterwards */
 };
 
 void http_defer(struct http_exchange *exchange);
-/* `body` is copied. A HEAD request gets the header only. From an http thread inside begin, ready or refuse, or from
- * any thread after http_defer. */
+/* `body` is copied. A HEAD request gets the header only. From an http thread inside begin, ready or
+ * refuse, or from any thread after http_defer. */
 void http_reply(struct http_exchange *exchange, const struct http_reply *reply, struct str body);
 
-/* After http_defer only: a chunked reply. write fails with ERR_CANCELLED when the client has left, or as cancel says. */
+/* After http_defer only: a chunked reply. write fails with ERR_CANCELLED when the client has left,
+ * or as cancel says. */
 void http_stream_begin(struct http_exchange *exchange, const struct http_reply *reply);
-bool http_stream_write(struct http_exchange *exchange, struct str bytes, struct err *err) MUST_CHECK;
+bool http_stream_write(struct http_exchange *exchange, struct str bytes,
+                       struct err *err) MUST_CHECK;
 void http_stream_end(struct http_exchange *exchange);
-void http_stream_abort(struct http_exchange *exchange); /* cuts the body, so that the client notices */
+void http_stream_abort(
+    struct http_exchange *exchange); /* cuts the body, so that the client notices */

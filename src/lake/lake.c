@@ -77,7 +77,7 @@ void lake_remember_table(struct lake *lake, struct str table)
         known = str_equal(str_of(lake->names[i]), table);
     }
     if (!known) {
-        struct name_list list = { lake->names, lake->names_count, lake->names_count };
+        struct name_list list = {lake->names, lake->names_count, lake->names_count};
         list_add(&list, table);
         lake->names = list.items;
         lake->names_count = list.count;
@@ -102,7 +102,7 @@ static int compare_names(const void *a, const void *b)
 bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
                        void *context, struct cancel *cancel, struct err *err)
 {
-    CLEANUP(list_finish) struct name_list list = { 0 };
+    CLEANUP(list_finish) struct name_list list = {0};
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     buf_append_format(&prefix, "%sdata/", lake->prefix);

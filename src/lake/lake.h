@@ -1,11 +1,11 @@
 /* lake.h - tables of the lake: records in, Parquet objects out, and the view that SQL has of them.
- * Promise   lake_append_batch answers true only when all rows of the batch are in one object in the store; a batch that
- *           fails leaves no object. Objects are never replaced, two batches never share a key. A table in SQL is all its
- *           objects, columns united by name, with year, month and day from the path.
- * Not here  the durable log (later), what HTTP says.
- * Owner     struct server owns one struct lake, and the store and engine it borrows.   Threads  any.
- * Errors    ERR_INVALID (a value that fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run gives.
- * Limits    100,000 objects per table in one statement. Layout: <prefix>data/<table>/year=YYYY/month=MM/day=DD/
+ * Promise   lake_append_batch answers true only when all rows of the batch are in one object in the
+ * store; a batch that fails leaves no object. Objects are never replaced, two batches never share a
+ * key. A table in SQL is all its objects, columns united by name, with year, month and day from the
+ * path. Not here  the durable log (later), what HTTP says. Owner     struct server owns one struct
+ * lake, and the store and engine it borrows.   Threads  any. Errors    ERR_INVALID (a value that
+ * fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run gives. Limits    100,000 objects
+ * per table in one statement. Layout: <prefix>data/<table>/year=YYYY/month=MM/day=DD/
  *           data_HHMMSS_<12 hex digits>.parquet, times in UTC. */
 #pragma once
 
@@ -17,7 +17,7 @@
 struct lake;
 
 struct lake_date {
-    int year;  /* 1..9999 */
+    int year; /* 1..9999 */
     int month;
     int day;
 };
@@ -38,7 +38,8 @@ bool lake_append_batch(struct lake *lake, struct str table, struct lake_date dat
 bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
                        void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
 
-/* SQL over the lake's own tables: result as in engine.h. An unknown table is ERR_INVALID by the engine's own words. */
+/* SQL over the lake's own tables: result as in engine.h. An unknown table is ERR_INVALID by the
+ * engine's own words. */
 struct lake_query {
     struct str statement;
     bool (*result)(void *context, struct str bytes, struct err *err);

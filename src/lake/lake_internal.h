@@ -25,7 +25,8 @@ void lake_remember_table(struct lake *lake, struct str table);
 struct lake_schemas *lake_schemas_create(void);
 void lake_schemas_destroy(struct lake_schemas *schemas);
 
-/* The object's schema as worker_put_schema wrote it, copied to `into`; false when it is not known. */
+/* The object's schema as worker_put_schema wrote it, copied to `into`; false when it is not known.
+ */
 bool lake_schemas_find(struct lake_schemas *schemas, struct str key, struct str etag,
                        struct buf *into);
 void lake_schemas_keep(struct lake_schemas *schemas, struct str key, struct str etag,

@@ -1,7 +1,9 @@
 #include "lake_internal.h"
 #include "mem.h"
 
-enum { FILES_MAX = 100000 };
+enum {
+    FILES_MAX = 100000
+};
 
 /* One statement over the lake, while it runs. */
 struct statement {
@@ -87,8 +89,8 @@ static void look_up_schemas(struct lake *lake, struct file_list *list)
         struct buf schema;
         buf_init(&schema, WORKER_FRAME_SIZE_MAX);
         lock_take(&lake->lock);
-        bool known = lake_schemas_find(lake->schemas, str_of(file->key), str_of(file->object.etag),
-                                       &schema);
+        bool known =
+            lake_schemas_find(lake->schemas, str_of(file->key), str_of(file->object.etag), &schema);
         lock_release(&lake->lock);
         if (known && !buf_failed(&schema)) {
             file->schema = schema_index(list, &schema);
@@ -98,7 +100,8 @@ static void look_up_schemas(struct lake *lake, struct file_list *list)
     }
 }
 
-/* The path a worker knows an object by: lake:// and the key without the prefix, which is nobody's business. */
+/* The path a worker knows an object by: lake:// and the key without the prefix, which is nobody's
+ * business. */
 static void append_path(struct buf *path, const struct lake *lake, const char *key)
 {
     buf_append_format(path, "lake://%s", key + strlen(lake->prefix));
@@ -137,7 +140,8 @@ static bool list_table(struct statement *statement, struct str name, struct file
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     lake_append_table_prefix(&prefix, lake, name);
-    bool good = store_list(lake->store, buf_str(&prefix), visit_object, list, statement->cancel, err);
+    bool good =
+        store_list(lake->store, buf_str(&prefix), visit_object, list, statement->cancel, err);
     buf_finish(&prefix);
     if (!good) {
         list_destroy(list);
@@ -164,7 +168,8 @@ static bool add_table(struct statement *statement, struct str name, struct buf *
     return true;
 }
 
-/* A table's folder keeps the case of its first use, SQL does not care about case: find the folder that fits. */
+/* A table's folder keeps the case of its first use, SQL does not care about case: find the folder
+ * that fits. */
 struct name_search {
     struct str wanted;
     struct buf found;
@@ -186,7 +191,7 @@ static bool add_named(struct statement *statement, struct str wanted, struct buf
     if (wanted.len == 0 || wanted.len > 256 || str_find_byte(wanted, '/') < wanted.len) {
         return true; /* no table of ours: the engine says so */
     }
-    struct name_search search = { .wanted = wanted };
+    struct name_search search = {.wanted = wanted};
     buf_init(&search.found, STORE_KEY_SIZE_MAX);
     bool good = lake_visit_tables(statement->lake, compare_name, &search, statement->cancel, err);
     if (good && search.found.len > 0) {
@@ -217,7 +222,7 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
     struct statement *statement = context;
     statement->job = job;
     if (names->all) {
-        struct all_tables all = { statement, tables, ret_tables_count, err, true };
+        struct all_tables all = {statement, tables, ret_tables_count, err, true};
         return lake_visit_tables(statement->lake, add_each, &all, statement->cancel, err) &&
                all.good;
     }
@@ -260,9 +265,9 @@ static bool pass_result(void *context, struct str bytes, struct err *err)
 bool lake_run_query(struct lake *lake, const struct lake_query *query, struct cancel *cancel,
                     struct engine_outcome *ret_outcome, struct err *err)
 {
-    struct statement statement = { .lake = lake, .query = query, .cancel = cancel };
+    struct statement statement = {.lake = lake, .query = query, .cancel = cancel};
     struct engine_request request = {
-        .job = { .kind = WORKER_QUERY, .statement = query->statement },
+        .job = {.kind = WORKER_QUERY, .statement = query->statement},
         .input_fd = -1,
         .output_fd = -1,
         .resolve = resolve,

@@ -1,8 +1,13 @@
 #include "lake_internal.h"
 #include "mem.h"
 
-/* Bounded two ways; when it is full, the table is emptied and fills again: a schema costs one small read. */
-enum { SLOTS = 1 << 16, ENTRIES_MAX = 100000, BYTES_MAX = 64 << 20 };
+/* Bounded two ways; when it is full, the table is emptied and fills again: a schema costs one small
+ * read. */
+enum {
+    SLOTS = 1 << 16,
+    ENTRIES_MAX = 100000,
+    BYTES_MAX = 64 << 20
+};
 
 struct entry {
     struct entry *next;

@@ -1,9 +1,9 @@
+#include "clock.h"
+#include "digest.h"
 #include "fd.h"
 #include "lake_internal.h"
 #include "log.h"
 #include "mem.h"
-#include "clock.h"
-#include "digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,12 +13,15 @@
 #include <unistd.h>
 
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
-enum { ROW_GROUP_ROWS = 122880, UNIQUE_BYTES = 6 };
+enum {
+    ROW_GROUP_ROWS = 122880,
+    UNIQUE_BYTES = 6
+};
 
 struct lake_date lake_date_of(int64_t wall_ms)
 {
     struct civil_time now = clock_civil_utc(wall_ms);
-    return (struct lake_date){ .year = now.year, .month = now.month, .day = now.day };
+    return (struct lake_date){.year = now.year, .month = now.month, .day = now.day};
 }
 
 /* The lines in a memory file, opened again so that the reader cannot write: -1 on failure. */
@@ -61,12 +64,12 @@ static bool run_write(struct engine *engine, const struct lake_rows *rows,
     }
     uint64_t group = options->row_group_rows > 0 ? options->row_group_rows : ROW_GROUP_ROWS;
     struct engine_request request = {
-        .job = { .kind = WORKER_WRITE,
-                 .columns = columns,
-                 .columns_count = rows->columns_count,
-                 .order_by = options->order_by,
-                 .line_size_max = rows->line_size_max,
-                 .row_group_rows = group },
+        .job = {.kind = WORKER_WRITE,
+                .columns = columns,
+                .columns_count = rows->columns_count,
+                .order_by = options->order_by,
+                .line_size_max = rows->line_size_max,
+                .row_group_rows = group},
         .output_bytes_max = FILE_BYTES_MAX,
         .input_fd = lines_fd,
         .output_fd = file_fd,
@@ -99,7 +102,8 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
     return true;
 }
 
-/* A name that nobody else takes: the second tells people when, the random part keeps writers apart. */
+/* A name that nobody else takes: the second tells people when, the random part keeps writers apart.
+ */
 static void append_key(struct buf *key, const struct lake *lake, struct str table,
                        struct lake_date date, int64_t now_ms)
 {
@@ -122,7 +126,7 @@ static void keep_schema(struct lake *lake, struct str key, const struct store_ob
         columns[i].name = str_of(rows->columns[i].name);
         columns[i].type = str_of(rows->columns[i].sql_type);
     }
-    struct worker_schema schema = { .columns = columns, .columns_count = rows->columns_count };
+    struct worker_schema schema = {.columns = columns, .columns_count = rows->columns_count};
     lock_take(&lake->lock);
     lake_schemas_keep(lake->schemas, key, str_of(object->etag), &schema);
     lock_release(&lake->lock);
@@ -134,16 +138,16 @@ bool lake_append_batch(struct lake *lake, struct str table, struct lake_date dat
                        struct err *err)
 {
     assert(clock_date_is_real(date.year, date.month, date.day));
-    struct lake_file_options options = { .spool_folder = lake->spool_folder };
-    struct store_source source = { .fd = -1 };
+    struct lake_file_options options = {.spool_folder = lake->spool_folder};
+    struct store_source source = {.fd = -1};
     if (!lake_write_file(lake->engine, rows, &options, cancel, &source.fd, &source.size, err)) {
         return false;
     }
     struct buf key;
     buf_init(&key, STORE_KEY_SIZE_MAX);
     append_key(&key, lake, table, date, now_ms);
-    struct store_put_options put = { .create_only = true,
-                                     .content_type = "application/vnd.apache.parquet" };
+    struct store_put_options put = {.create_only = true,
+                                    .content_type = "application/vnd.apache.parquet"};
     struct store_object object;
     bool good = buf_failed(&key)
                     ? err_set(err, ERR_INVALID, "the object's key is too long")

@@ -60,7 +60,7 @@ struct lane *lane_create(const char *name, unsigned running_max, unsigned queued
     struct lane *lane = mem_alloc(sizeof(*lane) + running_max * sizeof(lane->threads[0]));
     lock_init(&lane->lock, LOCK_LANE);
     condition_init(&lane->work);
-    lane->counts = (struct lane_counts){ .running_max = running_max, .queued_max = queued_max };
+    lane->counts = (struct lane_counts){.running_max = running_max, .queued_max = queued_max};
     lane->last = &lane->first;
     for (unsigned i = 0; i < running_max; i++) {
         lane->threads[i] = thread_start(name, lane_run, lane);
@@ -90,7 +90,8 @@ static bool is_dead(const struct lane_task *task)
     return task->cancel != NULL && atomic_load(&task->cancel->reason) != ERR_NONE;
 }
 
-/* Takes the tasks of clients that have left out of the queue; the caller runs them without the lock. */
+/* Takes the tasks of clients that have left out of the queue; the caller runs them without the
+ * lock. */
 static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
 {
     struct lane_task *dead = NULL;

@@ -202,7 +202,12 @@ static bool has_object(struct store *store, struct str prefix, struct cancel *ca
                        bool *ret_found, struct err *err)
 {
     *ret_found = false;
-    return folder_list(store, prefix, note_object, ret_found, cancel, err) || *ret_found;
+    struct err stopped;
+    if (folder_list(store, prefix, note_object, ret_found, cancel, &stopped) || *ret_found) {
+        return true;
+    }
+    *err = stopped;
+    return false;
 }
 
 bool folder_list_folders(struct store *store, struct str prefix, store_visit_fn *visit,

@@ -44,7 +44,7 @@ static _Noreturn void leave(void)
 
 static void take_answer(struct channel *channel, struct worker_frame *frame)
 {
-    struct worker_cursor cursor = { .rest = buf_str(&frame->payload) };
+    struct worker_cursor cursor = {.rest = buf_str(&frame->payload)};
     uint32_t id = worker_get_u32(&cursor);
     lock_take(&channel->lock);
     struct question *found = channel->questions;
@@ -109,7 +109,7 @@ static void unlink_question(struct channel *channel, const struct question *ques
 void channel_ask(struct channel *channel, uint32_t type, struct str body, struct buf *answer,
                  int *ret_fd)
 {
-    struct question question = { .answer = answer, .fd = -1 };
+    struct question question = {.answer = answer, .fd = -1};
     lock_take(&channel->lock);
     question.id = ++channel->next_id;
     question.next = channel->questions;

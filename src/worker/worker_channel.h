@@ -1,6 +1,6 @@
 /* worker_channel.h - the worker's end of the job's socket.
- * Promise   requests (RESOLVE, OPEN, FETCH) from any thread wait for their own answer. Frames never interleave.
- *           The control thread is the only reader; when the server is gone it ends the process.
+ * Promise   requests (RESOLVE, OPEN, FETCH) from any thread wait for their own answer. Frames never
+ * interleave. The control thread is the only reader; when the server is gone it ends the process.
  * Owner     the worker's main; one per process.   Threads  any may call; `control` reads. */
 #pragma once
 
@@ -13,14 +13,16 @@ struct channel;
 
 struct channel *channel_create(int socket_fd);
 
-/* Starts the control thread. A CANCEL frame interrupts the connection from then on. After the sandbox is in place. */
+/* Starts the control thread. A CANCEL frame interrupts the connection from then on. After the
+ * sandbox is in place. */
 void channel_start(struct channel *channel, duckdb_connection connection);
 
 /* Sends a frame without an answer; a server that is gone ends the process. */
 void channel_send(struct channel *channel, uint32_t type, struct str payload);
 
-/* The payload of every request begins with a u32 id, which the answer repeats: this puts it there. `body` is the rest.
- * The answer's payload, without the id, is appended to `answer`; its descriptor, if any, goes to ret_fd (may be NULL). */
+/* The payload of every request begins with a u32 id, which the answer repeats: this puts it there.
+ * `body` is the rest. The answer's payload, without the id, is appended to `answer`; its
+ * descriptor, if any, goes to ret_fd (may be NULL). */
 void channel_ask(struct channel *channel, uint32_t type, struct str body, struct buf *answer,
                  int *ret_fd);
 

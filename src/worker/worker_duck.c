@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What is shut once and for all, before any job. External access goes last, since some settings cannot be changed
- * without it; the prefixes of our own file system are allowed just before. */
+/* What is shut once and for all, before any job. External access goes last, since some settings
+ * cannot be changed without it; the prefixes of our own file system are allowed just before. */
 static const char *const closing_settings[] = {
     "SET autoload_known_extensions = false",
     "SET autoinstall_known_extensions = false",
@@ -38,7 +38,7 @@ bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, struct err *err)
 {
     CLEANUP(mem_free_text) char *text = mem_copy_bytes(sql.ptr, sql.len);
-    duckdb_result result = { 0 };
+    duckdb_result result = {0};
     bool good = duckdb_query(duck->connection, text, &result) == DuckDBSuccess;
     if (!good) {
         (void)duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
@@ -95,7 +95,8 @@ bool duck_warm(struct duck *duck, struct err *err)
     };
     int in = memfd_create("in", MFD_CLOEXEC);
     int out = memfd_create("out", MFD_CLOEXEC);
-    bool good = in >= 0 && out >= 0 && write(in, line, sizeof(line) - 1) == (ssize_t)sizeof(line) - 1;
+    bool good =
+        in >= 0 && out >= 0 && write(in, line, sizeof(line) - 1) == (ssize_t)sizeof(line) - 1;
     if (!good) {
         (void)err_set(err, ERR_INTERNAL, "no memory files");
     }

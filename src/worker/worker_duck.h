@@ -1,8 +1,8 @@
 /* worker_duck.h - the one in-memory DuckDB of a zygote, and small helpers around its C API.
- * Promise   opened with one thread and with everything shut that needs no job: no file but those of worker_files.h, no
- *           extension is loaded or installed, no spill to disk, no secrets on disk. duck_lock() adds the job's
- *           limits and locks the configuration for good.
- * Owner     the zygote; each worker inherits it by fork.   Threads  one, until duck_lock(). */
+ * Promise   opened with one thread and with everything shut that needs no job: no file but those of
+ * worker_files.h, no extension is loaded or installed, no spill to disk, no secrets on disk.
+ * duck_lock() adds the job's limits and locks the configuration for good. Owner     the zygote;
+ * each worker inherits it by fork.   Threads  one, until duck_lock(). */
 #pragma once
 
 #include "buf.h"
@@ -19,12 +19,11 @@ bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
 /* Runs typical work once, so that each fork finds code and catalogs in memory. */
 bool duck_warm(struct duck *duck, struct err *err) MUST_CHECK;
 
-bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
-    MUST_CHECK;
+bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err) MUST_CHECK;
 
 /* Runs our own SQL. ret_result may be NULL; otherwise duckdb_destroy_result it. */
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result,
-                struct err *err) MUST_CHECK;
+              struct err *err) MUST_CHECK;
 
 /* Fills err from the engine's text: the kind by its class, the text never empty. */
 bool duck_fail(struct err *err, duckdb_error_type type, const char *text);

@@ -8,13 +8,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One object, shared by all handles that are open on it: the engine opens a file once per thread. Never closed: the
- * process ends with the job. */
+/* One object, shared by all handles that are open on it: the engine opens a file once per thread.
+ * Never closed: the process ends with the job. */
 struct object {
     char *path;
     int fd;
     uint64_t size;
-    bool complete;     /* every byte is there: a file of the server's own folder */
+    bool complete;          /* every byte is there: a file of the server's own folder */
     unsigned char *present; /* one bit per block */
     struct object *next;
 };
@@ -68,7 +68,7 @@ static struct object *ask_open(struct files *files, const char *path, char *prob
     worker_put_text(&body, str_of(path));
     int fd = -1;
     channel_ask(files->channel, WORKER_OPEN, buf_str(&body), &answer, &fd);
-    struct worker_cursor cursor = { .rest = buf_str(&answer) };
+    struct worker_cursor cursor = {.rest = buf_str(&answer)};
     uint32_t kind = worker_get_u32(&cursor);
     uint64_t object_size = worker_get_u64(&cursor);
     bool complete = worker_get_u32(&cursor) != 0;
@@ -80,8 +80,7 @@ static struct object *ask_open(struct files *files, const char *path, char *prob
     } else {
         object = mem_alloc(sizeof(*object));
         *object = (struct object){
-            .path = mem_copy_text(path), .fd = fd, .size = object_size, .complete = complete
-        };
+            .path = mem_copy_text(path), .fd = fd, .size = object_size, .complete = complete};
         object->present = mem_alloc((size_t)(block_count(object) / 8 + 1));
     }
     buf_finish(&body);
@@ -99,7 +98,8 @@ static struct object *open_object(struct files *files, const char *path, char *p
     }
     object = ask_open(files, path, problem, size);
     if (object != NULL) {
-        /* Two threads may have opened the same object: both descriptors are good, one is found from now on. */
+        /* Two threads may have opened the same object: both descriptors are good, one is found from
+         * now on. */
         lock_take(&files->lock);
         object->next = files->objects;
         files->objects = object;
@@ -111,7 +111,7 @@ static struct object *open_object(struct files *files, const char *path, char *p
 static void *vfs_open(void *context, const char *path, bool for_writing, char *problem, size_t size)
 {
     struct files *files = context;
-    struct file file = { .files = files, .fd = -1 };
+    struct file file = {.files = files, .fd = -1};
     if (strcmp(path, "job://in") == 0 && !for_writing) {
         file.fd = files->input_fd;
     } else if (strcmp(path, "job://out") == 0) {
@@ -147,7 +147,7 @@ static bool ask_fetch(struct file *file, uint64_t first, uint64_t count, char *p
     worker_put_u64(&body, wanted);
     worker_put_text(&body, str_first(str_of(object->path), 2048));
     channel_ask(file->files->channel, WORKER_FETCH, buf_str(&body), &answer, NULL);
-    struct worker_cursor cursor = { .rest = buf_str(&answer) };
+    struct worker_cursor cursor = {.rest = buf_str(&answer)};
     uint32_t kind = worker_get_u32(&cursor);
     struct str text = worker_get_text(&cursor);
     bool good = kind == ERR_NONE && worker_get_end(&cursor);
@@ -263,7 +263,7 @@ static void vfs_close(void *opened)
 
 struct files *files_create(duckdb_database database)
 {
-    static const char *const prefixes[] = { "job://", "s3://", "lake://" };
+    static const char *const prefixes[] = {"job://", "s3://", "lake://"};
     struct files *files = mem_alloc(sizeof(*files));
     files->input_fd = -1;
     files->output_fd = -1;

@@ -1,18 +1,22 @@
-/* worker_files.h - the files that the engine may read and write inside a worker, behind worker_shim.h.
- * job://in and job://out are the descriptors that came with the job. Everything else (s3://, lake://) is an object:
- * the server is asked to open it, which it does only for objects of the tables this job resolved, and ranges that are
- * missing from its file are fetched before they are read.
- * Owner     the worker's main.   Threads  any of the engine's.
- * Limits    objects open at once 4096; a fetch asks for whole blocks of FILES_BLOCK_SIZE, at most FILES_FETCH_MAX. */
+/* worker_files.h - the files that the engine may read and write inside a worker, behind
+ * worker_shim.h. job://in and job://out are the descriptors that came with the job. Everything else
+ * (s3://, lake://) is an object: the server is asked to open it, which it does only for objects of
+ * the tables this job resolved, and ranges that are missing from its file are fetched before they
+ * are read. Owner     the worker's main.   Threads  any of the engine's. Limits    objects open at
+ * once 4096; a fetch asks for whole blocks of FILES_BLOCK_SIZE, at most FILES_FETCH_MAX. */
 #pragma once
 
 #include "worker_channel.h"
 #include "worker_shim.h"
 
-enum { FILES_BLOCK_SIZE = 1 << 17, FILES_FETCH_MAX = 8 << 20 };
+enum {
+    FILES_BLOCK_SIZE = 1 << 17,
+    FILES_FETCH_MAX = 8 << 20
+};
 
 struct files;
 
-/* Registers the file system with the database. The channel and descriptors come later (the zygote has none). */
+/* Registers the file system with the database. The channel and descriptors come later (the zygote
+ * has none). */
 struct files *files_create(duckdb_database database);
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd);

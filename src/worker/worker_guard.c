@@ -1,9 +1,9 @@
 #include "worker_guard.h"
 
-/* Compared without case. Anything listed here is refused as a call, `name(`; the views among them, which need no
- * parentheses, as `FROM name` too. The list was made from duckdb_functions() of 1.5.6: every table function but the
- * generators and those over a client's own values, and every scalar function that reads or changes something beyond
- * its arguments. */
+/* Compared without case. Anything listed here is refused as a call, `name(`; the views among them,
+ * which need no parentheses, as `FROM name` too. The list was made from duckdb_functions()
+ * of 1.5.6: every table function but the generators and those over a client's own values, and every
+ * scalar function that reads or changes something beyond its arguments. */
 /* clang-format off */
 static const char *const refused_names[] = {
     /* files and other databases */
@@ -77,13 +77,13 @@ static bool is_refused_name(struct guard_token token)
     return false;
 }
 
-/* A client may call a table of its own `query` or `summary`: only names of the engine's own views are taken. */
+/* A client may call a table of its own `query` or `summary`: only names of the engine's own views
+ * are taken. */
 static bool is_refused_view(struct guard_token token)
 {
-    return is_refused_name(token) &&
-           (str_starts_nocase(token.text, STR("duckdb_")) ||
-            str_starts_nocase(token.text, STR("pg_")) ||
-            str_starts_nocase(token.text, STR("pragma_")));
+    return is_refused_name(token) && (str_starts_nocase(token.text, STR("duckdb_")) ||
+                                      str_starts_nocase(token.text, STR("pg_")) ||
+                                      str_starts_nocase(token.text, STR("pragma_")));
 }
 
 static bool is_space(unsigned char c)
@@ -138,7 +138,8 @@ static bool skip_blank(struct str *rest, struct err *err)
     return true;
 }
 
-/* Length up to and with the closing quote, doubled quotes skipped; with_escapes also skips what follows a backslash. */
+/* Length up to and with the closing quote, doubled quotes skipped; with_escapes also skips what
+ * follows a backslash. */
 static size_t quoted_size(struct str text, char quote, bool with_escapes)
 {
     for (size_t i = 1; i < text.len; i++) {
@@ -155,7 +156,8 @@ static size_t quoted_size(struct str text, char quote, bool with_escapes)
     return 0;
 }
 
-/* $$...$$ or $tag$...$tag$: 0 when it is not one (a parameter such as $1), SIZE_MAX when it does not end. */
+/* $$...$$ or $tag$...$tag$: 0 when it is not one (a parameter such as $1), SIZE_MAX when it does
+ * not end. */
 static size_t dollar_string_size(struct str text)
 {
     size_t tag = 1;
@@ -174,7 +176,7 @@ static size_t dollar_string_size(struct str text)
 
 static bool take(struct str *rest, enum guard_token_kind kind, size_t size, struct guard_token *ret)
 {
-    *ret = (struct guard_token){ .kind = kind, .text = str_first(*rest, size) };
+    *ret = (struct guard_token){.kind = kind, .text = str_first(*rest, size)};
     *rest = str_from(*rest, size);
     return true;
 }
@@ -199,7 +201,7 @@ bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err
         return false;
     }
     if (rest->len == 0) {
-        *ret_token = (struct guard_token){ .kind = GUARD_END };
+        *ret_token = (struct guard_token){.kind = GUARD_END};
         return true;
     }
     unsigned char c = (unsigned char)rest->ptr[0];
@@ -322,7 +324,7 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
     }
     struct str rest = statement;
     struct guard_token token;
-    struct walk walk = { .pivot = false };
+    struct walk walk = {.pivot = false};
     if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
         return false;
     }
@@ -340,6 +342,6 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
             return false;
         }
     }
-    *ret_verdict = (struct guard_verdict){ .pivot = walk.pivot };
+    *ret_verdict = (struct guard_verdict){.pivot = walk.pivot};
     return true;
 }

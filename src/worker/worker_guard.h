@@ -1,21 +1,25 @@
-/* worker_guard.h - what a client's statement may be, judged on its own text before the engine sees it.
- * Promise   exactly one statement that only reads: SELECT, WITH, VALUES, FROM, TABLE, PIVOT, UNPIVOT, DESCRIBE, SHOW,
- *           SUMMARIZE, EXPLAIN (EXPLAIN ANALYZE only of a query). Functions that reach outside the statement (files,
- *           settings, secrets, logs, other SQL, waiting) are refused by name, as calls and as tables.
- * Not here  what keeps a hostile statement harmless if it gets past: locked settings and the sandbox do that.
- * Errors    ERR_INVALID with a text for the client.   Threads  none shared.   Limits  statement 1 MiB. */
+/* worker_guard.h - what a client's statement may be, judged on its own text before the engine sees
+ * it. Promise   exactly one statement that only reads: SELECT, WITH, VALUES, FROM, TABLE, PIVOT,
+ * UNPIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN (EXPLAIN ANALYZE only of a query). Functions that
+ * reach outside the statement (files, settings, secrets, logs, other SQL, waiting) are refused by
+ * name, as calls and as tables. Not here  what keeps a hostile statement harmless if it gets past:
+ * locked settings and the sandbox do that. Errors    ERR_INVALID with a text for the client.
+ * Threads  none shared.   Limits  statement 1 MiB. */
 #pragma once
 
 #include "err.h"
 #include "str.h"
 
-enum { GUARD_STATEMENT_SIZE_MAX = 1 << 20 };
+enum {
+    GUARD_STATEMENT_SIZE_MAX = 1 << 20
+};
 
 struct guard_verdict {
     bool pivot; /* a PIVOT somewhere: its tables cannot be listed beforehand */
 };
 
-bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct err *err) MUST_CHECK;
+bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
+                 struct err *err) MUST_CHECK;
 
 /* ---- the tokenizer, for tests ---- */
 enum guard_token_kind {
@@ -32,6 +36,6 @@ struct guard_token {
     struct str text;
 };
 
-/* Takes one token off the front of *rest, skipping white space and comments (block comments nest). False for a string,
- * quoted name or comment that does not end, and for a NUL byte. */
+/* Takes one token off the front of *rest, skipping white space and comments (block comments nest).
+ * False for a string, quoted name or comment that does not end, and for a NUL byte. */
 bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err) MUST_CHECK;

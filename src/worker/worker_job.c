@@ -133,8 +133,8 @@ bool worker_get_end(const struct worker_cursor *cursor)
 
 bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
-    struct worker_job job = { .kind = worker_get_u32(&cursor) };
+    struct worker_cursor cursor = {.rest = payload};
+    struct worker_job job = {.kind = worker_get_u32(&cursor)};
     get_bytes(&cursor, &job.limits, sizeof(job.limits));
     job.statement = worker_get_text(&cursor);
     job.columns_count = worker_get_count(&cursor, 3 * sizeof(uint64_t));
@@ -176,19 +176,19 @@ bool worker_get_schema(struct worker_cursor *cursor, struct worker_schema *ret_s
         columns[i].name = worker_get_text(cursor);
         columns[i].type = worker_get_text(cursor);
     }
-    *ret_schema = (struct worker_schema){ .columns = columns, .columns_count = count };
+    *ret_schema = (struct worker_schema){.columns = columns, .columns_count = count};
     return !cursor->failed;
 }
 
 void worker_schema_finish(struct worker_schema *schema)
 {
     free_const(schema->columns);
-    *schema = (struct worker_schema){ 0 };
+    *schema = (struct worker_schema){0};
 }
 
 bool worker_get_table(struct worker_cursor *cursor, struct worker_table *ret_table)
 {
-    struct worker_table table = { .name = worker_get_text(cursor) };
+    struct worker_table table = {.name = worker_get_text(cursor)};
     table.kind = worker_get_u32(cursor);
     table.files_count = worker_get_count(cursor, sizeof(uint64_t) + sizeof(uint32_t));
     struct worker_file *files = mem_alloc_array(table.files_count, sizeof(*files));
@@ -223,13 +223,13 @@ void worker_table_finish(struct worker_table *table)
     }
     free_const(table->schemas);
     free_const(table->files);
-    *table = (struct worker_table){ 0 };
+    *table = (struct worker_table){0};
 }
 
 bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = payload };
-    struct worker_outcome outcome = { .kind = worker_get_u32(&cursor) };
+    struct worker_cursor cursor = {.rest = payload};
+    struct worker_outcome outcome = {.kind = worker_get_u32(&cursor)};
     outcome.rows = worker_get_u64(&cursor);
     outcome.peak_bytes = worker_get_u64(&cursor);
     outcome.message = worker_get_text(&cursor);
@@ -261,22 +261,22 @@ static void attach_fds(struct msghdr *message, union fd_control *control, const 
     memcpy(CMSG_DATA(header), fds, sizeof(int) * fds_count);
 }
 
-bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds,
-                 size_t fds_count, struct err *err)
+bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
+                 struct err *err)
 {
     assert(payload.len <= WORKER_FRAME_SIZE_MAX);
-    struct frame_header header = { .type = type, .size = (uint32_t)payload.len };
-    union fd_control control = { 0 };
+    struct frame_header header = {.type = type, .size = (uint32_t)payload.len};
+    union fd_control control = {0};
     size_t sent = 0;
     size_t total = sizeof(header) + payload.len;
     while (sent < total) {
         size_t head_sent = sent < sizeof(header) ? sent : sizeof(header);
         size_t body_sent = sent - head_sent;
         struct iovec parts[2] = {
-            { (char *)&header + head_sent, sizeof(header) - head_sent },
-            { (char *)(uintptr_t)payload.ptr + body_sent, payload.len - body_sent },
+            {(char *)&header + head_sent, sizeof(header) - head_sent},
+            {(char *)(uintptr_t)payload.ptr + body_sent, payload.len - body_sent},
         };
-        struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
         if (sent == 0) {
             attach_fds(&message, &control, fds, fds_count);
         }
@@ -294,7 +294,7 @@ bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fd
 
 void worker_frame_init(struct worker_frame *frame)
 {
-    *frame = (struct worker_frame){ 0 };
+    *frame = (struct worker_frame){0};
     buf_init(&frame->payload, WORKER_FRAME_SIZE_MAX);
     for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
         frame->fds[i] = -1;
@@ -335,7 +335,7 @@ static bool receive_exactly(int socket_fd, void *into, size_t size, struct worke
     size_t kept = 0;
     for (size_t got = 0; got < size;) {
         union fd_control control;
-        struct iovec part = { (char *)into + got, size - got };
+        struct iovec part = {(char *)into + got, size - got};
         struct msghdr message = {
             .msg_iov = &part,
             .msg_iovlen = 1,

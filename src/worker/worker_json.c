@@ -5,17 +5,20 @@
 #include "worker_number.h"
 #include "worker_shim.h"
 
-enum { FLUSH_SIZE = 64 * 1024, DAY_MS = 86400000 };
+enum {
+    FLUSH_SIZE = 64 * 1024,
+    DAY_MS = 86400000
+};
 
 /* How to print one column or one nested part of it; made once per result. */
 struct plan {
     duckdb_type type;
-    duckdb_type stored;  /* DECIMAL and ENUM: the integer type underneath */
-    unsigned scale;      /* DECIMAL */
-    struct str key;      /* with quotes, colon and, from the second on, a leading comma */
-    char **enum_texts;   /* ENUM: each already a JSON string */
+    duckdb_type stored; /* DECIMAL and ENUM: the integer type underneath */
+    unsigned scale;     /* DECIMAL */
+    struct str key;     /* with quotes, colon and, from the second on, a leading comma */
+    char **enum_texts;  /* ENUM: each already a JSON string */
     uint64_t enum_count;
-    struct plan *parts;  /* LIST: one; STRUCT: one per field */
+    struct plan *parts; /* LIST: one; STRUCT: one per field */
     size_t parts_count;
 };
 
@@ -111,8 +114,7 @@ static void view_init(struct view *view, const struct plan *plan, duckdb_vector 
     view->validity = duckdb_vector_get_validity(vector);
     if (plan->type == DUCKDB_TYPE_STRUCT) {
         for (size_t i = 0; i < plan->parts_count; i++) {
-            view_init(&view->parts[i], &plan->parts[i],
-                      duckdb_struct_vector_get_child(vector, i));
+            view_init(&view->parts[i], &plan->parts[i], duckdb_struct_vector_get_child(vector, i));
         }
         return;
     }
@@ -180,12 +182,14 @@ static void append_blob(duckdb_string_t *blob, struct buf *out)
 
 static void append_interval(duckdb_interval interval, struct buf *out)
 {
-    buf_append_format(out, "{\"months\":%d,\"days\":%d,\"micros\":", interval.months, interval.days);
+    buf_append_format(out, "{\"months\":%d,\"days\":%d,\"micros\":", interval.months,
+                      interval.days);
     number_append_i64(out, interval.micros);
     buf_append_byte(out, '}');
 }
 
-/* Whole units per millisecond, rounded down: a time before 1970 must not round up into the next millisecond. */
+/* Whole units per millisecond, rounded down: a time before 1970 must not round up into the next
+ * millisecond. */
 static void append_timestamp(struct buf *out, int64_t value, int64_t units_per_ms)
 {
     if (value == INT64_MAX || value == -INT64_MAX || value == INT64_MIN) {

@@ -16,7 +16,7 @@ static uint64_t peak_bytes(void)
 
 static void report(struct channel *channel, bool good, uint64_t rows, const struct err *err)
 {
-    struct worker_outcome outcome = { .rows = rows, .peak_bytes = peak_bytes() };
+    struct worker_outcome outcome = {.rows = rows, .peak_bytes = peak_bytes()};
     if (!good) {
         outcome.kind = (uint32_t)err->kind;
         outcome.message = str_of(err->message);
@@ -53,7 +53,8 @@ void worker_main(struct duck *duck, int socket_fd)
     }
     struct channel *channel = channel_create(socket_fd);
     uint64_t rows = 0;
-    /* From here on the job's text is in memory, but nothing has looked at it: first the limits, then the rest. */
+    /* From here on the job's text is in memory, but nothing has looked at it: first the limits,
+     * then the rest. */
     bool good = sandbox_enter(&job.limits, &err);
     if (good) {
         channel_start(channel, duck->connection);

@@ -9,9 +9,13 @@
 #define SAFE_INTEGER_MAX INT64_C(9007199254740991)
 #define DATE_MS_MAX INT64_C(8640000000000000)
 
-enum { DIGITS_SIZE = 40, DAY_MS = 86400000 };
+enum {
+    DIGITS_SIZE = 40,
+    DAY_MS = 86400000
+};
 
-/* Number::toString of ECMAScript: digits d1..dn and an exponent with value = 0.d1..dn * 10^exponent. */
+/* Number::toString of ECMAScript: digits d1..dn and an exponent with value = 0.d1..dn *
+ * 10^exponent. */
 static void append_js(struct buf *out, bool negative, const char *digits, int count, int exponent)
 {
     if (negative) {
@@ -120,7 +124,8 @@ void number_append_u128(struct buf *out, unsigned __int128 value)
     }
 }
 
-/* Whether reading these digits as a double and printing that gives the same digits. 15 always do. */
+/* Whether reading these digits as a double and printing that gives the same digits. 15 always do.
+ */
 static bool survives_double(const char *digits, int count, int exponent)
 {
     if (count <= 15) {
@@ -184,7 +189,8 @@ struct calendar_day {
     int day;
 };
 
-/* Days since 1970-01-01 to the Gregorian calendar, for any year: eras of 400 years that begin on March 1st. */
+/* Days since 1970-01-01 to the Gregorian calendar, for any year: eras of 400 years that begin on
+ * March 1st. */
 static struct calendar_day calendar_of(int64_t days)
 {
     days += 719468;

@@ -1,4 +1,5 @@
-/* worker_number.h - numbers and times as the snapshot contract prints them in JSON: the way JavaScript does. */
+/* worker_number.h - numbers and times as the snapshot contract prints them in JSON: the way
+ * JavaScript does. */
 #pragma once
 
 #include "buf.h"
@@ -14,8 +15,8 @@ void number_append_u64(struct buf *out, uint64_t value);
 void number_append_i128(struct buf *out, __int128 value);
 void number_append_u128(struct buf *out, unsigned __int128 value);
 
-/* value / 10^scale: a number without trailing zeros while a double holds it exactly as written, else a string with all
- * its digits. */
+/* value / 10^scale: a number without trailing zeros while a double holds it exactly as written,
+ * else a string with all its digits. */
 void number_append_decimal(struct buf *out, __int128 value, unsigned scale);
 
 /* "2024-01-15T10:11:12.123Z"; null outside the range of a JavaScript Date. */

@@ -5,11 +5,13 @@
 
 #include <stdio.h>
 
-enum { RESULT_BUFFER_MAX = 256 << 20 };
+enum {
+    RESULT_BUFFER_MAX = 256 << 20
+};
 
 /* RESOLVE: u32 all (a PIVOT may read every declared table), u64 count, names. */
-static void ask_tables(struct duck *duck, struct channel *channel, const char *statement,
-                       bool all, struct buf *answer)
+static void ask_tables(struct duck *duck, struct channel *channel, const char *statement, bool all,
+                       struct buf *answer)
 {
     struct buf body;
     buf_init(&body, WORKER_FRAME_SIZE_MAX);
@@ -45,7 +47,8 @@ static bool is_reading(duckdb_statement_type type)
     return type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN;
 }
 
-/* Asking for the type of a failed prepare throws through the C boundary and would end the process: ask only here. */
+/* Asking for the type of a failed prepare throws through the C boundary and would end the process:
+ * ask only here. */
 static bool prepare(struct duck *duck, duckdb_extracted_statements statements, idx_t index,
                     bool last, duckdb_prepared_statement *ret_prepared, struct err *err)
 {
@@ -95,22 +98,22 @@ static bool stream_result(struct channel *channel, duckdb_result *result, uint64
     return good;
 }
 
-static bool execute(struct channel *channel, duckdb_prepared_statement prepared,
-                    uint64_t *ret_rows, struct err *err)
+static bool execute(struct channel *channel, duckdb_prepared_statement prepared, uint64_t *ret_rows,
+                    struct err *err)
 {
     CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
     if (duckdb_pending_prepared_streaming(prepared, &pending) != DuckDBSuccess) {
         return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_pending_error(pending));
     }
-    CLEANUP(duckdb_destroy_result) duckdb_result result = { 0 };
+    CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
     if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
         return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
     }
     return stream_result(channel, &result, ret_rows, err);
 }
 
-/* A PIVOT without an IN list comes out as two statements, CREATE TYPE and SELECT, and the second can be prepared only
- * when the first has run. Everything else is one. */
+/* A PIVOT without an IN list comes out as two statements, CREATE TYPE and SELECT, and the second
+ * can be prepared only when the first has run. Everything else is one. */
 static bool run_statements(struct duck *duck, struct channel *channel, const char *statement,
                            bool pivot, uint64_t *ret_rows, struct err *err)
 {
@@ -131,10 +134,9 @@ static bool run_statements(struct duck *duck, struct channel *channel, const cha
         if (last) {
             return execute(channel, prepared, ret_rows, err);
         }
-        CLEANUP(duckdb_destroy_result) duckdb_result result = { 0 };
+        CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
         if (duckdb_execute_prepared(prepared, &result) != DuckDBSuccess) {
-            return duck_fail(err, duckdb_result_error_type(&result),
-                               duckdb_result_error(&result));
+            return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
         }
     }
     return false; /* not reached: count is at least one */

@@ -1,5 +1,5 @@
-/* worker_run.h - the jobs a worker can do. Each fills rows, or err; results go out through the channel.
- * Threads   the worker's main thread; the engine adds its own. */
+/* worker_run.h - the jobs a worker can do. Each fills rows, or err; results go out through the
+ * channel. Threads   the worker's main thread; the engine adds its own. */
 #pragma once
 
 #include "worker_duck.h"
@@ -8,11 +8,12 @@
 bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
                uint64_t *ret_rows, struct err *err) MUST_CHECK;
 
-/* Canonical lines from job://in to Parquet in job://out. A value that does not fit its column is ERR_INVALID naming
- * row and column. */
+/* Canonical lines from job://in to Parquet in job://out. A value that does not fit its column is
+ * ERR_INVALID naming row and column. */
 bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
                struct err *err) MUST_CHECK;
 
-/* Makes a view for each table that the server answered: the payload of a TABLES frame, without its id. */
+/* Makes a view for each table that the server answered: the payload of a TABLES frame, without its
+ * id. */
 bool tables_create(struct duck *duck, struct channel *channel, struct str tables,
                    struct err *err) MUST_CHECK;

@@ -1,6 +1,5 @@
 #include "worker_sandbox.h"
 
-
 #include <errno.h>
 #include <grp.h>
 #include <linux/landlock.h>
@@ -29,7 +28,10 @@ struct ruleset_attributes {
     uint64_t scoped;
 };
 
-enum { UNPRIVILEGED_ID = 65534, DESCRIPTORS_MAX = 256 };
+enum {
+    UNPRIVILEGED_ID = 65534,
+    DESCRIPTORS_MAX = 256
+};
 
 unsigned sandbox_landlock_abi(void)
 {
@@ -44,7 +46,7 @@ static bool enter_landlock(struct err *err)
     if (abi == 0) {
         return true; /* the server has warned; seccomp still denies every open */
     }
-    struct ruleset_attributes attributes = { .handled_access_fs = (UINT64_C(1) << 13) - 1 };
+    struct ruleset_attributes attributes = {.handled_access_fs = (UINT64_C(1) << 13) - 1};
     attributes.handled_access_fs |= abi >= 2 ? LANDLOCK_ACCESS_FS_REFER : 0;
     attributes.handled_access_fs |= abi >= 3 ? FS_TRUNCATE : 0;
     attributes.handled_access_fs |= abi >= 5 ? FS_IOCTL_DEV : 0;
@@ -97,8 +99,8 @@ static int add_conditional_rules(scmp_filter_ctx filter)
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                                SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
     /* Reading a limit is harmless, setting one is not: the new-limit pointer must be NULL. */
-    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
-                               SCMP_A2(SCMP_CMP_EQ, 0));
+    result |=
+        seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0));
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
                                SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
     return result;
@@ -136,7 +138,7 @@ static uint64_t own_address_space(void)
 
 static bool set_limit(__rlimit_resource_t resource, uint64_t value, struct err *err)
 {
-    struct rlimit limit = { .rlim_cur = value, .rlim_max = value };
+    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
     return setrlimit(resource, &limit) == 0 ||
            err_set_errno(err, ERR_UNAVAILABLE, errno, "a limit of the worker could not be set");
 }
@@ -168,7 +170,8 @@ bool sandbox_drop_root(struct err *err)
     if (geteuid() != 0) {
         return true;
     }
-    if (setgroups(0, NULL) != 0 || setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0 ||
+    if (setgroups(0, NULL) != 0 ||
+        setresgid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0 ||
         setresuid(UNPRIVILEGED_ID, UNPRIVILEGED_ID, UNPRIVILEGED_ID) != 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot become an unprivileged user");
     }

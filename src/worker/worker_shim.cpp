@@ -1,5 +1,6 @@
-// The project's one C++ file. DuckDB's C API can neither register a file system nor print one value of a nested
-// vector; its C++ classes can, when headers and library are of the same version (checked at build and at start).
+// The project's one C++ file. DuckDB's C API can neither register a file system nor print one value
+// of a nested vector; its C++ classes can, when headers and library are of the same version
+// (checked at build and at start).
 
 #include "worker_shim.h"
 
@@ -14,10 +15,12 @@
 
 using namespace duckdb;
 
-namespace {
+namespace
+{
 
-class ShimHandle : public FileHandle {
-public:
+class ShimHandle : public FileHandle
+{
+  public:
     ShimHandle(FileSystem &system, const string &path, FileOpenFlags flags,
                const shim_files &files_p, void *file_p)
         : FileHandle(system, path, flags), files(files_p), file(file_p)
@@ -45,8 +48,9 @@ ShimHandle &Of(FileHandle &handle)
     return handle.Cast<ShimHandle>();
 }
 
-class ShimFileSystem : public FileSystem {
-public:
+class ShimFileSystem : public FileSystem
+{
+  public:
     ShimFileSystem(const shim_files &files_p, vector<string> prefixes_p)
         : files(files_p), prefixes(std::move(prefixes_p))
     {
@@ -66,8 +70,8 @@ public:
                                     optional_ptr<FileOpener>) override
     {
         char problem[SHIM_TEXT_SIZE] = "";
-        void *file =
-            files.open(files.context, path.c_str(), flags.OpenForWriting(), problem, sizeof(problem));
+        void *file = files.open(files.context, path.c_str(), flags.OpenForWriting(), problem,
+                                sizeof(problem));
         if (file == nullptr) {
             throw IOException("%s", string(problem));
         }
@@ -123,8 +127,8 @@ public:
     {
         return FileType::FILE_TYPE_REGULAR;
     }
-    // Asked before an input is opened (open says what is wrong with it) and before an output is made: the output is
-    // ours alone, so it never stands in the way.
+    // Asked before an input is opened (open says what is wrong with it) and before an output is
+    // made: the output is ours alone, so it never stands in the way.
     bool FileExists(const string &path, optional_ptr<FileOpener>) override
     {
         return path.compare(0, 6, "job://") != 0;
@@ -179,7 +183,7 @@ public:
         return "eider";
     }
 
-private:
+  private:
     shim_files files;
     vector<string> prefixes;
 };

@@ -1,6 +1,6 @@
 /* worker_shim.h - what DuckDB's C API cannot do, offered to C by the project's one C++ file.
- * Promise   no C++ exception crosses this line. Works with a libduckdb of exactly the version of the headers.
- * Threads   the file operations are called from any of the engine's threads. */
+ * Promise   no C++ exception crosses this line. Works with a libduckdb of exactly the version of
+ * the headers. Threads   the file operations are called from any of the engine's threads. */
 #pragma once
 
 #include "macros.h"
@@ -11,7 +11,9 @@
 extern "C" {
 #endif
 
-enum { SHIM_TEXT_SIZE = 512 };
+enum {
+    SHIM_TEXT_SIZE = 512
+};
 
 /* A file system made of functions. Every path that begins with one of the prefixes goes to it. */
 struct shim_files {
@@ -28,13 +30,17 @@ struct shim_files {
 bool shim_register_files(duckdb_database database, const struct shim_files *files,
                          const char *const *prefixes, size_t prefixes_count);
 
-/* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with `append`. */
+/* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with
+ * `append`. */
 bool shim_value_text(duckdb_vector vector, uint64_t row,
                      void (*append)(void *context, const char *bytes, size_t size), void *context);
 
-/* The shortest decimal digits that read back as the same double: `digits` without leading or trailing zeros and no
- * point, *ret_exponent such that value = 0.DIGITS * 10^exponent. Finite, positive, nonzero values only. */
-enum { SHIM_DIGITS_SIZE = 32 };
+/* The shortest decimal digits that read back as the same double: `digits` without leading or
+ * trailing zeros and no point, *ret_exponent such that value = 0.DIGITS * 10^exponent. Finite,
+ * positive, nonzero values only. */
+enum {
+    SHIM_DIGITS_SIZE = 32
+};
 size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZE], int *ret_exponent);
 
 #ifdef __cplusplus

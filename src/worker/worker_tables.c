@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-/* The name of the column that carries a file's path through the view; a client's column cannot be called so. */
+/* The name of the column that carries a file's path through the view; a client's column cannot be
+ * called so. */
 #define PATH_COLUMN "__eider_path"
 
 static void append_paths(struct buf *sql, const struct worker_table *table)
@@ -31,9 +32,9 @@ static bool run_and_finish(struct duck *duck, struct buf *sql, struct err *err)
     return good;
 }
 
-/* Files that a client declared: one file as it is, several united by column name; k=v folders are columns. */
-static bool create_files_view(struct duck *duck, const struct worker_table *table,
-                              struct err *err)
+/* Files that a client declared: one file as it is, several united by column name; k=v folders are
+ * columns. */
+static bool create_files_view(struct duck *duck, const struct worker_table *table, struct err *err)
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
@@ -62,11 +63,11 @@ static void known_finish(struct known_schema *known)
 static bool describe(struct duck *duck, struct buf *sql, struct known_schema *ret_known,
                      struct err *err)
 {
-    duckdb_result result = { 0 };
+    duckdb_result result = {0};
     if (!duck_run(duck, buf_str(sql), &result, err)) {
         return false;
     }
-    *ret_known = (struct known_schema){ 0 };
+    *ret_known = (struct known_schema){0};
     buf_init(&ret_known->text, WORKER_FRAME_SIZE_MAX);
     uint64_t count = duckdb_row_count(&result);
     worker_put_u64(&ret_known->text, count);
@@ -81,7 +82,7 @@ static bool describe(struct duck *duck, struct buf *sql, struct known_schema *re
     }
     buf_finish(&text);
     duckdb_destroy_result(&result);
-    struct worker_cursor cursor = { .rest = buf_str(&ret_known->text) };
+    struct worker_cursor cursor = {.rest = buf_str(&ret_known->text)};
     if (buf_failed(&ret_known->text) || !worker_get_schema(&cursor, &ret_known->schema)) {
         known_finish(ret_known);
         return err_set(err, ERR_TOO_LARGE, "a file has too many columns");
@@ -149,7 +150,7 @@ static bool is_partition_name(struct str name)
 
 static void append_partition_columns(struct buf *sql)
 {
-    static const char *const parts[] = { "year", "month", "day" };
+    static const char *const parts[] = {"year", "month", "day"};
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         buf_append_format(sql,
                           "TRY_CAST(regexp_extract(\"" PATH_COLUMN
@@ -158,7 +159,8 @@ static void append_partition_columns(struct buf *sql)
     }
 }
 
-/* Missing columns read as NULL; with the schema given, no file is opened before the partition filters have chosen. */
+/* Missing columns read as NULL; with the schema given, no file is opened before the partition
+ * filters have chosen. */
 static bool create_united_view(struct duck *duck, const struct worker_table *table,
                                const struct worker_schema *schema, struct err *err)
 {
@@ -218,7 +220,8 @@ static bool create_lake_view(struct duck *duck, struct channel *channel,
 {
     struct known_schema *described = mem_alloc_array(table->files_count, sizeof(*described));
     struct schema_list distinct = {
-        .items = mem_alloc_array(table->files_count + table->schemas_count, sizeof(*distinct.items)),
+        .items =
+            mem_alloc_array(table->files_count + table->schemas_count, sizeof(*distinct.items)),
     };
     for (size_t i = 0; i < table->schemas_count; i++) {
         add_distinct(&distinct, &table->schemas[i]);
@@ -232,7 +235,7 @@ static bool create_lake_view(struct duck *duck, struct channel *channel,
             }
         }
     }
-    struct known_schema united = { 0 };
+    struct known_schema united = {0};
     good = good && unite(duck, distinct.items, distinct.count, &united, err) &&
            create_united_view(duck, table, &united.schema, err);
     known_finish(&united);
@@ -245,10 +248,9 @@ static bool create_lake_view(struct duck *duck, struct channel *channel,
 }
 
 /* TABLES: u32 error kind, text, u64 count, tables. */
-bool tables_create(struct duck *duck, struct channel *channel, struct str tables,
-                   struct err *err)
+bool tables_create(struct duck *duck, struct channel *channel, struct str tables, struct err *err)
 {
-    struct worker_cursor cursor = { .rest = tables };
+    struct worker_cursor cursor = {.rest = tables};
     uint32_t kind = worker_get_u32(&cursor);
     struct str text = worker_get_text(&cursor);
     size_t count = worker_get_count(&cursor, sizeof(uint64_t));

@@ -8,8 +8,8 @@ static bool is_type(struct str type, const char *name)
     return str_equal_nocase(bare, str_of(name));
 }
 
-/* A timestamp with an offset means that moment: a cast straight to TIMESTAMP would drop the offset. TIMESTAMP_NS stays
- * direct, because the way through TIMESTAMPTZ keeps microseconds only. */
+/* A timestamp with an offset means that moment: a cast straight to TIMESTAMP would drop the offset.
+ * TIMESTAMP_NS stays direct, because the way through TIMESTAMPTZ keeps microseconds only. */
 static bool goes_through_zone(struct str type)
 {
     return is_type(type, "TIMESTAMP") || is_type(type, "DATETIME") ||
@@ -27,7 +27,8 @@ static void append_cast(struct buf *sql, const struct worker_column *column, siz
 
 static void append_source(struct buf *sql, const struct worker_job *job)
 {
-    buf_append_text(sql, "read_json('job://in', format = 'newline_delimited', columns = {");
+    buf_append_text(
+        sql, "read_json('job://in', format = 'newline_delimited', records = true, columns = {");
     for (size_t i = 0; i < job->columns_count; i++) {
         buf_append_format(sql, "%sc%zu: '%.*s'", i == 0 ? "" : ", ", i,
                           STR_ARG(job->columns[i].line_type));
@@ -58,7 +59,8 @@ static void append_copy(struct buf *sql, const struct worker_job *job)
                       (unsigned long long)job->row_group_rows);
 }
 
-/* Looks for the first row whose value of this column cannot be cast; fills err and answers true when there is one. */
+/* Looks for the first row whose value of this column cannot be cast; fills err and answers true
+ * when there is one. */
 static bool find_bad_value(struct duck *duck, const struct worker_job *job, size_t index,
                            struct err *err)
 {
@@ -71,7 +73,7 @@ static bool find_bad_value(struct duck *duck, const struct worker_job *job, size
     buf_append_text(&sql, " AS t FROM ");
     append_source(&sql, job);
     buf_append_text(&sql, ") WHERE v IS NOT NULL AND t IS NULL LIMIT 1");
-    duckdb_result result = { 0 };
+    duckdb_result result = {0};
     struct err ignored;
     bool found = !buf_failed(&sql) && duck_run(duck, buf_str(&sql), &result, &ignored) &&
                  duckdb_row_count(&result) == 1;
@@ -79,7 +81,8 @@ static bool find_bad_value(struct duck *duck, const struct worker_job *job, size
         struct buf value;
         buf_init(&value, WORKER_FRAME_SIZE_MAX);
         duck_append_text(&result, 1, 0, &value);
-        (void)err_set(err, ERR_INVALID, "data[%lld], column \"%.*s\": cannot convert '%.*s'%s to %.*s",
+        (void)err_set(err, ERR_INVALID,
+                      "data[%lld], column \"%.*s\": cannot convert '%.*s'%s to %.*s",
                       (long long)duckdb_value_int64(&result, 0, 0), STR_ARG(column->name),
                       STR_ARG(str_first(buf_str(&value), 100)), value.len > 100 ? "..." : "",
                       STR_ARG(column->sql_type));
@@ -102,13 +105,12 @@ static uint64_t copied_rows(duckdb_result *result)
     return rows;
 }
 
-bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
-               struct err *err)
+bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows, struct err *err)
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
     append_copy(&sql, job);
-    duckdb_result result = { 0 };
+    duckdb_result result = {0};
     bool good = !buf_failed(&sql)
                     ? duck_run(duck, buf_str(&sql), &result, err)
                     : err_set(err, ERR_TOO_LARGE, "the records have too many columns");

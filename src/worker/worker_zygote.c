@@ -9,8 +9,8 @@
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -18,7 +18,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
 
 struct zygote {
     struct duck duck;
@@ -48,9 +47,9 @@ static void send_message(const struct zygote_message *message, int fd)
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    struct iovec part = { (void *)(uintptr_t)message, sizeof(*message) };
-    struct msghdr header = { .msg_iov = &part, .msg_iovlen = 1 };
+    } control = {0};
+    struct iovec part = {(void *)(uintptr_t)message, sizeof(*message)};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
     if (fd >= 0) {
         header.msg_control = control.bytes;
         header.msg_controllen = sizeof(control.bytes);
@@ -66,7 +65,9 @@ static void send_message(const struct zygote_message *message, int fd)
 }
 
 /* Jobs of children that run; the zygote forgets them when they are reaped. */
-enum { CHILDREN_MAX = 4096 };
+enum {
+    CHILDREN_MAX = 4096
+};
 static struct child {
     pid_t pid;
     uint64_t job;
@@ -99,7 +100,7 @@ static void reap(void)
             .status = status,
             .peak_bytes = (uint64_t)usage.ru_maxrss * 1024,
         };
-        *child = (struct child){ 0 };
+        *child = (struct child){0};
         send_message(&message, -1);
     }
 }
@@ -122,12 +123,13 @@ static _Noreturn void become_worker(struct zygote *zygote, int socket_fd)
 
 static void fork_worker(struct zygote *zygote, uint64_t job, int socket_fd)
 {
-    /* A thread would be lost in the fork with whatever lock it holds, and would keep its rights in the sandbox. */
+    /* A thread would be lost in the fork with whatever lock it holds, and would keep its rights in
+     * the sandbox. */
     if (duck_thread_count() != 1) {
         (void)fputs("eider zygote: more than one thread before a fork\n", stderr);
         abort();
     }
-    struct zygote_message answer = { .type = ZYGOTE_FORKED, .job = job };
+    struct zygote_message answer = {.type = ZYGOTE_FORKED, .job = job};
     struct child *child = find_child(0);
     pid_t pid = child == NULL ? -1 : fork();
     if (pid == 0) {
@@ -137,7 +139,7 @@ static void fork_worker(struct zygote *zygote, uint64_t job, int socket_fd)
     if (pid < 0) {
         answer.status = child == NULL ? EAGAIN : errno;
     } else {
-        *child = (struct child){ .pid = pid, .job = job };
+        *child = (struct child){.pid = pid, .job = job};
         answer.pid = pid;
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     }
@@ -153,7 +155,7 @@ static bool serve_request(struct zygote *zygote)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control;
-    struct iovec part = { &request, sizeof(request) };
+    struct iovec part = {&request, sizeof(request)};
     struct msghdr header = {
         .msg_iov = &part,
         .msg_iovlen = 1,
@@ -184,7 +186,8 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
-    (void)mallopt(M_ARENA_MAX, 2); /* each arena reserves 64 MiB of address space, which RLIMIT_AS counts */
+    (void)mallopt(M_ARENA_MAX,
+                  2); /* each arena reserves 64 MiB of address space, which RLIMIT_AS counts */
     sigset_t signals;
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGCHLD);
@@ -195,8 +198,7 @@ static bool prepare(struct zygote *zygote, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
                        duckdb_library_version(), worker_header_version());
     }
-    return sandbox_drop_root(err) && duck_open(&zygote->duck, err) &&
-           duck_warm(&zygote->duck, err);
+    return sandbox_drop_root(err) && duck_open(&zygote->duck, err) && duck_warm(&zygote->duck, err);
 }
 
 int worker_zygote_main(void)
@@ -207,13 +209,13 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
-    struct zygote_message ready = { .type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi() };
+    struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
     send_message(&ready, -1);
     for (;;) {
         struct pollfd polled[] = {
-            { .fd = WORKER_ZYGOTE_FD, .events = POLLIN },
-            { .fd = zygote.signal_fd, .events = POLLIN },
+            {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
+            {.fd = zygote.signal_fd, .events = POLLIN},
         };
         (void)poll(polled, COUNT_OF(polled), -1);
         if ((polled[1].revents & POLLIN) != 0) {

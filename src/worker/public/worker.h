@@ -1,30 +1,39 @@
 /* worker.h - the processes that run SQL: the zygote and the workers it forks.
- * Promise   a worker serves one job and exits. By the time it sees the job's SQL it has no way to open a file, make a
- *           socket, start a program or change a setting: limits, Landlock, seccomp and locked settings are in place, in
- *           this order, before any thread exists. It knows no credentials and has an empty environment.
- * Not here  which objects a job may read (the server decides, object by object), deadlines (the server kills).
- * Owner     the server starts `eider zygote` with ZYGOTE_FD open, starts it again when it ends.
- * Threads   the zygote has exactly one, always. A worker: its main thread, the engine's, and `control`, which reads the
- *           socket and ends the process when the server is gone.
- * Errors    reported in the job's OUTCOME; a worker that cannot sandbox itself ends without running anything. */
+ * Promise   a worker serves one job and exits. By the time it sees the job's SQL it has no way to
+ * open a file, make a socket, start a program or change a setting: limits, Landlock, seccomp and
+ * locked settings are in place, in this order, before any thread exists. It knows no credentials
+ * and has an empty environment. Not here  which objects a job may read (the server decides, object
+ * by object), deadlines (the server kills). Owner     the server starts `eider zygote` with
+ * ZYGOTE_FD open, starts it again when it ends. Threads   the zygote has exactly one, always. A
+ * worker: its main thread, the engine's, and `control`, which reads the socket and ends the process
+ * when the server is gone. Errors    reported in the job's OUTCOME; a worker that cannot sandbox
+ * itself ends without running anything. */
 #pragma once
 
 #include "err.h"
 
-enum { WORKER_ZYGOTE_FD = 3 };
+enum {
+    WORKER_ZYGOTE_FD = 3
+};
 
-/* Zygote socket (SOCK_SEQPACKET): the server sends a request with the worker's end of the job socket, the zygote
- * answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent once, when the engine is warm. */
-enum zygote_message_type { ZYGOTE_FORK = 1, ZYGOTE_READY, ZYGOTE_FORKED, ZYGOTE_EXITED };
+/* Zygote socket (SOCK_SEQPACKET): the server sends a request with the worker's end of the job
+ * socket, the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent
+ * once, when the engine is warm. */
+enum zygote_message_type {
+    ZYGOTE_FORK = 1,
+    ZYGOTE_READY,
+    ZYGOTE_FORKED,
+    ZYGOTE_EXITED
+};
 
 struct zygote_message {
     uint32_t type;
-    int32_t status;       /* EXITED: as waitpid has it. FORKED: errno when fork failed, else 0. */
-    uint64_t job;         /* chosen by the server */
-    uint64_t peak_bytes;  /* EXITED: resident memory */
+    int32_t status;      /* EXITED: as waitpid has it. FORKED: errno when fork failed, else 0. */
+    uint64_t job;        /* chosen by the server */
+    uint64_t peak_bytes; /* EXITED: resident memory */
     int32_t pid;
     uint32_t landlock_abi; /* READY: 0 when the kernel has none */
-    char note[128];       /* READY: the engine's version */
+    char note[128];        /* READY: the engine's version */
 };
 
 /* The body of `eider zygote`; returns the exit code. */
@@ -33,5 +42,6 @@ int worker_zygote_main(void);
 /* The engine version of the headers this binary was built with, such as "v1.5.6". */
 const char *worker_header_version(void);
 
-/* Opens the shared library that the engine's code was loaded from, for its digest; -1 on failure. */
+/* Opens the shared library that the engine's code was loaded from, for its digest; -1 on failure.
+ */
 int worker_open_library(struct err *err);

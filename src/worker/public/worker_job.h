@@ -1,29 +1,28 @@
 /* worker_job.h - what travels between the server and one worker process, on one socketpair.
  *
- * The socket is a stream of frames: type u32, size u32 (native byte order: both ends are the same binary), then `size`
- * bytes. Descriptors ride with the first byte of a frame.
+ * The socket is a stream of frames: type u32, size u32 (native byte order: both ends are the same
+ * binary), then `size` bytes. Descriptors ride with the first byte of a frame.
  *
- *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where the kind has them
- *                      TABLES    answer to RESOLVE
- *                      OPENED    answer to OPEN, one descriptor
- *                      FETCHED   answer to FETCH
- *                      CANCEL    interrupt the statement; SIGKILL follows after 100 ms
- *   worker -> server   RESOLVE   the names of the tables that the statement reads
- *                      OPEN      an object, by the path that TABLES gave
- *                      FETCH     a range of an opened object is wanted in its file
- *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth caching)
- *                      RESULT    encoded bytes of the result
+ *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where
+ * the kind has them TABLES    answer to RESOLVE OPENED    answer to OPEN, one descriptor FETCHED
+ * answer to FETCH CANCEL    interrupt the statement; SIGKILL follows after 100 ms worker -> server
+ * RESOLVE   the names of the tables that the statement reads OPEN      an object, by the path that
+ * TABLES gave FETCH     a range of an opened object is wanted in its file SCHEMAS   the columns of
+ * objects that TABLES gave without a schema (worth caching) RESULT    encoded bytes of the result
  *                      OUTCOME   the end: rows, or an error
  *
- * Promise   a frame that breaks this format is ERR_CORRUPT at the reader, never a read beyond it: each side treats the
- *           other's bytes as hostile.
- * Owner     decoded texts point into the frame's bytes.   Limits  frame 64 MiB (a statement, or a list of files). */
+ * Promise   a frame that breaks this format is ERR_CORRUPT at the reader, never a read beyond it:
+ * each side treats the other's bytes as hostile. Owner     decoded texts point into the frame's
+ * bytes.   Limits  frame 64 MiB (a statement, or a list of files). */
 #pragma once
 
 #include "buf.h"
 #include "err.h"
 
-enum { WORKER_FRAME_SIZE_MAX = 64 << 20, WORKER_FDS_MAX = 2 };
+enum {
+    WORKER_FRAME_SIZE_MAX = 64 << 20,
+    WORKER_FDS_MAX = 2
+};
 
 enum worker_frame_type {
     WORKER_JOB = 1,
@@ -46,10 +45,11 @@ enum worker_job_kind {
 
 /* Numbers first, so that the fixed part is one block. */
 struct worker_limits {
-    uint64_t memory_bytes;     /* the engine's memory_limit */
-    uint64_t address_space_bytes; /* RLIMIT_AS beyond what the zygote has; 0 for none (sanitizer builds) */
-    uint64_t output_bytes;     /* RLIMIT_FSIZE */
-    uint64_t cpu_seconds;      /* RLIMIT_CPU */
+    uint64_t memory_bytes;        /* the engine's memory_limit */
+    uint64_t address_space_bytes; /* RLIMIT_AS beyond what the zygote has; 0 for none (sanitizer
+                                     builds) */
+    uint64_t output_bytes;        /* RLIMIT_FSIZE */
+    uint64_t cpu_seconds;         /* RLIMIT_CPU */
     uint32_t threads;
     uint32_t reserved;
 };
@@ -68,15 +68,16 @@ struct worker_job {
     /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
     const struct worker_column *columns;
     size_t columns_count;
-    struct str order_by;      /* a column name; empty for the order of the lines */
+    struct str order_by; /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
 };
 
-/* One table of TABLES. A table with no files and found == false is unknown: the statement's own error names it. */
+/* One table of TABLES. A table with no files and found == false is unknown: the statement's own
+ * error names it. */
 struct worker_file {
-    struct str path;     /* what OPEN asks for */
-    uint32_t schema;     /* index + 1 into the table's schemas, 0 when the worker has to look */
+    struct str path; /* what OPEN asks for */
+    uint32_t schema; /* index + 1 into the table's schemas, 0 when the worker has to look */
 };
 
 struct worker_schema_column {
@@ -129,7 +130,8 @@ struct worker_cursor {
 uint32_t worker_get_u32(struct worker_cursor *cursor);
 uint64_t worker_get_u64(struct worker_cursor *cursor);
 struct str worker_get_text(struct worker_cursor *cursor);
-/* The number of items that follow, each of at least item_size_min bytes: a count that cannot be true fails. */
+/* The number of items that follow, each of at least item_size_min bytes: a count that cannot be
+ * true fails. */
 size_t worker_get_count(struct worker_cursor *cursor, size_t item_size_min);
 bool worker_get_end(const struct worker_cursor *cursor); /* all read, nothing failed */
 
@@ -146,16 +148,16 @@ bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome,
 /* ---- frames on a socket ---- */
 
 /* Sends one frame; blocks. fds_count may be 0. ERR_UNAVAILABLE when the other side is gone. */
-bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds,
-                 size_t fds_count, struct err *err) MUST_CHECK;
+bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
+                 struct err *err) MUST_CHECK;
 
 struct worker_frame {
     uint32_t type;
     struct buf payload;
     int fds[WORKER_FDS_MAX]; /* -1 where none came */
 };
-/* Receives one whole frame; blocks. False with ERR_UNAVAILABLE at the end of the stream. The frame's buffer is reused
- * from call to call. */
+/* Receives one whole frame; blocks. False with ERR_UNAVAILABLE at the end of the stream. The
+ * frame's buffer is reused from call to call. */
 bool worker_receive(int socket_fd, struct worker_frame *frame, struct err *err) MUST_CHECK;
 void worker_frame_init(struct worker_frame *frame);
 void worker_frame_finish(struct worker_frame *frame);
