@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -338,6 +339,16 @@ static void set_log_level(const struct config *config)
     }
 }
 
+/* Connections, and the objects that statements read: as many as the system lets us have. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static void prepare_process(struct server *server)
 {
     sigset_t signals;
@@ -347,6 +358,7 @@ static void prepare_process(struct server *server)
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     server->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     (void)signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
     (void)umask(077);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     /* No core files and no debugger of another user: credentials are in this memory. Leak checking

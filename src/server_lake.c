@@ -36,23 +36,18 @@ static const char *endpoint_of(const struct config *config, const char *otherwis
     return first_given(config, names, COUNT_OF(names), otherwise);
 }
 
-/* A session token belongs to the AWS pair alone: with other keys it would only spoil the signature.
- */
 static void settle_keys(const struct config *config, bool ingest_defaults,
                         struct store_s3_options *options)
 {
     static const char *const access[] = {"S3_ACCESS_KEY", "S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"};
     static const char *const secret[] = {"S3_SECRET_KEY", "S3_SECRET_ACCESS_KEY",
                                          "AWS_SECRET_ACCESS_KEY"};
-    const char *key = first_given(config, access, COUNT_OF(access), ingest_defaults ? "admin" : "");
-    options->access_key = str_of(key);
+    options->access_key =
+        str_of(first_given(config, access, COUNT_OF(access), ingest_defaults ? "admin" : ""));
     options->secret_key =
         str_of(first_given(config, secret, COUNT_OF(secret), ingest_defaults ? "password" : ""));
-    const char *aws_key = config_text(config, "AWS_ACCESS_KEY_ID");
     const char *token = config_text(config, "AWS_SESSION_TOKEN");
-    if (aws_key != NULL && token != NULL && strcmp(aws_key, key) == 0) {
-        options->session_token = str_of(token);
-    }
+    options->session_token = str_of(token == NULL ? "" : token);
 }
 
 /* The prefix with exactly one slash at its end and none in front. */

@@ -59,7 +59,7 @@ const struct setting server_settings[] = {
     SECRET("S3_SECRET_ACCESS_KEY", NULL, "Another name of S3_SECRET_KEY."),
     SECRET("AWS_ACCESS_KEY_ID", NULL, "Another name of S3_ACCESS_KEY."),
     SECRET("AWS_SECRET_ACCESS_KEY", NULL, "Another name of S3_SECRET_KEY."),
-    SECRET("AWS_SESSION_TOKEN", NULL, "Session token that belongs to AWS_ACCESS_KEY_ID."),
+    SECRET("AWS_SESSION_TOKEN", NULL, "Session token that belongs to the keys, where they are temporary."),
     TEXT("AWS_CA_BUNDLE", NULL, "See EIDER_CA_FILE."),
     TEXT("SSL_CERT_FILE", NULL, "See EIDER_CA_FILE."),
     TEXT("NODE_EXTRA_CA_CERTS", NULL, "See EIDER_CA_FILE."),

@@ -42,13 +42,12 @@ bool engine_is_ready(struct engine *engine);
 const char *engine_version(struct engine *engine);
 unsigned engine_landlock_abi(struct engine *engine);
 
-/* Answers a worker's question for tables: appends one worker_put_table() for each of `names` that
- * it knows (all it knows when `all`), counts them, and declares the objects with engine_declare.
- * Runs on the thread of engine_run. */
+/* Answers a worker's question for tables: appends one worker_put_table() for each table that is
+ * among `names` (compared without case; there may be names that are no tables, and repeated ones),
+ * counts them, and declares the objects with engine_declare. Runs on the thread of engine_run. */
 struct engine_names {
     const struct str *names;
     size_t count;
-    bool all;
 };
 typedef bool engine_resolve_fn(void *context, struct engine_job *job,
                                const struct engine_names *names, struct buf *tables,

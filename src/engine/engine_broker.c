@@ -55,7 +55,6 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
 {
     struct worker_cursor cursor = {.rest = payload};
     uint32_t question = worker_get_u32(&cursor);
-    bool all = worker_get_u32(&cursor) != 0;
     size_t count = worker_get_count(&cursor, sizeof(uint64_t));
     CLEANUP(free_names) struct str *list = mem_alloc_array(count, sizeof(*list));
     for (size_t i = 0; i < count; i++) {
@@ -64,7 +63,7 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
     if (!worker_get_end(&cursor)) {
         return damaged(err);
     }
-    struct engine_names names = {.names = list, .count = count, .all = all};
+    struct engine_names names = {.names = list, .count = count};
     struct buf tables;
     buf_init(&tables, WORKER_FRAME_SIZE_MAX);
     uint64_t tables_count = 0;
@@ -101,15 +100,7 @@ void engine_declare(struct engine_job *job, struct str path, struct store *store
         .next = job->objects,
     };
     job->objects = declared;
-}
-
-static struct job_object *find_object(struct engine_job *job, struct str path)
-{
-    struct job_object *object = job->objects;
-    while (object != NULL && !str_equal(object->path, path)) {
-        object = object->next;
-    }
-    return object;
+    map_set(&job->objects_by_path, declared->path, declared);
 }
 
 static bool open_sparse(struct engine_job *job, struct job_object *object, struct err *err)
@@ -124,6 +115,14 @@ static bool open_sparse(struct engine_job *job, struct job_object *object, struc
         return err_set_errno(err, ERR_UNAVAILABLE, problem, "the server has no room for an object");
     }
     return true;
+}
+
+/* A file of the server's own folder is handed on and forgotten: a statement may read thousands. */
+static void forget_direct(struct job_object *object)
+{
+    if (object->complete) {
+        fd_close(&object->fd);
+    }
 }
 
 static bool open_object(struct engine_job *job, struct job_object *object, struct err *err)
@@ -163,7 +162,7 @@ bool broker_open(struct engine_job *job, struct str payload, struct err *err)
         return damaged(err);
     }
     struct err problem = {.kind = ERR_NONE};
-    struct job_object *object = find_object(job, path);
+    struct job_object *object = map_find(&job->objects_by_path, path);
     if (object == NULL) {
         (void)err_set(&problem, ERR_INVALID,
                       "the statement may read the declared tables only, not '%.*s'",
@@ -185,6 +184,9 @@ bool broker_open(struct engine_job *job, struct str payload, struct err *err)
     worker_put_text(&answer, problem.kind == ERR_NONE ? STR("") : str_of(problem.message));
     bool good = send_answer(job, WORKER_OPENED, &answer, fd, err);
     fd_close(&fd);
+    if (object != NULL) {
+        forget_direct(object);
+    }
     return good;
 }
 
@@ -206,7 +208,7 @@ bool broker_fetch(struct engine_job *job, struct str payload, struct err *err)
     uint64_t offset = worker_get_u64(&cursor);
     uint64_t size = worker_get_u64(&cursor);
     struct str path = worker_get_text(&cursor);
-    struct job_object *object = find_object(job, path);
+    struct job_object *object = map_find(&job->objects_by_path, path);
     if (!worker_get_end(&cursor) || object == NULL || object->fd < 0 || object->complete ||
         size == 0 || offset > object->info.size || size > object->info.size - offset) {
         return damaged(err);
@@ -249,7 +251,7 @@ bool broker_schema(struct engine_job *job, struct str payload, struct err *err)
     struct str path = worker_get_text(&cursor);
     struct worker_schema schema = {0};
     bool good = worker_get_schema(&cursor, &schema) && worker_get_end(&cursor) &&
-                find_object(job, path) != NULL;
+                map_find(&job->objects_by_path, path) != NULL;
     if (good && job->request->schema != NULL) {
         job->request->schema(job->request->context, path, &schema);
     }
@@ -259,6 +261,7 @@ bool broker_schema(struct engine_job *job, struct str payload, struct err *err)
 
 void broker_finish(struct engine_job *job)
 {
+    map_finish(&job->objects_by_path);
     while (job->objects != NULL) {
         struct job_object *object = job->objects;
         job->objects = object->next;

@@ -5,6 +5,7 @@
 #include "engine.h"
 #include "engine_fetch.h"
 #include "engine_zygote.h"
+#include "map.h"
 
 /* An object that the job may read, and the file in which its ranges arrive once it has been opened.
  */
@@ -26,6 +27,7 @@ struct engine_job {
     struct cancel *cancel;
     struct fetch_queue fetches;
     struct job_object *objects;
+    struct map objects_by_path;
     struct buf incoming; /* bytes of frames that are not complete yet */
     struct err
         store_err; /* the first failure of a store: the reason behind the engine's own words */

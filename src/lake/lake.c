@@ -40,13 +40,7 @@ void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct s
 
 /* ---- names ---- */
 
-struct name_list {
-    char **items;
-    size_t count;
-    size_t capacity;
-};
-
-static void list_add(struct name_list *list, struct str name)
+void lake_names_add(struct lake_names *list, struct str name)
 {
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 16 : 2 * list->capacity;
@@ -61,7 +55,7 @@ static void list_add(struct name_list *list, struct str name)
     list->items[list->count++] = mem_copy_bytes(name.ptr, name.len);
 }
 
-static void list_finish(struct name_list *list)
+void lake_names_finish(struct lake_names *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         mem_free(list->items[i]);
@@ -77,8 +71,8 @@ void lake_remember_table(struct lake *lake, struct str table)
         known = str_equal(str_of(lake->names[i]), table);
     }
     if (!known) {
-        struct name_list list = {lake->names, lake->names_count, lake->names_count};
-        list_add(&list, table);
+        struct lake_names list = {lake->names, lake->names_count, lake->names_count};
+        lake_names_add(&list, table);
         lake->names = list.items;
         lake->names_count = list.count;
     }
@@ -90,7 +84,7 @@ static bool visit_folder(void *context, struct str name, const struct store_obje
 {
     (void)object;
     (void)err;
-    list_add(context, name);
+    lake_names_add(context, name);
     return true;
 }
 
@@ -102,7 +96,7 @@ static int compare_names(const void *a, const void *b)
 bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
                        void *context, struct cancel *cancel, struct err *err)
 {
-    CLEANUP(list_finish) struct name_list list = {0};
+    CLEANUP(lake_names_finish) struct lake_names list = {0};
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     buf_append_format(&prefix, "%sdata/", lake->prefix);
@@ -113,7 +107,7 @@ bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct st
     }
     lock_take(&lake->lock);
     for (size_t i = 0; i < lake->names_count; i++) {
-        list_add(&list, str_of(lake->names[i]));
+        lake_names_add(&list, str_of(lake->names[i]));
     }
     lock_release(&lake->lock);
     if (list.count > 0) {

@@ -21,6 +21,15 @@ struct lake {
 void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table);
 void lake_remember_table(struct lake *lake, struct str table);
 
+/* A growing list of names; lake_names_finish accepts zeroed memory. */
+struct lake_names {
+    char **items;
+    size_t count;
+    size_t capacity;
+};
+void lake_names_add(struct lake_names *list, struct str name);
+void lake_names_finish(struct lake_names *list);
+
 /* ---- schemas of objects already read (lake_schemas.c), keyed by key and ETag; bounded ---- */
 struct lake_schemas *lake_schemas_create(void);
 void lake_schemas_destroy(struct lake_schemas *schemas);

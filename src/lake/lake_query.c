@@ -1,5 +1,8 @@
 #include "lake_internal.h"
+#include "map.h"
 #include "mem.h"
+
+#include <stdio.h>
 
 enum {
     FILES_MAX = 100000
@@ -11,12 +14,14 @@ struct statement {
     const struct lake_query *query;
     struct cancel *cancel;
     struct engine_job *job;
-    struct file_list *tables; /* what was listed, for the schemas that come back */
+    struct file_list *tables; /* what was listed */
+    struct map files_by_path; /* for the schemas that come back */
 };
 
 /* The objects of one table, as the store listed them. */
 struct listed_file {
     char *key;
+    char *path; /* what a worker calls it */
     struct store_object object;
     uint32_t schema; /* index + 1 into the list's schemas */
 };
@@ -34,6 +39,7 @@ static void list_destroy(struct file_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         mem_free(list->files[i].key);
+        mem_free(list->files[i].path);
     }
     for (size_t i = 0; i < list->schemas_count; i++) {
         buf_finish(&list->schemas[i]);
@@ -102,9 +108,13 @@ static void look_up_schemas(struct lake *lake, struct file_list *list)
 
 /* The path a worker knows an object by: lake:// and the key without the prefix, which is nobody's
  * business. */
-static void append_path(struct buf *path, const struct lake *lake, const char *key)
+static char *path_of(const struct lake *lake, const char *key)
 {
-    buf_append_format(path, "lake://%s", key + strlen(lake->prefix));
+    struct buf path;
+    buf_init(&path, STORE_KEY_SIZE_MAX + 16);
+    buf_append_format(&path, "lake://%s", key + strlen(lake->prefix));
+    size_t size;
+    return buf_take(&path, &size);
 }
 
 /* Appends what worker_put_table would, straight from the list. */
@@ -114,18 +124,15 @@ static void append_table(struct statement *statement, struct str name, struct fi
     worker_put_text(tables, name);
     worker_put_u32(tables, WORKER_TABLE_LAKE);
     worker_put_u64(tables, list->count);
-    struct buf path;
-    buf_init(&path, STORE_KEY_SIZE_MAX + 16);
     for (size_t i = 0; i < list->count; i++) {
         struct listed_file *file = &list->files[i];
-        buf_reset(&path);
-        append_path(&path, statement->lake, file->key);
-        worker_put_text(tables, buf_str(&path));
+        file->path = path_of(statement->lake, file->key);
+        map_set(&statement->files_by_path, str_of(file->path), file);
+        worker_put_text(tables, str_of(file->path));
         worker_put_u32(tables, file->schema);
-        engine_declare(statement->job, buf_str(&path), statement->lake->store, str_of(file->key),
-                       &file->object);
+        engine_declare(statement->job, str_of(file->path), statement->lake->store,
+                       str_of(file->key), &file->object);
     }
-    buf_finish(&path);
     worker_put_u64(tables, list->schemas_count);
     for (size_t i = 0; i < list->schemas_count; i++) {
         buf_append(tables, buf_str(&list->schemas[i]));
@@ -168,52 +175,45 @@ static bool add_table(struct statement *statement, struct str name, struct buf *
     return true;
 }
 
-/* A table's folder keeps the case of its first use, SQL does not care about case: find the folder
- * that fits. */
-struct name_search {
-    struct str wanted;
-    struct buf found;
-};
-
-static bool compare_name(void *context, struct str name)
+static bool keep_name(void *context, struct str name)
 {
-    struct name_search *search = context;
-    if (str_equal_nocase(name, search->wanted)) {
-        buf_reset(&search->found);
-        buf_append(&search->found, name);
-    }
-    return !str_equal(name, search->wanted);
+    struct lake_names *names = context;
+    lake_names_add(names, name);
+    return true;
 }
 
-static bool add_named(struct statement *statement, struct str wanted, struct buf *tables,
-                      uint64_t *count, struct err *err)
+/* A table's folder keeps the case of its first use, SQL does not care about case: the exact name
+ * comes first, then the first that differs in case only. SIZE_MAX when there is none. */
+static size_t find_name(const struct lake_names *tables, struct str wanted)
 {
-    if (wanted.len == 0 || wanted.len > 256 || str_find_byte(wanted, '/') < wanted.len) {
-        return true; /* no table of ours: the engine says so */
+    size_t found = SIZE_MAX;
+    for (size_t i = 0; i < tables->count; i++) {
+        struct str name = str_of(tables->items[i]);
+        if (str_equal(name, wanted)) {
+            return i;
+        }
+        if (found == SIZE_MAX && str_equal_nocase(name, wanted)) {
+            found = i;
+        }
     }
-    struct name_search search = {.wanted = wanted};
-    buf_init(&search.found, STORE_KEY_SIZE_MAX);
-    bool good = lake_visit_tables(statement->lake, compare_name, &search, statement->cancel, err);
-    if (good && search.found.len > 0) {
-        good = add_table(statement, buf_str(&search.found), tables, count, err);
+    return found;
+}
+
+static bool add_wanted(struct statement *statement, const struct lake_names *tables,
+                       const struct engine_names *wanted, struct buf *into, uint64_t *ret_count,
+                       struct err *err)
+{
+    bool *added = mem_alloc_array(tables->count, sizeof(*added));
+    bool good = true;
+    for (size_t i = 0; good && i < wanted->count; i++) {
+        size_t found = find_name(tables, wanted->names[i]);
+        if (found != SIZE_MAX && !added[found]) {
+            added[found] = true;
+            good = add_table(statement, str_of(tables->items[found]), into, ret_count, err);
+        }
     }
-    buf_finish(&search.found);
+    mem_free(added);
     return good;
-}
-
-struct all_tables {
-    struct statement *statement;
-    struct buf *tables;
-    uint64_t *count;
-    struct err *err;
-    bool good;
-};
-
-static bool add_each(void *context, struct str name)
-{
-    struct all_tables *all = context;
-    all->good = add_table(all->statement, name, all->tables, all->count, all->err);
-    return all->good;
 }
 
 static bool resolve(void *context, struct engine_job *job, const struct engine_names *names,
@@ -221,17 +221,9 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
 {
     struct statement *statement = context;
     statement->job = job;
-    if (names->all) {
-        struct all_tables all = {statement, tables, ret_tables_count, err, true};
-        return lake_visit_tables(statement->lake, add_each, &all, statement->cancel, err) &&
-               all.good;
-    }
-    for (size_t i = 0; i < names->count; i++) {
-        if (!add_named(statement, names->names[i], tables, ret_tables_count, err)) {
-            return false;
-        }
-    }
-    return true;
+    CLEANUP(lake_names_finish) struct lake_names known = {0};
+    return lake_visit_tables(statement->lake, keep_name, &known, statement->cancel, err) &&
+           add_wanted(statement, &known, names, tables, ret_tables_count, err);
 }
 
 /* A worker has read a footer: the next statement need not. */
@@ -239,21 +231,44 @@ static void keep_schema(void *context, struct str path, const struct worker_sche
 {
     struct statement *statement = context;
     struct lake *lake = statement->lake;
-    struct buf candidate;
-    buf_init(&candidate, STORE_KEY_SIZE_MAX + 16);
-    for (struct file_list *list = statement->tables; list != NULL; list = list->next) {
-        for (size_t i = 0; i < list->count; i++) {
-            buf_reset(&candidate);
-            append_path(&candidate, lake, list->files[i].key);
-            if (str_equal(buf_str(&candidate), path)) {
-                lock_take(&lake->lock);
-                lake_schemas_keep(lake->schemas, str_of(list->files[i].key),
-                                  str_of(list->files[i].object.etag), schema);
-                lock_release(&lake->lock);
-            }
-        }
+    const struct listed_file *file = map_find(&statement->files_by_path, path);
+    if (file != NULL) {
+        lock_take(&lake->lock);
+        lake_schemas_keep(lake->schemas, str_of(file->key), str_of(file->object.etag), schema);
+        lock_release(&lake->lock);
     }
-    buf_finish(&candidate);
+}
+
+static bool append_name(void *context, struct str name)
+{
+    struct buf *names = context;
+    buf_append_format(names, "%s%.*s", names->len == 0 ? "" : ", ", STR_ARG(name));
+    return names->len < 300;
+}
+
+/* The engine suggests tables of its own when it does not know one: say which the lake has instead.
+ */
+static void name_tables(struct lake *lake, struct cancel *cancel, struct err *err)
+{
+    static const char unknown[] = "Catalog Error: Table with name ";
+    struct str text = str_of(err->message);
+    size_t end = str_find(text, STR("does not exist!"));
+    if (err->kind != ERR_INVALID || !str_starts(text, str_of(unknown)) || end == text.len) {
+        return;
+    }
+    struct buf names;
+    struct err ignored;
+    buf_init(&names, 4096);
+    if (lake_visit_tables(lake, append_name, &names, cancel, &ignored)) {
+        char sentence[sizeof(err->message)];
+        (void)snprintf(sentence, sizeof(sentence), "%.*s",
+                       STR_ARG(str_first(text, end + strlen("does not exist!"))));
+        (void)err_set(err, ERR_INVALID, "%s %s%s", sentence,
+                      names.len == 0 ? "The lake has no tables yet: POST /ingest makes one"
+                                     : "Tables of the lake: ",
+                      names.len == 0 ? "" : names.ptr);
+    }
+    buf_finish(&names);
 }
 
 static bool pass_result(void *context, struct str bytes, struct err *err)
@@ -276,6 +291,10 @@ bool lake_run_query(struct lake *lake, const struct lake_query *query, struct ca
         .context = &statement,
     };
     bool good = engine_run(lake->engine, &request, cancel, ret_outcome, err);
+    if (!good) {
+        name_tables(lake, cancel, err);
+    }
+    map_finish(&statement.files_by_path);
     while (statement.tables != NULL) {
         struct file_list *list = statement.tables;
         statement.tables = list->next;

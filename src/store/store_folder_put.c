@@ -58,7 +58,7 @@ void folder_sweep(const struct store_folder *folder)
 static bool fail_put(int errno_value, struct str key, struct err *err)
 {
     if (errno_value == ENOTDIR || errno_value == EISDIR) {
-        return err_set_errno(err, ERR_INVALID, errno_value,
+        return err_set_errno(err, ERR_STORE, errno_value,
                              "\"%.*s\" cannot be stored: in a folder, a name is either an object "
                              "or a folder",
                              STR_ARG(key));

@@ -98,7 +98,9 @@ static bool learn_clock(struct store_s3 *s3, const struct net_response *response
     }
     long long offset_ms = theirs_ms - clock_wall_ms();
     long long change_ms = offset_ms - atomic_load(&s3->clock_offset_ms);
-    if (change_ms > -SKEW_MIN_MS && change_ms < SKEW_MIN_MS) {
+    bool said =
+        str_find(buf_str(&response->body), STR("RequestTimeTooSkewed")) < response->body.len;
+    if (!said && change_ms > -SKEW_MIN_MS && change_ms < SKEW_MIN_MS) {
         return false;
     }
     atomic_store(&s3->clock_offset_ms, offset_ms);

@@ -1,6 +1,7 @@
 #include "worker_files.h"
 
 #include "fd.h"
+#include "map.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -8,23 +9,25 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One object, shared by all handles that are open on it: the engine opens a file once per thread.
- * Never closed: the process ends with the job. */
+/* One object, shared by all handles that are open on it: the engine opens a file once per thread,
+ * and again after it has read the footer. It stays until the process ends; its descriptor is given
+ * up when nobody reads it and there are many, and asked for again later. */
 struct object {
     char *path;
-    int fd;
+    int fd; /* -1 while given up */
+    unsigned handles;
     uint64_t size;
     bool complete;          /* every byte is there: a file of the server's own folder */
     unsigned char *present; /* one bit per block */
-    struct object *next;
 };
 
 struct files {
     struct channel *channel;
     int input_fd;
     int output_fd;
-    struct lock lock; /* LOCK_VFS: objects and their bits */
-    struct object *objects GUARDED_BY(lock);
+    struct lock lock;                    /* LOCK_VFS: everything below, and the objects' fields */
+    struct map objects GUARDED_BY(lock); /* by path */
+    unsigned open_count GUARDED_BY(lock);
 };
 
 /* What the engine holds: an object, or a descriptor of the job. */
@@ -49,63 +52,104 @@ static void say(char *problem, size_t size, struct str text)
     (void)snprintf(problem, size, "%.*s", STR_ARG(text));
 }
 
-static struct object *find_object(struct files *files, const char *path) REQUIRES(&files->lock)
-{
-    struct object *object = files->objects;
-    while (object != NULL && strcmp(object->path, path) != 0) {
-        object = object->next;
-    }
-    return object;
-}
+/* What the server says of an object it has opened. */
+struct opened {
+    int fd;
+    uint64_t size;
+    bool complete;
+};
 
 /* OPENED: u32 error kind, u64 size, u32 complete, text. */
-static struct object *ask_open(struct files *files, const char *path, char *problem, size_t size)
+static bool ask_open(struct files *files, const char *path, struct opened *ret_opened,
+                     char *problem, size_t size)
 {
     struct buf body;
     struct buf answer;
     buf_init(&body, WORKER_FRAME_SIZE_MAX);
     buf_init(&answer, WORKER_FRAME_SIZE_MAX);
     worker_put_text(&body, str_of(path));
-    int fd = -1;
-    channel_ask(files->channel, WORKER_OPEN, buf_str(&body), &answer, &fd);
+    struct opened opened = {.fd = -1};
+    channel_ask(files->channel, WORKER_OPEN, buf_str(&body), &answer, &opened.fd);
     struct worker_cursor cursor = {.rest = buf_str(&answer)};
     uint32_t kind = worker_get_u32(&cursor);
-    uint64_t object_size = worker_get_u64(&cursor);
-    bool complete = worker_get_u32(&cursor) != 0;
+    opened.size = worker_get_u64(&cursor);
+    opened.complete = worker_get_u32(&cursor) != 0;
     struct str text = worker_get_text(&cursor);
-    struct object *object = NULL;
-    if (kind != ERR_NONE || fd < 0 || !worker_get_end(&cursor)) {
-        say(problem, size, text);
-        fd_close(&fd);
+    bool good = kind == ERR_NONE && opened.fd >= 0 && worker_get_end(&cursor);
+    if (good) {
+        *ret_opened = opened;
     } else {
-        object = mem_alloc(sizeof(*object));
-        *object = (struct object){
-            .path = mem_copy_text(path), .fd = fd, .size = object_size, .complete = complete};
-        object->present = mem_alloc((size_t)(block_count(object) / 8 + 1));
+        say(problem, size, text.len > 0 ? text : STR("the object cannot be opened"));
+        fd_close(&opened.fd);
     }
     buf_finish(&body);
     buf_finish(&answer);
+    return good;
+}
+
+static struct object *object_create(const char *path, const struct opened *opened)
+{
+    struct object *object = mem_alloc(sizeof(*object));
+    *object = (struct object){
+        .path = mem_copy_text(path), .fd = -1, .size = opened->size, .complete = opened->complete};
+    object->present = mem_alloc((size_t)(block_count(object) / 8 + 1));
+    return object;
+}
+
+/* Counts one more handle, when the object is known and open. */
+static struct object *hold_object(struct files *files, const char *path)
+{
+    lock_take(&files->lock);
+    struct object *object = map_find(&files->objects, str_of(path));
+    if (object != NULL && object->fd < 0) {
+        object = NULL;
+    }
+    if (object != NULL) {
+        object->handles++;
+    }
+    lock_release(&files->lock);
+    return object;
+}
+
+/* Two threads may have asked for the same object: the second answer is thrown away. */
+static struct object *keep_object(struct files *files, const char *path, struct opened *opened)
+{
+    lock_take(&files->lock);
+    struct object *object = map_find(&files->objects, str_of(path));
+    if (object == NULL) {
+        object = object_create(path, opened);
+        map_set(&files->objects, str_of(object->path), object);
+    }
+    if (object->fd < 0) {
+        object->fd = opened->fd;
+        opened->fd = -1;
+        files->open_count++;
+    }
+    object->handles++;
+    lock_release(&files->lock);
+    fd_close(&opened->fd);
     return object;
 }
 
 static struct object *open_object(struct files *files, const char *path, char *problem, size_t size)
 {
-    lock_take(&files->lock);
-    struct object *object = find_object(files, path);
-    lock_release(&files->lock);
-    if (object != NULL) {
-        return object;
-    }
-    object = ask_open(files, path, problem, size);
-    if (object != NULL) {
-        /* Two threads may have opened the same object: both descriptors are good, one is found from
-         * now on. */
-        lock_take(&files->lock);
-        object->next = files->objects;
-        files->objects = object;
-        lock_release(&files->lock);
+    struct object *object = hold_object(files, path);
+    struct opened opened;
+    if (object == NULL && ask_open(files, path, &opened, problem, size)) {
+        object = keep_object(files, path, &opened);
     }
     return object;
+}
+
+static void let_object_go(struct files *files, struct object *object)
+{
+    lock_take(&files->lock);
+    assert(object->handles > 0);
+    if (--object->handles == 0 && files->open_count > FILES_OPEN_MAX) {
+        fd_close(&object->fd);
+        files->open_count--;
+    }
+    lock_release(&files->lock);
 }
 
 static void *vfs_open(void *context, const char *path, bool for_writing, char *problem, size_t size)
@@ -258,7 +302,11 @@ static uint64_t vfs_size(void *opened)
 
 static void vfs_close(void *opened)
 {
-    mem_free(opened);
+    struct file *file = opened;
+    if (file->object != NULL) {
+        let_object_go(file->files, file->object);
+    }
+    mem_free(file);
 }
 
 struct files *files_create(duckdb_database database)

@@ -9,34 +9,69 @@ enum {
     RESULT_BUFFER_MAX = 256 << 20
 };
 
-/* RESOLVE: u32 all (a PIVOT may read every declared table), u64 count, names. */
-static void ask_tables(struct duck *duck, struct channel *channel, const char *statement, bool all,
-                       struct buf *answer)
+/* Every name in the text, quoted or not: more than the tables, never less. */
+static uint64_t put_all_names(struct str statement, struct buf *names)
 {
-    struct buf body;
-    buf_init(&body, WORKER_FRAME_SIZE_MAX);
-    worker_put_u32(&body, all);
-    duckdb_value names = duckdb_get_table_names(duck->connection, statement, false);
-    uint64_t count = names == NULL ? 0 : duckdb_get_list_size(names);
-    worker_put_u64(&body, count);
+    struct guard_token token;
+    struct err ignored;
+    uint64_t count = 0;
+    struct buf name;
+    buf_init(&name, GUARD_STATEMENT_SIZE_MAX);
+    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
+        if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
+            continue;
+        }
+        buf_reset(&name);
+        for (size_t i = 0; i < token.text.len; i++) {
+            buf_append_byte(&name, token.text.ptr[i]);
+            i += token.kind == GUARD_QUOTED && token.text.ptr[i] == '"'; /* a doubled quote */
+        }
+        worker_put_text(names, buf_str(&name));
+        count++;
+    }
+    buf_finish(&name);
+    return count;
+}
+
+static uint64_t put_names(duckdb_value list, struct buf *names)
+{
+    uint64_t count = duckdb_get_list_size(list);
     for (uint64_t i = 0; i < count; i++) {
-        duckdb_value name = duckdb_get_list_child(names, i);
+        duckdb_value name = duckdb_get_list_child(list, i);
         char *text = duckdb_get_varchar(name);
-        worker_put_text(&body, str_of(text));
+        worker_put_text(names, str_of(text));
         duckdb_free(text);
         duckdb_destroy_value(&name);
     }
-    duckdb_destroy_value(&names);
+    return count;
+}
+
+/* RESOLVE: u64 count, names. The engine lists a statement's tables, but for a PIVOT, and for a JOIN
+ * ... USING, whose columns it does not know yet: there every name of the text is asked for. */
+static void ask_tables(struct duck *duck, struct channel *channel, const char *statement,
+                       bool pivot, struct buf *answer)
+{
+    struct buf names;
+    struct buf body;
+    buf_init(&names, WORKER_FRAME_SIZE_MAX / 2);
+    buf_init(&body, WORKER_FRAME_SIZE_MAX);
+    duckdb_value list = pivot ? NULL : duckdb_get_table_names(duck->connection, statement, false);
+    uint64_t count =
+        list == NULL ? put_all_names(str_of(statement), &names) : put_names(list, &names);
+    duckdb_destroy_value(&list);
+    worker_put_u64(&body, count);
+    buf_append(&body, buf_str(&names));
     channel_ask(channel, WORKER_RESOLVE, buf_str(&body), answer, NULL);
+    buf_finish(&names);
     buf_finish(&body);
 }
 
 static bool resolve_tables(struct duck *duck, struct channel *channel, const char *statement,
-                           bool all, struct err *err)
+                           bool pivot, struct err *err)
 {
     struct buf answer;
     buf_init(&answer, WORKER_FRAME_SIZE_MAX);
-    ask_tables(duck, channel, statement, all, &answer);
+    ask_tables(duck, channel, statement, pivot, &answer);
     bool good = tables_create(duck, channel, buf_str(&answer), err);
     buf_finish(&answer);
     return good;

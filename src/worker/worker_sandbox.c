@@ -30,7 +30,7 @@ struct ruleset_attributes {
 
 enum {
     UNPRIVILEGED_ID = 65534,
-    DESCRIPTORS_MAX = 256
+    DESCRIPTORS_MAX = 16384
 };
 
 unsigned sandbox_landlock_abi(void)

@@ -3,10 +3,6 @@
 
 #include <stdio.h>
 
-/* The name of the column that carries a file's path through the view; a client's column cannot be
- * called so. */
-#define PATH_COLUMN "__eider_path"
-
 static void append_paths(struct buf *sql, const struct worker_table *table)
 {
     buf_append_byte(sql, '[');
@@ -148,19 +144,20 @@ static bool is_partition_name(struct str name)
            str_equal_nocase(name, STR("day"));
 }
 
+/* The engine prunes files by a filter on the column `filename` alone, under exactly that name. */
 static void append_partition_columns(struct buf *sql)
 {
     static const char *const parts[] = {"year", "month", "day"};
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
-        buf_append_format(sql,
-                          "TRY_CAST(regexp_extract(\"" PATH_COLUMN
-                          "\", '/%s=([0-9]+)/', 1) AS BIGINT) AS %s%s",
-                          parts[i], parts[i], i + 1 < COUNT_OF(parts) ? ", " : "");
+        buf_append_format(
+            sql, "%sTRY_CAST(regexp_extract(filename, '/%s=([0-9]+)/', 1) AS BIGINT) AS %s",
+            i == 0 ? "" : ", ", parts[i], parts[i]);
     }
 }
 
 /* Missing columns read as NULL; with the schema given, no file is opened before the partition
- * filters have chosen. */
+ * filters have chosen. Columns are read under names of ours (c0, c1, ...), so that none can clash
+ * with `filename`. */
 static bool create_united_view(struct duck *duck, const struct worker_table *table,
                                const struct worker_schema *schema, struct err *err)
 {
@@ -169,6 +166,7 @@ static bool create_united_view(struct duck *duck, const struct worker_table *tab
     append_view_head(&sql, table->name);
     for (size_t i = 0; i < schema->columns_count; i++) {
         if (!is_partition_name(schema->columns[i].name)) {
+            buf_append_format(&sql, "c%zu AS ", i);
             sql_append_identifier(&sql, schema->columns[i].name);
             buf_append_text(&sql, ", ");
         }
@@ -176,13 +174,11 @@ static bool create_united_view(struct duck *duck, const struct worker_table *tab
     append_partition_columns(&sql);
     buf_append_text(&sql, " FROM read_parquet(");
     append_paths(&sql, table);
-    buf_append_text(&sql, ", filename = '" PATH_COLUMN "', schema = MAP {");
+    buf_append_text(&sql, ", filename = true, schema = MAP {");
     for (size_t i = 0; i < schema->columns_count; i++) {
         buf_append_text(&sql, i == 0 ? "" : ", ");
         sql_append_literal(&sql, schema->columns[i].name);
-        buf_append_text(&sql, ": {name: ");
-        sql_append_literal(&sql, schema->columns[i].name);
-        buf_append_text(&sql, ", type: ");
+        buf_append_format(&sql, ": {name: 'c%zu', type: ", i);
         sql_append_literal(&sql, schema->columns[i].type);
         buf_append_text(&sql, ", default_value: NULL}");
     }
