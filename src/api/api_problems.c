@@ -1,8 +1,7 @@
 #include "api_problems.h"
 
 #include "clock.h"
-
-#include <iconv.h>
+#include "encoding.h"
 
 enum {
     BODY_SIZE_MAX = 4 << 20,
@@ -91,52 +90,13 @@ static bool reply_unreadable(struct request *request)
     return false;
 }
 
-/* The encoding that the first bytes give away, as RFC 4627 section 3 tells it; NULL for UTF-8. */
-static const char *sniff_encoding(struct str text)
-{
-    const char *p = text.ptr;
-    if (text.len >= 4 && memcmp(p, "\xFF\xFE\0\0", 4) == 0) {
-        return "UTF-32";
-    }
-    if (text.len >= 4 && memcmp(p, "\0\0\xFE\xFF", 4) == 0) {
-        return "UTF-32";
-    }
-    if (text.len >= 2 && (memcmp(p, "\xFF\xFE", 2) == 0 || memcmp(p, "\xFE\xFF", 2) == 0)) {
-        return "UTF-16";
-    }
-    if (text.len >= 4 && p[0] == 0) {
-        return p[1] == 0 ? "UTF-32BE" : "UTF-16BE";
-    }
-    if (text.len >= 4 && p[1] == 0) {
-        return p[2] == 0 && p[3] == 0 ? "UTF-32LE" : "UTF-16LE";
-    }
-    return text.len >= 2 && p[0] == 0 ? "UTF-16BE" : text.len >= 2 && p[1] == 0 ? "UTF-16LE" : NULL;
-}
-
-static bool convert_text(struct str text, const char *encoding, struct buf *into)
-{
-    iconv_t converter = iconv_open("UTF-8", encoding);
-    if (converter == (iconv_t)-1 || !buf_reserve(into, 3 * text.len / 2 + 16)) {
-        return false;
-    }
-    char *from = (char *)(uintptr_t)text.ptr;
-    size_t from_left = text.len;
-    char *to = into->ptr;
-    size_t to_left = 3 * text.len / 2 + 16;
-    size_t result = iconv(converter, &from, &from_left, &to, &to_left);
-    (void)iconv_close(converter);
-    into->len = (size_t)(to - into->ptr);
-    into->ptr[into->len] = '\0';
-    return result != (size_t)-1 && from_left == 0;
-}
-
 /* The body in UTF-8; the original accepts the UTF-16 and UTF-32 that JSON once allowed. */
 static bool utf8_body(struct request *request, struct str *ret_text)
 {
     struct str text = http_body(request->exchange);
-    const char *encoding = sniff_encoding(text);
+    const char *encoding = encoding_sniff(text);
     if (encoding != NULL) {
-        if (!convert_text(text, encoding, &request->text)) {
+        if (!encoding_to_utf8(text, encoding, &request->text)) {
             return false;
         }
         text = buf_str(&request->text);

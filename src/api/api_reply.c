@@ -1,4 +1,5 @@
 #include "api_internal.h"
+#include "clock.h"
 #include "log.h"
 
 #include <stdio.h>
@@ -24,6 +25,20 @@ static void make_etag(struct str body, char text[static 40])
     (void)snprintf(text, 40, "W/\"%zx-%016llx\"", body.len, (unsigned long long)hash);
 }
 
+/* If-None-Match is a list, or `*`; the comparison is weak. */
+static bool matches_etag(struct str list, struct str etag)
+{
+    struct str item;
+    struct str opaque = str_from(etag, 2);
+    while (list.len > 0 && str_next_part(&list, ',', &item)) {
+        item = str_trim(item);
+        if (str_equal(item, etag) || str_equal(item, opaque) || str_equal(item, STR("*"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_reading(const struct request *request)
 {
     struct str method = http_method(request->exchange);
@@ -40,7 +55,7 @@ void reply_json(struct request *request, unsigned status, struct str body)
         make_etag(body, etag);
         headers[reply.headers_count++] = (struct http_reply_header){"ETag", etag};
         struct str wanted = http_header(request->exchange, "If-None-Match");
-        if (wanted.ptr != NULL && str_equal(str_trim(wanted), str_of(etag))) {
+        if (matches_etag(wanted, str_of(etag))) {
             reply.status = 304;
             reply.content_type = NULL;
             body = STR("");
@@ -92,7 +107,10 @@ void reply_status_error(struct request *request, unsigned status, const struct e
 
 void reply_error(struct request *request, const struct err *err)
 {
-    reply_status_error(request, err_kind_info(err->kind)->http_status, err);
+    /* A put that ran out of time leaves its outcome open, and is late all the same. */
+    bool late = err->kind == ERR_UNCERTAIN && clock_now_ms() >= request->cancel->deadline_ms;
+    enum err_kind kind = late ? ERR_TIMEOUT : err->kind;
+    reply_status_error(request, err_kind_info(kind)->http_status, err);
 }
 
 void reply_not_found(struct request *request)

@@ -1,6 +1,9 @@
 #include "api_s3_config.h"
 
+#include "encoding.h"
 #include "mem.h"
+
+#include <stdio.h>
 
 enum {
     FIELD_SIZE_MAX = 1 << 20,
@@ -21,10 +24,53 @@ static bool reply_text(struct request *request, const char *text)
     return false;
 }
 
+/* The charset parameter of a content type, without quotes; empty without one. */
+static struct str charset_of(struct str content_type)
+{
+    struct str rest = content_type;
+    struct str part;
+    while (str_next_part(&rest, ';', &part)) {
+        part = str_trim(part);
+        if (str_starts_nocase(part, STR("charset="))) {
+            struct str charset = str_trim(str_from(part, 8));
+            bool quoted = charset.len >= 2 && charset.ptr[0] == '"';
+            return quoted ? str_make(charset.ptr + 1, charset.len - 2) : charset;
+        }
+    }
+    return STR("");
+}
+
+/* Only the UTF family is read, as in the original; text other than UTF-8 is converted. False when a
+ * reply has been sent. */
+static bool read_charset(struct request *request)
+{
+    struct str charset = charset_of(http_header(request->exchange, "Content-Type"));
+    char name[16];
+    struct err err;
+    bool known = charset.len < sizeof(name) && str_starts_nocase(charset, STR("utf-"));
+    (void)snprintf(name, sizeof(name), "%.*s", STR_ARG(str_first(charset, sizeof(name) - 1)));
+    if (charset.len == 0 || str_equal_nocase(charset, STR("utf-8"))) {
+        return true;
+    }
+    if (!known) {
+        (void)err_set(&err, ERR_MEDIA_TYPE, "unsupported charset \"%.*s\"",
+                      STR_ARG(str_first(charset, 40)));
+    } else if (encoding_to_utf8(http_body(request->exchange), name, &request->text)) {
+        return true;
+    } else {
+        (void)err_set(&err, ERR_INVALID, "Invalid JSON");
+    }
+    reply_error(request, &err);
+    return false;
+}
+
 /* Invalid UTF-8 becomes U+FFFD, as the original has it. */
 static struct str repaired_body(struct request *request)
 {
     struct str body = http_body(request->exchange);
+    if (request->text.len > 0) {
+        return buf_str(&request->text);
+    }
     if (str_is_utf8(body)) {
         return body;
     }
@@ -52,6 +98,9 @@ bool snapshot_read_body(struct request *request)
 {
     if (!snapshot_reads_type(http_header(request->exchange, "Content-Type"))) {
         return reply_text(request, "body must be an object");
+    }
+    if (!read_charset(request)) {
+        return false;
     }
     struct str text = repaired_body(request);
     if (text.len == 0) {
@@ -206,6 +255,13 @@ static bool read_token(struct json_span config, struct s3_fields *fields, struct
                                &fields->session_token, err);
 }
 
+static bool check_bucket(struct str bucket, struct err *err)
+{
+    struct err reason;
+    return store_check_bucket(bucket, &reason) ||
+           err_set(err, ERR_INVALID, "s3_config.bucket: %s", reason.message);
+}
+
 static bool read_fields(struct json_span config, struct s3_fields *fields, struct err *err)
 {
     return snapshot_text_field(config, "endpoint", "s3_config.endpoint", &fields->endpoint, err) &&
@@ -216,7 +272,7 @@ static bool read_fields(struct json_span config, struct s3_fields *fields, struc
            snapshot_text_field(config, "secretAccessKey", "s3_config.secretAccessKey",
                                &fields->secret_key, err) &&
            read_region(config, fields, err) && read_path_style(config, fields, err) &&
-           read_token(config, fields, err) && store_check_bucket(buf_str(&fields->bucket), err);
+           read_token(config, fields, err) && check_bucket(buf_str(&fields->bucket), err);
 }
 
 bool snapshot_open_store(struct request *request, struct store **ret_store, struct err *err)

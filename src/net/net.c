@@ -239,7 +239,7 @@ static bool fail_with_code(const struct net_transfer *transfer, CURLcode code, c
 {
     const char *origin = transfer->origin;
     if (transfer->address_refused) {
-        (void)err_set(err, ERR_STORE, "the address of %s may not be contacted", origin);
+        (void)err_set(err, ERR_FORBIDDEN, "the address of %s may not be contacted", origin);
     } else if (code == CURLE_COULDNT_RESOLVE_HOST) {
         (void)err_set(err, ERR_STORE, "the host of %s is not known", origin);
     } else if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {

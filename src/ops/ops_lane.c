@@ -144,7 +144,9 @@ bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *
 struct lane_counts lane_counts(struct lane *lane)
 {
     lock_take(&lane->lock);
+    struct lane_task *dead = take_dead(lane);
     struct lane_counts counts = lane->counts;
     lock_release(&lane->lock);
+    run_dead(dead);
     return counts;
 }

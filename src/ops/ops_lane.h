@@ -34,4 +34,5 @@ void lane_destroy(struct lane *lane);
 bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
                  struct err *err) MUST_CHECK;
 
+/* Those who left while they waited are not counted: they are run, as in lane_submit. */
 struct lane_counts lane_counts(struct lane *lane);

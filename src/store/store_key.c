@@ -145,6 +145,9 @@ bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts,
         .host = str_first(rest, host_len),
         .port = port,
     };
+    if (str_ends(ret_parts->host, STR("."))) {
+        return err_set(err, ERR_INVALID, "the endpoint's host may not end with a dot");
+    }
     return check_host(ret_parts->host, err);
 }
 

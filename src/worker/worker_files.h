@@ -11,7 +11,9 @@
 
 enum {
     FILES_BLOCK_SIZE = 1 << 17,
-    FILES_FETCH_MAX = 8 << 20, FILES_OPEN_MAX = 512 };
+    FILES_FETCH_MAX = 8 << 20,
+    FILES_OPEN_MAX = 512
+};
 
 struct files;
 

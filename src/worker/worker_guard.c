@@ -77,13 +77,18 @@ static bool is_refused_name(struct guard_token token)
     return false;
 }
 
-/* A client may call a table of its own `query` or `summary`: only names of the engine's own views
- * are taken. */
+/* Refused functions that are views too; other names may well be tables of the client's. */
 static bool is_refused_view(struct guard_token token)
 {
-    return is_refused_name(token) && (str_starts_nocase(token.text, STR("duckdb_")) ||
-                                      str_starts_nocase(token.text, STR("pg_")) ||
-                                      str_starts_nocase(token.text, STR("pragma_")));
+    static const char *const views[] = {"duckdb_databases", "duckdb_logs", "pg_settings",
+                                        "pragma_database_list"};
+    for (size_t i = 0; i < COUNT_OF(views); i++) {
+        if ((token.kind == GUARD_WORD || token.kind == GUARD_QUOTED) &&
+            str_equal_nocase(token.text, str_of(views[i]))) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool is_space(unsigned char c)

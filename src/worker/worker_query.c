@@ -82,17 +82,25 @@ static bool is_reading(duckdb_statement_type type)
     return type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN;
 }
 
+/* What the engine makes of a PIVOT besides the query itself. A client cannot write these: its text
+ * is one statement that reads. */
+static bool is_helper(duckdb_statement_type type)
+{
+    return type == DUCKDB_STATEMENT_TYPE_CREATE || type == DUCKDB_STATEMENT_TYPE_TRANSACTION;
+}
+
 /* Asking for the type of a failed prepare throws through the C boundary and would end the process:
  * ask only here. */
 static bool prepare(struct duck *duck, duckdb_extracted_statements statements, idx_t index,
-                    bool last, duckdb_prepared_statement *ret_prepared, struct err *err)
+                    bool pivot, duckdb_prepared_statement *ret_prepared,
+                    duckdb_statement_type *ret_type, struct err *err)
 {
     if (duckdb_prepare_extracted_statement(duck->connection, statements, index, ret_prepared) !=
         DuckDBSuccess) {
         return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_prepare_error(*ret_prepared));
     }
-    duckdb_statement_type type = duckdb_prepared_statement_type(*ret_prepared);
-    if (last ? !is_reading(type) : type != DUCKDB_STATEMENT_TYPE_CREATE) {
+    *ret_type = duckdb_prepared_statement_type(*ret_prepared);
+    if (!is_reading(*ret_type) && !(pivot && is_helper(*ret_type))) {
         return err_set(err, ERR_INVALID, "only statements that read are allowed");
     }
     if (duckdb_nparams(*ret_prepared) > 0) {
@@ -147,8 +155,25 @@ static bool execute(struct channel *channel, duckdb_prepared_statement prepared,
     return stream_result(channel, &result, ret_rows, err);
 }
 
-/* A PIVOT without an IN list comes out as two statements, CREATE TYPE and SELECT, and the second
- * can be prepared only when the first has run. Everything else is one. */
+static bool run_statement(struct duck *duck, struct channel *channel,
+                          duckdb_extracted_statements statements, idx_t index, bool pivot,
+                          uint64_t *ret_rows, struct err *err)
+{
+    CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
+    duckdb_statement_type type;
+    if (!prepare(duck, statements, index, pivot, &prepared, &type, err)) {
+        return false;
+    }
+    if (is_reading(type)) {
+        return execute(channel, prepared, ret_rows, err);
+    }
+    CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
+    return duckdb_execute_prepared(prepared, &result) == DuckDBSuccess ||
+           duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
+}
+
+/* A PIVOT without an IN list comes out as several statements, of which one is the query, and each
+ * can be prepared only when those before it have run. Everything else is one. */
 static bool run_statements(struct duck *duck, struct channel *channel, const char *statement,
                            bool pivot, uint64_t *ret_rows, struct err *err)
 {
@@ -160,32 +185,34 @@ static bool run_statements(struct duck *duck, struct channel *channel, const cha
     if (count > 1 && !pivot) {
         return err_set(err, ERR_INVALID, "only one statement is allowed");
     }
-    for (idx_t i = 0; i < count; i++) {
-        bool last = i + 1 == count;
-        CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
-        if (!prepare(duck, statements, i, last, &prepared, err)) {
-            return false;
-        }
-        if (last) {
-            return execute(channel, prepared, ret_rows, err);
-        }
-        CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
-        if (duckdb_execute_prepared(prepared, &result) != DuckDBSuccess) {
-            return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
-        }
+    bool good = true;
+    for (idx_t i = 0; good && i < count; i++) {
+        good = run_statement(duck, channel, statements, i, pivot, ret_rows, err);
     }
-    return false; /* not reached: count is at least one */
+    return good;
+}
+
+/* A refused text that is no SQL at all is told so, in the parser's words. Parsing runs nothing. */
+static void prefer_parse_error(struct duck *duck, const char *statement, struct err *err)
+{
+    CLEANUP(duckdb_destroy_extracted) duckdb_extracted_statements statements = NULL;
+    idx_t count = duckdb_extract_statements(duck->connection, statement, &statements);
+    const char *problem = duckdb_extract_statements_error(statements);
+    if (count == 0 && problem != NULL && err->kind == ERR_INVALID) {
+        (void)duck_fail(err, DUCKDB_ERROR_PARSER, problem);
+    }
 }
 
 bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
                uint64_t *ret_rows, struct err *err)
 {
     struct guard_verdict verdict;
-    if (!guard_check(job->statement, &verdict, err)) {
-        return false;
-    }
     CLEANUP(mem_free_text)
     char *statement = mem_copy_bytes(job->statement.ptr, job->statement.len);
+    if (!guard_check(job->statement, &verdict, err)) {
+        prefer_parse_error(duck, statement, err);
+        return false;
+    }
     return resolve_tables(duck, channel, statement, verdict.pivot, err) &&
            run_statements(duck, channel, statement, verdict.pivot, ret_rows, err);
 }

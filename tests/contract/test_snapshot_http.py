@@ -232,7 +232,7 @@ def test_wire_limit_is_told_before_the_body_is_sent(sidecar):
     """A client that waits for the answer to its header gets one."""
     parts = urlsplit(sidecar.base)
     with socket.create_connection((parts.hostname, parts.port), 10) as bare:
-        head = "POST /query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+        head = "POST /query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
         bare.sendall(head.format(WIRE_LIMIT + 1).encode())
         assert b" 413 " in bare.makefile("rb").readline()
 
