@@ -112,7 +112,7 @@ static int command_config(const char *file)
 static int command_version(const char *file)
 {
     (void)file;
-    (void)printf("eider %s\nduckdb %s\n", EIDER_VERSION, worker_header_version());
+    (void)printf("eider %s\nduckdb %s\n", EIDER_VERSION, worker_header_version() + 1);
     return EXIT_SUCCESS;
 }
 

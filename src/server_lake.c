@@ -67,6 +67,14 @@ static char *clean_prefix(struct str prefix)
     return clean;
 }
 
+static bool check_place(struct str bucket, struct str prefix, const char *setting, struct err *err)
+{
+    struct err reason;
+    bool good = store_check_bucket(bucket, &reason) &&
+                (prefix.len == 0 || store_check_key(str_first(prefix, prefix.len - 1), &reason));
+    return good || err_set(err, ERR_INVALID, "%s: %s", setting, reason.message);
+}
+
 static bool open_s3(const struct config *config, struct net *net, struct str bucket,
                     struct str prefix, bool ingest_defaults, struct server_lake *lake,
                     struct err *err)
@@ -81,6 +89,11 @@ static bool open_s3(const struct config *config, struct net *net, struct str buc
         .region = str_of(region),
     };
     settle_keys(config, ingest_defaults, &options);
+    lake->prefix = clean_prefix(prefix);
+    if (!check_place(bucket, str_of(lake->prefix), ingest_defaults ? "S3_BUCKET" : "EIDER_LAKE",
+                     err)) {
+        return false;
+    }
     if (options.access_key.len == 0 || options.secret_key.len == 0) {
         return err_set(err, ERR_INVALID,
                        "the lake is in S3, but S3_ACCESS_KEY and S3_SECRET_KEY (or "
@@ -90,11 +103,7 @@ static bool open_s3(const struct config *config, struct net *net, struct str buc
     if (!store_check_endpoint(options.endpoint, &reason)) {
         return err_set(err, ERR_INVALID, "S3_ENDPOINT: %s", reason.message);
     }
-    if (!store_check_bucket(bucket, &reason)) {
-        return err_set(err, ERR_INVALID, "the lake's bucket: %s", reason.message);
-    }
     lake->store = store_open_s3(net, &options, err);
-    lake->prefix = clean_prefix(prefix);
     lake->endpoint = mem_copy_text(endpoint);
     lake->bucket = mem_copy_bytes(bucket.ptr, bucket.len);
     lake->region = mem_copy_text(region);

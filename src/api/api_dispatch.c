@@ -202,8 +202,13 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
 
 static void refuse(void *context, struct http_exchange *exchange, const struct err *err)
 {
-    (void)context;
-    reply_error(http_context(exchange), err);
+    struct request *request = http_context(exchange);
+    if (request == NULL) { /* the framing is broken: begin was never called */
+        const char *ignored;
+        request = request_create(context, exchange);
+        (void)route_find(request, (enum api_listener)http_tag(exchange), &ignored);
+    }
+    reply_error(request, err);
 }
 
 static void done(void *context, struct http_exchange *exchange, unsigned status,

@@ -119,7 +119,7 @@ static bool read_lines(struct config *config, struct str text, const char *file,
             line = str_trim(str_from(line, 7));
         }
         size_t equals = str_find_byte(line, '=');
-        if (equals == line.len) {
+        if (equals == line.len || equals == 0) {
             return err_set(err, ERR_INVALID, "%s line %u is not KEY=VALUE", file, number);
         }
         struct str value = unquoted(str_trim(str_from(line, equals + 1)));

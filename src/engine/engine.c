@@ -121,15 +121,14 @@ static bool fork_worker(struct engine *engine, struct engine_job *job, struct er
     return err_set(err, ERR_UNAVAILABLE, "the query engine is being restarted; try again");
 }
 
-static bool send_job(struct engine *engine, struct engine_job *job, uint64_t memory_bytes,
-                     struct err *err)
+static bool send_job(struct engine *engine, struct engine_job *job, struct err *err)
 {
     struct worker_job message = job->request->job;
     unsigned threads = engine->options.threads_per_job;
     uint64_t left_s = (uint64_t)cancel_left_ms(job->cancel, 86400000) / 1000;
     message.limits = (struct worker_limits){
-        .memory_bytes = memory_bytes,
-        .address_space_bytes = address_space_for(memory_bytes, threads),
+        .memory_bytes = job->memory_bytes,
+        .address_space_bytes = address_space_for(job->memory_bytes, threads),
         .output_bytes = job->request->output_bytes_max,
         .cpu_seconds = (left_s + 3) * threads,
         .threads = threads,
@@ -266,6 +265,13 @@ static void stop_worker(struct engine_job *job)
     kill_worker(job);
 }
 
+/* An allocation that fails where the engine cannot report it ends the process, and so does the
+ * kernel when the container is full: a worker that died large died of that. */
+static bool died_of_memory(const struct engine_job *job, int signal_number)
+{
+    return signal_number != 0 && job->child.peak_bytes >= job->memory_bytes / 2;
+}
+
 static bool report_death(struct engine *engine, struct engine_job *job, struct err *err)
 {
     bool known = zygote_wait_status(engine->zygote, &job->child, STATUS_WAIT_MS);
@@ -275,6 +281,11 @@ static bool report_death(struct engine *engine, struct engine_job *job, struct e
         LOG_NUM("signal", signal_number), LOG_NUM("status", status));
     if (signal_number == SIGXCPU) {
         return err_set(err, ERR_TIMEOUT, "the statement used more processor time than it may");
+    }
+    if (died_of_memory(job, signal_number)) {
+        return err_set(err, ERR_UNPROCESSABLE,
+                       "Out of Memory Error: the statement needs more than the %llu MB it may use",
+                       (unsigned long long)(job->memory_bytes / 1000000));
     }
     return err_set(err, ERR_INTERNAL, "the worker process that ran the statement died");
 }
@@ -319,10 +330,10 @@ static bool take_result(struct engine_job *job, struct engine_outcome *ret_outco
     return err_set(err, (enum err_kind)job->worker.kind, "%s", job->message);
 }
 
-static bool run_job(struct engine *engine, struct engine_job *job, uint64_t memory_bytes,
+static bool run_job(struct engine *engine, struct engine_job *job,
                     struct engine_outcome *ret_outcome, struct err *err)
 {
-    bool good = send_job(engine, job, memory_bytes, err);
+    bool good = send_job(engine, job, err);
     while (good && !job->finished) {
         good = turn(engine, job, err);
     }
@@ -349,6 +360,7 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     struct engine_job job = {
         .request = request,
         .spool_folder = engine->spool_folder,
+        .memory_bytes = memory_bytes,
         .socket_fd = -1,
         .cancel = cancel,
     };
@@ -357,7 +369,7 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     if (good) {
         good = fork_worker(engine, &job, err);
         if (good) {
-            good = run_job(engine, &job, memory_bytes, ret_outcome, err);
+            good = run_job(engine, &job, ret_outcome, err);
             zygote_forget(engine->zygote, &job.child);
         }
         fd_close(&job.socket_fd);

@@ -22,6 +22,7 @@ struct job_object {
 struct engine_job {
     const struct engine_request *request;
     const char *spool_folder;
+    uint64_t memory_bytes; /* granted */
     int socket_fd;
     struct zygote_child child;
     struct cancel *cancel;

@@ -228,6 +228,21 @@ static void answer_long_header(struct http_exchange *exchange)
     http_reply(exchange, &reply, STR("the request header is too large\n"));
 }
 
+/* libmicrohttpd takes no reply in the middle of a body: this one goes straight to the socket, and
+ * the connection ends with the body. A client that waits for an answer before it sends the body
+ * gets one, and so does a client that reads only after it has sent everything. */
+static void send_raw(struct http_exchange *exchange)
+{
+    int fd = exchange->connection->fd;
+    if (exchange->raw.len > 0 && !buf_failed(&exchange->raw)) {
+        lock_take(&exchange->lock);
+        exchange->status_sent = exchange->status;
+        lock_release(&exchange->lock);
+        (void)send(fd, exchange->raw.ptr, exchange->raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        exchange->told = true;
+    }
+}
+
 static enum MHD_Result serve_header(struct http_exchange *exchange, const char *method,
                                     const char *version)
 {
@@ -254,20 +269,10 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
     if (state_of(exchange) == HTTP_ANSWERED && must_answer_now(exchange)) {
         return queue_reply(exchange);
     }
-    return MHD_YES;
-}
-
-/* An endless chunked body was refused, and libmicrohttpd takes no reply in the middle of one. */
-static enum MHD_Result send_raw(struct http_exchange *exchange)
-{
-    int fd = exchange->connection->fd;
-    if (!buf_failed(&exchange->raw)) {
-        lock_take(&exchange->lock);
-        exchange->status_sent = exchange->status;
-        lock_release(&exchange->lock);
-        (void)send(fd, exchange->raw.ptr, exchange->raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (exchange->request.content_length > exchange->body_bytes_max) {
+        send_raw(exchange);
     }
-    return MHD_NO;
+    return MHD_YES;
 }
 
 static enum MHD_Result serve_body(struct http_exchange *exchange, struct str bytes)
@@ -288,7 +293,8 @@ static enum MHD_Result serve_body(struct http_exchange *exchange, struct str byt
     }
     if (exchange->request.chunked) {
         if (bytes.len > exchange->discard_left) {
-            return send_raw(exchange);
+            send_raw(exchange);
+            return MHD_NO;
         }
         exchange->discard_left -= bytes.len;
     }
@@ -297,6 +303,9 @@ static enum MHD_Result serve_body(struct http_exchange *exchange, struct str byt
 
 static enum MHD_Result serve_end(struct http_exchange *exchange)
 {
+    if (exchange->told) {
+        return MHD_NO;
+    }
     if (exchange->deferred || state_of(exchange) == HTTP_ANSWERED) {
         return queue_reply(exchange);
     }

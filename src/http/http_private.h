@@ -138,6 +138,7 @@ struct http_exchange {
     uint64_t body_bytes_max;
     uint64_t discard_left;
     struct buf raw; /* the reply as text, for when libmicrohttpd cannot send one */
+    bool told;      /* http thread: `raw` has been sent */
     void *context;
     void (*finish)(void *);
 

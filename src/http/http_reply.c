@@ -90,7 +90,7 @@ void http_reply(struct http_exchange *exchange, const struct http_reply *reply, 
         MHD_create_response_from_buffer(body.len, bytes, MHD_RESPMEM_MUST_COPY);
     if (response != NULL) {
         add_headers(exchange, response, reply);
-        if (exchange->request.chunked && is_receiving(exchange)) {
+        if (is_receiving(exchange)) {
             compose_raw(exchange, response, reply->status, body);
         }
     }

@@ -30,7 +30,7 @@ struct ruleset_attributes {
 
 enum {
     UNPRIVILEGED_ID = 65534,
-    DESCRIPTORS_MAX = 16384
+    DESCRIPTORS_MAX = 1024
 };
 
 unsigned sandbox_landlock_abi(void)
