@@ -1,13 +1,15 @@
 /* api.h - where HTTP meets the capabilities: routes, the error shape of each personality, decoding
- * and encoding. Promise   every request gets one reply in the shape of the personality it came to.
- * Handlers never choose a status: the error's kind does (err.h), and the personality's table of
- * exceptions. Owner     struct server owns one struct api, which borrows everything in api_options.
+ * and encoding.
+ * Promise   every request gets one reply in the shape of the personality it came to. Handlers never
+ *           choose a status: the error's kind does (err.h), and the personality's table of
+ *           exceptions.
+ * Owner     struct server owns one struct api, which borrows everything in api_options.
  * Threads   http threads call api_begin, api_ready, api_refuse, api_done; lanes run the work.
  *
  * Adding an endpoint: 1. a row in api_routes.c; 2. a handler in the personality's file: `check`
  * reads the body (a lane of its own, so that a bad request is told at once), `run` does the work on
- * the route's lane; 3. the contract's test;
- * 4. a line in docs; 5. its row in the personality's index, if it has one. */
+ * the route's lane; 3. the contract's test; 4. a line in docs; 5. its row in the personality's
+ * index, if it has one. */
 #pragma once
 
 #include "engine.h"

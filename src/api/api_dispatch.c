@@ -2,6 +2,7 @@
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
+#include "num.h"
 
 enum {
     CHECK_QUEUE_MAX = 1024,
@@ -72,17 +73,31 @@ void request_set_work(struct request *request, void *work, void (*finish)(void *
     request->work_finish = finish;
 }
 
-/* Bodies wait in memory: their sum is bounded, whatever the queues would allow. */
+/* Bodies wait in memory, whatever the queues would allow: their sum is bounded. Raises what this
+ * request has reserved to `size`. */
 static bool reserve_body(struct request *request, uint64_t size)
 {
     struct api *api = request->api;
-    uint64_t before = atomic_fetch_add(&api->bodies_bytes, size);
-    if (before + size > api->options.bodies_bytes_max) {
-        atomic_fetch_sub(&api->bodies_bytes, size);
+    uint64_t extra = size > request->body_reserved ? size - request->body_reserved : 0;
+    uint64_t before = atomic_fetch_add(&api->bodies_bytes, extra);
+    if (before + extra > api->options.bodies_bytes_max) {
+        atomic_fetch_sub(&api->bodies_bytes, extra);
         return false;
     }
-    request->body_reserved = size;
+    request->body_reserved += extra;
     return true;
+}
+
+/* What the header announces, as far as it would be read at all. */
+static uint64_t announced_size(const struct request *request)
+{
+    struct str text = http_header(request->exchange, "Content-Length");
+    uint64_t size;
+    struct err ignored;
+    return text.ptr != NULL &&
+                   num_parse_u64(text, 0, request->api->options.body_bytes_max, &size, &ignored)
+               ? size
+               : 0;
 }
 
 static void reply_overload(struct request *request)
@@ -146,6 +161,8 @@ static void begin(void *context, struct http_exchange *exchange)
         }
     } else if (request->route->lane == LANE_INLINE) {
         request->route->check(request);
+    } else if (!reserve_body(request, announced_size(request))) {
+        reply_overload(request);
     } else {
         http_accept_body(exchange, api->options.body_bytes_max);
     }
@@ -158,6 +175,10 @@ static void run_check(void *context)
     if (!cancel_check(request->cancel, &err) ||
         !http_decode_body(request->exchange, request->api->options.body_decoded_bytes_max, &err)) {
         reply_error(request, &err);
+        return;
+    }
+    if (!reserve_body(request, http_body(request->exchange).len)) {
+        reply_overload(request);
         return;
     }
     request->route->check(request);

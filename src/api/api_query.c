@@ -279,7 +279,7 @@ static bool is_wanted(const struct engine_names *names, struct str table)
             return true;
         }
     }
-    return false;
+    return names->all;
 }
 
 static bool is_shadowed(const struct query *query, const struct declared_table *table)

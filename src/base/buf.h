@@ -1,7 +1,8 @@
 /* buf.h - growing bytes for writing, with a ceiling given at the start.
  * Promise   an append that does not fit marks the buffer failed and changes nothing more; check
- * buf_failed() once at the end. The content is always followed by a NUL that is not counted. Owner
- * whoever called buf_init; buf_finish accepts zeroed memory.   Limits  size_max bytes. */
+ *           buf_failed() once at the end. The content is always followed by a NUL that is not
+ *           counted.
+ * Owner     whoever called buf_init; buf_finish accepts zeroed memory.   Limits  size_max bytes. */
 #pragma once
 
 #include "macros.h"

@@ -1,8 +1,9 @@
 /* cancel.h - why and until when one piece of work goes on: a deadline, and a flag that other
- * threads may raise. Promise   after cancel_raise() a thread that polls cancel_fd() wakes, and
- * cancel_check() fails for good. Owner     whoever started the work (the request); everybody below
- * borrows it. Threads   cancel_raise from any thread; the rest from the thread that does the work.
- */
+ * threads may raise.
+ * Promise   after cancel_raise() a thread that polls cancel_fd() wakes, and cancel_check() fails
+ *           for good.
+ * Owner     whoever started the work (the request); everybody below borrows it.
+ * Threads   cancel_raise from any thread; the rest from the thread that does the work. */
 #pragma once
 
 #include "err.h"

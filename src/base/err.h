@@ -3,7 +3,7 @@
  *           `message` is for the client: no paths, no SQL, no secrets. `detail` is for the log.
  * Not here  HTTP wording: each personality decides how a kind and a message look on the wire.
  * Owner     the caller, on its stack.   Threads  none shared.   Limits  both texts are cut at their
- * size. */
+ *           size. */
 #pragma once
 
 #include "macros.h"

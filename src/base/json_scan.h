@@ -1,11 +1,14 @@
 /* json_scan.h - a one-pass reader of JSON text that gives spans instead of a tree.
  * Promise   every byte is checked once against the grammar of RFC 8259 (plus the options below);
- * what is returned are spans of the caller's text, nothing is copied. Numbers keep the client's own
- * digits. Not here  documents as trees (jansson does those), types, tables. Owner     the caller
- * owns the text; a scanner is a plain value.   Threads  one scanner, one thread. Errors ERR_INVALID
- * with the reason; scanner->error_offset is where (a byte offset into scanner->text, which begins
- * after a byte order mark), scanner->error_text the reason in the words of Python's json module,
- *           which the ingest contract shows to clients, or JSON_TOO_DEEP.
+ *           what is returned are spans of the caller's text, nothing is copied. Numbers keep the
+ *           client's own digits.
+ * Not here  documents as trees, types, tables.
+ * Owner     the caller owns the text; a scanner is a plain value.   Threads  one scanner, one
+ *           thread.
+ * Errors    ERR_INVALID with the reason; scanner->error_offset is where (a byte offset into
+ *           scanner->text, which begins after a byte order mark), scanner->error_text the reason in
+ *           the words of Python's json module, which the ingest contract shows to clients, or
+ *           JSON_TOO_DEEP.
  * Limits    nesting depth_max (64 where a caller does not say otherwise, at most 1024). */
 #pragma once
 
@@ -49,8 +52,9 @@ bool json_scan_document(struct json_scanner *scanner, struct json_span *ret_root
                         struct err *err) MUST_CHECK;
 
 /* Walks the members of an object, or the elements of an array, that has been scanned before: cannot
- * fail. struct json_cursor cursor = json_open(span); while (json_next(&cursor, &key, &value)) ...
- * key is unset for an array */
+ * fail.
+ *     struct json_cursor cursor = json_open(span);
+ *     while (json_next(&cursor, &key, &value)) ...      key is unset for an array */
 struct json_cursor {
     struct str rest;
     bool object;

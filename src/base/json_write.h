@@ -1,6 +1,6 @@
 /* json_write.h - compact JSON into a struct buf. Commas are placed by the writer; non-ASCII text is
- * written raw. Errors    an overflow marks the buffer failed (buf.h). Bytes that are not UTF-8
- * become U+FFFD. */
+ * written raw.
+ * Errors    an overflow marks the buffer failed (buf.h). Bytes that are not UTF-8 become U+FFFD. */
 #pragma once
 
 #include "buf.h"

@@ -1,7 +1,8 @@
 /* log.h - one line per event on stderr: JSON lines, or readable text when stderr is a terminal.
  * Event names are fixed (`engine.worker_killed`); fields are a name and a value. Row values, SQL
  * and credentials are never logged. Code below `api`, `ops` and the thread loops returns errors
- * instead of logging them. Threads   any; a line is written with one call and never interleaves. */
+ * instead of logging them.
+ * Threads   any; a line is written with one call and never interleaves. */
 #pragma once
 
 #include "err.h"

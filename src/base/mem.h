@@ -1,7 +1,8 @@
 /* mem.h - the only door to the allocator.
  * Promise   mem_alloc and friends never return NULL: running out of memory for a small, bounded
- * object ends the process with a message, because no caller could do better. Large, input-sized
- * memory is taken through struct buf or struct arena, which have a ceiling and report failure.
+ *           object ends the process with a message, because no caller could do better. Large,
+ *           input-sized memory is taken through struct buf or struct arena, which have a ceiling
+ *           and report failure.
  * Threads   any. */
 #pragma once
 

@@ -21,18 +21,18 @@
 #define GUARDED_BY(lock)
 
 /* clang-format off */
-#define LOCK_TABLE(ROW)                                                              \
-    ROW(LOCK_LANE,      "lane: its queue of requests and its counters")              \
-    ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")        \
-    ROW(LOCK_WATCH,     "http: the set of suspended client connections")             \
-    ROW(LOCK_MEMORY,    "ops: bytes of worker memory handed out")                    \
-    ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                     \
-    ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")   \
-    ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                          \
-    ROW(LOCK_STORE,     "store: retry budgets per endpoint")                         \
-    ROW(LOCK_NET,       "net: idle connections kept for the next request")           \
-    ROW(LOCK_VFS,       "worker: which ranges of an object are there")               \
-    ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")             \
+#define LOCK_TABLE(ROW)                                                             \
+    ROW(LOCK_LANE,      "lane: its queue of requests and its counters")             \
+    ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")       \
+    ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
+    ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
+    ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
+    ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \
+    ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
+    ROW(LOCK_STORE,     "store: retry budgets per endpoint")                        \
+    ROW(LOCK_NET,       "net: idle connections kept for the next request")          \
+    ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
+    ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
     ROW(LOCK_SEND,      "worker: whole frames on the job's socket")
 /* clang-format on */
 

@@ -1,18 +1,22 @@
 /* engine.h - jobs for DuckDB, run in worker processes.
  * Promise   a job's statement runs in a process of its own, which can read the objects the job
- * declared and nothing else. When engine_run returns, that process is gone or has been sent
- * SIGKILL: at the deadline, when cancel is raised, and when the result callback says no, it is
- * asked to stop and killed 100 ms later. A worker or zygote that dies costs at most the job it ran;
- * a job that had not started is started again. Results are handed on as they come; nothing holds a
- * whole result. Not here  what a statement may be (worker_guard), which tables exist (the
- * resolver), queues (ops). Owner     struct server owns one struct engine.   Threads  any number
- * may call engine_run at once; it blocks. Inside: `zygote` (starts the zygote and listens to it)
- * and `fetch` threads (ranged reads for workers). Errors    ERR_INVALID (the statement),
- * ERR_UNPROCESSABLE (beyond its memory), ERR_TIMEOUT, ERR_CANCELLED, ERR_STORE* (an object could
- * not be read), ERR_CONFLICT (an object changed while it was read), ERR_UNAVAILABLE (no worker
- * could be started), ERR_INTERNAL (the worker died). Limits    memory: each job is granted at most
- * memory_per_job_bytes, and all jobs together never more than memory_total_bytes; every slot is
- * always left memory_floor. Fetches in flight: 4 per job. */
+ *           declared and nothing else. When engine_run returns, that process is gone or has been
+ *           sent SIGKILL: at the deadline, when cancel is raised, and when the result callback says
+ *           no, it is asked to stop and killed 100 ms later. A worker or zygote that dies costs at
+ *           most the job it ran; a job that had not started is started again. Results are handed on
+ *           as they come; nothing holds a whole result.
+ * Not here  what a statement may be (worker_guard), which tables exist (the resolver), queues
+ *           (ops).
+ * Owner     struct server owns one struct engine.   Threads  any number may call engine_run at
+ *           once; it blocks. Inside: `zygote` (starts the zygote and listens to it) and `fetch`
+ *           threads (ranged reads for workers).
+ * Errors    ERR_INVALID (the statement), ERR_UNPROCESSABLE (beyond its memory), ERR_TIMEOUT,
+ *           ERR_CANCELLED, ERR_STORE* (an object could not be read), ERR_CONFLICT (an object
+ *           changed while it was read), ERR_UNAVAILABLE (no worker could be started), ERR_INTERNAL
+ *           (the worker died).
+ * Limits    memory: each job is granted at most memory_per_job_bytes, and all jobs together never
+ *           more than memory_total_bytes; every slot is always left memory_floor. Fetches in
+ *           flight: 4 per job. */
 #pragma once
 
 #include "cancel.h"
@@ -48,6 +52,7 @@ unsigned engine_landlock_abi(struct engine *engine);
 struct engine_names {
     const struct str *names;
     size_t count;
+    bool all; /* the statement asks which tables there are: every one, named or not */
 };
 typedef bool engine_resolve_fn(void *context, struct engine_job *job,
                                const struct engine_names *names, struct buf *tables,

@@ -55,6 +55,7 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
 {
     struct worker_cursor cursor = {.rest = payload};
     uint32_t question = worker_get_u32(&cursor);
+    bool all = worker_get_u32(&cursor) != 0;
     size_t count = worker_get_count(&cursor, sizeof(uint64_t));
     CLEANUP(free_names) struct str *list = mem_alloc_array(count, sizeof(*list));
     for (size_t i = 0; i < count; i++) {
@@ -63,7 +64,7 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
     if (!worker_get_end(&cursor)) {
         return damaged(err);
     }
-    struct engine_names names = {.names = list, .count = count};
+    struct engine_names names = {.names = list, .count = count, .all = all};
     struct buf tables;
     buf_init(&tables, WORKER_FRAME_SIZE_MAX);
     uint64_t tables_count = 0;

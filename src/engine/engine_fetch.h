@@ -1,8 +1,9 @@
 /* engine_fetch.h - ranged reads for workers, done by a small pool of threads.
  * Promise   a fetch that was queued is answered exactly once, on its queue's descriptor;
- * fetch_queue_drain() waits until none is under way, so that what the fetches point at may be
- * freed. Owner     struct engine owns the pool, each job its queue.   Threads  `fetch` run them;
- * the job's thread queues and takes.   Limits  4 under way per queue, the rest waits in it. */
+ *           fetch_queue_drain() waits until none is under way, so that what the fetches point at
+ *           may be freed.
+ * Owner     struct engine owns the pool, each job its queue.   Threads  `fetch` run them; the job's
+ *           thread queues and takes.   Limits  4 under way per queue, the rest waits in it. */
 #pragma once
 
 #include "cancel.h"

@@ -1,8 +1,8 @@
 /* engine_memory.h - admission of workers by reserving memory.
  * Promise   the sum of all grants never exceeds the total, and whoever holds a slot always gets at
- * least the floor (total / slots, at most 256 MiB): nobody waits for memory. A job that comes first
- * gets up to its maximum; later ones get a growing part of less. Owner     struct engine.   Threads
- * any. */
+ *           least the floor (total / slots, at most 256 MiB): nobody waits for memory. A job that
+ *           comes first gets up to its maximum; later ones get a growing part of less.
+ * Owner     struct engine.   Threads  any. */
 #pragma once
 
 #include "thread.h"

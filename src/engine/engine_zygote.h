@@ -1,7 +1,8 @@
 /* engine_zygote.h - the zygote process, seen from the server.
  * Promise   there is a zygote, or one is being started; it is started again when it dies, at once
- * the first time, then with growing pauses of up to 5 s. Owner     struct engine.   Threads
- * `zygote` starts it and reads its messages; any thread forks. */
+ *           the first time, then with growing pauses of up to 5 s.
+ * Owner     struct engine.
+ * Threads   `zygote` starts it and reads its messages; any thread forks. */
 #pragma once
 
 #include "cancel.h"

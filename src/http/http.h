@@ -1,17 +1,19 @@
 /* http.h - the HTTP/1.1 server edge, over libmicrohttpd. The only folder that includes it.
  * Promise   every request gets exactly one reply, or its connection is closed. `begin` is called
- * when the header is complete, `ready` when the body is; both run on an http thread and must not
- * block. A handler that has to wait calls http_defer() and answers from another thread: the
- * connection is suspended meanwhile, and a client that leaves raises the exchange's cancel
- * (ERR_CANCELLED) within 100 ms. A streamed reply is pulled by the socket: http_stream_write blocks
- * while 256 KiB are unsent. Not here  routes, error shapes, who may do what (api). Nothing here
- * knows a personality. Owner     struct server owns one struct http_server. An exchange belongs to
- * http; after http_defer the deferring side holds it until it has called http_reply,
- * http_stream_end or http_stream_abort - exactly one of them - and must not touch it afterwards.
+ *           when the header is complete, `ready` when the body is; both run on an http thread and
+ *           must not block. A handler that has to wait calls http_defer() and answers from another
+ *           thread: the connection is suspended meanwhile, and a client that leaves raises the
+ *           exchange's cancel (ERR_CANCELLED) within 100 ms. A streamed reply is pulled by the
+ *           socket: http_stream_write blocks while 256 KiB are unsent.
+ * Not here  routes, error shapes, who may do what (api). Nothing here knows a personality.
+ * Owner     struct server owns one struct http_server. An exchange belongs to http; after
+ *           http_defer the deferring side holds it until it has called http_reply, http_stream_end
+ *           or http_stream_abort - exactly one of them - and must not touch it afterwards.
  * Threads   `http` (libmicrohttpd's, options.threads) and `watch` (notices clients that leave, and
- * slow ones). Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow
- * header and slow body time-outs below; bodies as begin says. Request bodies may be chunked and
- * gzip or deflate encoded. */
+ *           slow ones).
+ * Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow header and slow
+ *           body time-outs below; bodies as begin says. Request bodies may be chunked and gzip or
+ *           deflate encoded. */
 #pragma once
 
 #include "buf.h"

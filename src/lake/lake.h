@@ -1,12 +1,16 @@
 /* lake.h - tables of the lake: records in, Parquet objects out, and the view that SQL has of them.
  * Promise   lake_append_batch answers true only when all rows of the batch are in one object in the
- * store; a batch that fails leaves no object. Objects are never replaced, two batches never share a
- * key. A table in SQL is all its objects, columns united by name, with year, month and day from the
- * path. Not here  the durable log (later), what HTTP says. Owner     struct server owns one struct
- * lake, and the store and engine it borrows.   Threads  any. Errors    ERR_INVALID (a value that
- * fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run gives. Limits    100,000 objects
- * per table in one statement. Layout: <prefix>data/<table>/year=YYYY/month=MM/day=DD/
- *           data_HHMMSS_<12 hex digits>.parquet, times in UTC. */
+ *           store; a batch that fails leaves no object. Objects are never replaced, two batches
+ *           never share a key. A table in SQL is all its objects, columns united by name, with
+ *           year, month and day from the path.
+ * Not here  the durable log (later), what HTTP says.
+ * Owner     struct server owns one struct lake, and the store and engine it borrows.   Threads
+ *           any.
+ * Errors    ERR_INVALID (a value that fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run
+ *           gives.
+ * Limits    100,000 objects per table in one statement. Layout:
+ *           <prefix>data/<table>/year=YYYY/month=MM/day=DD/ data_HHMMSS_<12 hex digits>.parquet,
+ *           times in UTC. */
 #pragma once
 
 #include "cancel.h"

@@ -212,6 +212,9 @@ static bool add_wanted(struct statement *statement, const struct lake_names *tab
             good = add_table(statement, str_of(tables->items[found]), into, ret_count, err);
         }
     }
+    for (size_t i = 0; good && wanted->all && i < tables->count; i++) {
+        good = added[i] || add_table(statement, str_of(tables->items[i]), into, ret_count, err);
+    }
     mem_free(added);
     return good;
 }

@@ -1,14 +1,18 @@
 /* net.h - HTTP requests to the outside world. The only folder that includes curl, and the one place
- * that decides which addresses may be contacted. Promise   net_perform sends exactly the URL,
- * headers and body it is given (no redirects followed, no proxy from the environment, no netrc, no
- * cookies), verifies TLS certificates, and returns within the time-outs below or as soon as
- * `cancel` is raised. A response is whole or it is an error: a short body is ERR_STORE. Not here
- * signatures, retries, what a status means (store). Owner     struct server owns one struct net.
- * Threads  any number may call net_perform at once; each call takes an idle connection from a
- * bounded shelf and puts it back. Errors    ERR_STORE (refused, reset, TLS, time-out of one phase),
- * ERR_UNCERTAIN (a PUT, POST or DELETE was sent in full, the answer was lost), ERR_TIMEOUT and
- * ERR_CANCELLED from cancel, ERR_CORRUPT (body over its limit). Limits    connect 3 s, first byte
- * 10 s, idle body 10 s (reliability figures, configurable for tests), response headers 64 KiB. */
+ * that decides which addresses may be contacted.
+ * Promise   net_perform sends exactly the URL, headers and body it is given (no redirects followed,
+ *           no proxy from the environment, no netrc, no cookies), verifies TLS certificates, and
+ *           returns within the time-outs below or as soon as `cancel` is raised. A response is
+ *           whole or it is an error: a short body is ERR_STORE.
+ * Not here  signatures, retries, what a status means (store).
+ * Owner     struct server owns one struct net.   Threads  any number may call net_perform at once;
+ *           each call takes an idle connection from a bounded shelf and puts it back.
+ * Errors    ERR_FORBIDDEN (an address that nobody may contact), ERR_STORE (refused, reset, TLS,
+ *           time-out of one phase), ERR_UNCERTAIN (a PUT, POST or DELETE was sent in full, the
+ *           answer was lost), ERR_TIMEOUT and ERR_CANCELLED from cancel, ERR_CORRUPT (body over its
+ *           limit).
+ * Limits    connect 3 s, first byte 10 s, idle body 10 s (reliability figures, configurable for
+ *           tests), response headers 64 KiB. */
 #pragma once
 
 #include "buf.h"

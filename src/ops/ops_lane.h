@@ -1,10 +1,12 @@
 /* ops_lane.h - how many requests of one kind run at once, and how many may wait.
  * Promise   at most `running_max` tasks run at a time, on threads of the lane's own; at most
- * `queued_max` wait, in the order they came. A task is run exactly once, or not taken at all. Tasks
- * whose cancel was raised while they waited make room for others: they are run at once, and see
- * their cancel first thing. Not here  what a task does. Owner     whoever creates it; lane_destroy
- * waits for what runs and runs what waits (with the server draining, all of it is cancelled).
- * Threads  any may submit.   Errors  ERR_BUSY with the numbers. */
+ *           `queued_max` wait, in the order they came. A task is run exactly once, or not taken at
+ *           all. Tasks whose cancel was raised while they waited make room for others: they are run
+ *           at once, and see their cancel first thing.
+ * Not here  what a task does.
+ * Owner     whoever creates it; lane_destroy waits for what runs and runs what waits (with the
+ *           server draining, all of it is cancelled).   Threads  any may submit.   Errors  ERR_BUSY
+ *           with the numbers. */
 #pragma once
 
 #include "cancel.h"

@@ -1,18 +1,21 @@
 /* store.h - objects in S3 or in a local folder, behind one small interface.
  * Promise   store_put answers true only when the whole object can be read back under its key: S3
- * has acknowledged it, the folder has synced file and directory. A put that fails leaves no object
- * and no multipart upload behind, or says ERR_UNCERTAIN. Create-only puts never replace an object
- * (ERR_CONFLICT), also when several writers race. Keys are bytes: spaces, `+`, `=`, `%`, `#`, `?`,
- * `*` and non-ASCII letters survive the round trip. Not here  what an object means; caching
- * (store_cache, later); globs (store_match_key matches, the caller lists). Owner     store_open_*
- * gives one handle, to be closed by store_close; a handle for a request's own credentials is cheap.
- * Threads  a handle may be used by several threads at once. Errors    ERR_STORE (unreachable, 5xx
- * after retries), ERR_STORE_DENIED (401, 403), ERR_STORE_MISSING (404: no such object or bucket),
- * ERR_CONFLICT (create-only put of an existing key; if_match that does not match any more),
- * ERR_UNCERTAIN, ERR_INVALID (key or option), ERR_TIMEOUT and ERR_CANCELLED from cancel. Messages
- * name the object's key or bucket, never credentials. Limits    key 1024 bytes, single put up to 16
- * MiB, multipart above; 3 attempts per call with full-jitter backoff 50 ms..20 s and a retry budget
- * per endpoint; list answers of at most 1 MiB of XML per page. */
+ *           has acknowledged it, the folder has synced file and directory. A put that fails leaves
+ *           no object and no multipart upload behind, or says ERR_UNCERTAIN. Create-only puts never
+ *           replace an object (ERR_CONFLICT), also when several writers race. Keys are bytes:
+ *           spaces, `+`, `=`, `%`, `#`, `?`, `*` and non-ASCII letters survive the round trip.
+ * Not here  what an object means; caching (store_cache, later); globs (store_match_key matches, the
+ *           caller lists).
+ * Owner     store_open_* gives one handle, to be closed by store_close; a handle for a request's
+ *           own credentials is cheap.   Threads  a handle may be used by several threads at once.
+ * Errors    ERR_STORE (unreachable, 5xx after retries), ERR_STORE_DENIED (401, 403),
+ *           ERR_STORE_MISSING (404: no such object or bucket), ERR_CONFLICT (create-only put of an
+ *           existing key; if_match that does not match any more), ERR_UNCERTAIN, ERR_INVALID (key
+ *           or option), ERR_TIMEOUT and ERR_CANCELLED from cancel. Messages name the object's key
+ *           or bucket, never credentials.
+ * Limits    key 1024 bytes, single put up to 16 MiB, multipart above; 3 attempts per call with
+ *           full-jitter backoff 50 ms..20 s and a retry budget per endpoint; list answers of at
+ *           most 1 MiB of XML per page. */
 #pragma once
 
 #include "buf.h"

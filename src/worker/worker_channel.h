@@ -1,6 +1,7 @@
 /* worker_channel.h - the worker's end of the job's socket.
  * Promise   requests (RESOLVE, OPEN, FETCH) from any thread wait for their own answer. Frames never
- * interleave. The control thread is the only reader; when the server is gone it ends the process.
+ *           interleave. The control thread is the only reader; when the server is gone it ends the
+ *           process.
  * Owner     the worker's main; one per process.   Threads  any may call; `control` reads. */
 #pragma once
 

@@ -31,8 +31,12 @@ bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
                          : type == DUCKDB_ERROR_INTERNAL || type == DUCKDB_ERROR_FATAL
                              ? ERR_INTERNAL
                              : ERR_INVALID;
-    bool empty = text == NULL || text[0] == '\0';
-    return err_set(err, kind, "%s", empty ? "the statement failed without a reason" : text);
+    if (text == NULL || text[0] == '\0') {
+        text = "the statement failed without a reason";
+    }
+    /* Faults of the engine are logged by the server: their first line, which quotes no statement. */
+    size_t size = kind == ERR_INTERNAL ? strcspn(text, "\n") : strlen(text);
+    return err_set(err, kind, "%.*s", (int)size, text);
 }
 
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, struct err *err)

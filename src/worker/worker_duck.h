@@ -1,8 +1,8 @@
 /* worker_duck.h - the one in-memory DuckDB of a zygote, and small helpers around its C API.
  * Promise   opened with one thread and with everything shut that needs no job: no file but those of
- * worker_files.h, no extension is loaded or installed, no spill to disk, no secrets on disk.
- * duck_lock() adds the job's limits and locks the configuration for good. Owner     the zygote;
- * each worker inherits it by fork.   Threads  one, until duck_lock(). */
+ *           worker_files.h, no extension is loaded or installed, no spill to disk, no secrets on
+ *           disk. duck_lock() adds the job's limits and locks the configuration for good.
+ * Owner     the zygote; each worker inherits it by fork.   Threads  one, until duck_lock(). */
 #pragma once
 
 #include "buf.h"

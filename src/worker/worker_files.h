@@ -2,8 +2,10 @@
  * worker_shim.h. job://in and job://out are the descriptors that came with the job. Everything else
  * (s3://, lake://) is an object: the server is asked to open it, which it does only for objects of
  * the tables this job resolved, and ranges that are missing from its file are fetched before they
- * are read. Owner     the worker's main.   Threads  any of the engine's. Limits    objects open at
- * once 4096; a fetch asks for whole blocks of FILES_BLOCK_SIZE, at most FILES_FETCH_MAX. */
+ * are read.
+ * Owner     the worker's main.   Threads  any of the engine's.
+ * Limits    512 descriptors of objects that nobody reads; a fetch asks for whole blocks of
+ *           FILES_BLOCK_SIZE, at most FILES_FETCH_MAX. */
 #pragma once
 
 #include "worker_channel.h"

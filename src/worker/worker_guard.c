@@ -36,6 +36,11 @@ static const char *const first_words[] = {
     "select", "with", "values", "from", "table", "pivot", "unpivot", "describe", "desc", "show", "summarize", "explain",
 };
 
+static const char *const catalog_words[] = {
+    "information_schema", "duckdb_tables", "duckdb_views", "duckdb_columns", "pg_catalog", "pg_tables", "pg_views",
+    "pg_class", "sqlite_master", "sqlite_schema",
+};
+
 static const char *const query_words[] = { "select", "with", "values", "from", "table", "pivot", "unpivot" };
 
 /* A data-changing statement can follow a WITH: these word pairs, outside parentheses, give it away. */
@@ -293,6 +298,7 @@ struct walk {
     struct guard_token last;
     unsigned depth;
     bool pivot;
+    bool catalog;
 };
 
 static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
@@ -318,6 +324,7 @@ static void step(struct walk *walk, struct guard_token token)
         walk->depth--;
     }
     walk->pivot = walk->pivot || is_word(token, "pivot") || is_word(token, "unpivot");
+    walk->catalog = walk->catalog || is_one_of(token, catalog_words, COUNT_OF(catalog_words));
     walk->last = token;
 }
 
@@ -333,6 +340,7 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
     if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
         return false;
     }
+    walk.catalog = is_word(token, "show");
     bool ended = false;
     while (token.kind != GUARD_END) {
         if (ended && !is_symbol(token, ';')) {
@@ -347,6 +355,6 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
             return false;
         }
     }
-    *ret_verdict = (struct guard_verdict){.pivot = walk.pivot};
+    *ret_verdict = (struct guard_verdict){.pivot = walk.pivot, .catalog = walk.catalog};
     return true;
 }

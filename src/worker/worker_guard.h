@@ -1,10 +1,13 @@
 /* worker_guard.h - what a client's statement may be, judged on its own text before the engine sees
- * it. Promise   exactly one statement that only reads: SELECT, WITH, VALUES, FROM, TABLE, PIVOT,
- * UNPIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN (EXPLAIN ANALYZE only of a query). Functions that
- * reach outside the statement (files, settings, secrets, logs, other SQL, waiting) are refused by
- * name, as calls and as tables. Not here  what keeps a hostile statement harmless if it gets past:
- * locked settings and the sandbox do that. Errors    ERR_INVALID with a text for the client.
- * Threads  none shared.   Limits  statement 1 MiB. */
+ * it.
+ * Promise   exactly one statement that only reads: SELECT, WITH, VALUES, FROM, TABLE, PIVOT,
+ *           UNPIVOT, DESCRIBE, SHOW, SUMMARIZE, EXPLAIN (EXPLAIN ANALYZE only of a query).
+ *           Functions that reach outside the statement (files, settings, secrets, logs, other SQL,
+ *           waiting) are refused by name, as calls and as tables.
+ * Not here  what keeps a hostile statement harmless if it gets past: locked settings and the
+ *           sandbox do that.
+ * Errors    ERR_INVALID with a text for the client.   Threads  none shared.   Limits  statement 1
+ *           MiB. */
 #pragma once
 
 #include "err.h"
@@ -15,7 +18,8 @@ enum {
 };
 
 struct guard_verdict {
-    bool pivot; /* a PIVOT somewhere: its tables cannot be listed beforehand */
+    bool pivot;   /* a PIVOT somewhere: its tables cannot be listed beforehand */
+    bool catalog; /* it asks which tables there are: SHOW, information_schema and the like */
 };
 
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict,

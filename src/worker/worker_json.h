@@ -1,8 +1,8 @@
 /* worker_json.h - result chunks become the JSON of the snapshot contract:
  * {"columns":["a","b"],"rows":[{"a":1,"b":"x"}],"row_count":1}
  * Promise   column names in SQL order, repeated ones told apart (a, a_1); values as
- * contracts/snapshot-query.md section 4 has them, by the same rule at any depth. Owner     the
- * caller; json_encoder_destroy accepts NULL.   Threads  none shared. */
+ *           contracts/snapshot-query.md section 4 has them, by the same rule at any depth.
+ * Owner     the caller; json_encoder_destroy accepts NULL.   Threads  none shared. */
 #pragma once
 
 #include "buf.h"

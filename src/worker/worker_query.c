@@ -46,19 +46,21 @@ static uint64_t put_names(duckdb_value list, struct buf *names)
     return count;
 }
 
-/* RESOLVE: u64 count, names. The engine lists a statement's tables, but for a PIVOT, and for a JOIN
- * ... USING, whose columns it does not know yet: there every name of the text is asked for. */
+/* RESOLVE: u32 all, u64 count, names. The engine lists a statement's tables, but for a PIVOT, and for
+ * a JOIN ... USING, whose columns it does not know yet: there every name of the text is asked for. */
 static void ask_tables(struct duck *duck, struct channel *channel, const char *statement,
-                       bool pivot, struct buf *answer)
+                       const struct guard_verdict *verdict, struct buf *answer)
 {
     struct buf names;
     struct buf body;
     buf_init(&names, WORKER_FRAME_SIZE_MAX / 2);
     buf_init(&body, WORKER_FRAME_SIZE_MAX);
-    duckdb_value list = pivot ? NULL : duckdb_get_table_names(duck->connection, statement, false);
+    duckdb_value list =
+        verdict->pivot ? NULL : duckdb_get_table_names(duck->connection, statement, false);
     uint64_t count =
         list == NULL ? put_all_names(str_of(statement), &names) : put_names(list, &names);
     duckdb_destroy_value(&list);
+    worker_put_u32(&body, verdict->catalog);
     worker_put_u64(&body, count);
     buf_append(&body, buf_str(&names));
     channel_ask(channel, WORKER_RESOLVE, buf_str(&body), answer, NULL);
@@ -67,11 +69,11 @@ static void ask_tables(struct duck *duck, struct channel *channel, const char *s
 }
 
 static bool resolve_tables(struct duck *duck, struct channel *channel, const char *statement,
-                           bool pivot, struct err *err)
+                           const struct guard_verdict *verdict, struct err *err)
 {
     struct buf answer;
     buf_init(&answer, WORKER_FRAME_SIZE_MAX);
-    ask_tables(duck, channel, statement, pivot, &answer);
+    ask_tables(duck, channel, statement, verdict, &answer);
     bool good = tables_create(duck, channel, buf_str(&answer), err);
     buf_finish(&answer);
     return good;
@@ -213,6 +215,6 @@ bool run_query(struct duck *duck, struct channel *channel, const struct worker_j
         prefer_parse_error(duck, statement, err);
         return false;
     }
-    return resolve_tables(duck, channel, statement, verdict.pivot, err) &&
+    return resolve_tables(duck, channel, statement, &verdict, err) &&
            run_statements(duck, channel, statement, verdict.pivot, ret_rows, err);
 }

@@ -1,5 +1,6 @@
 /* worker_run.h - the jobs a worker can do. Each fills rows, or err; results go out through the
- * channel. Threads   the worker's main thread; the engine adds its own. */
+ * channel.
+ * Threads   the worker's main thread; the engine adds its own. */
 #pragma once
 
 #include "worker_duck.h"

@@ -1,9 +1,9 @@
 /* worker_sandbox.h - takes away everything a worker does not need, for good.
  * Promise   after sandbox_enter() the calling thread, and every thread it makes, can open no file,
- * make no socket, start no program, signal nobody but itself, and cannot gain anything back. Order:
- * limits, Landlock, seccomp. Must be called while the process has one thread (a thread made before
- * would keep its rights: seen in 20 of 20 runs). Errors    ERR_UNAVAILABLE when the kernel refuses;
- * the worker must then end. */
+ *           make no socket, start no program, signal nobody but itself, and cannot gain anything
+ *           back. Order: limits, Landlock, seccomp. Must be called while the process has one thread
+ *           (a thread made before would keep its rights: seen in 20 of 20 runs).
+ * Errors    ERR_UNAVAILABLE when the kernel refuses; the worker must then end. */
 #pragma once
 
 #include "worker_job.h"

@@ -1,6 +1,7 @@
 /* worker_shim.h - what DuckDB's C API cannot do, offered to C by the project's one C++ file.
  * Promise   no C++ exception crosses this line. Works with a libduckdb of exactly the version of
- * the headers. Threads   the file operations are called from any of the engine's threads. */
+ *           the headers.
+ * Threads   the file operations are called from any of the engine's threads. */
 #pragma once
 
 #include "macros.h"

@@ -96,6 +96,11 @@ static bool describe_file(struct duck *duck, struct channel *channel, struct str
     sql_append_literal(&sql, path);
     buf_append_text(&sql, ", hive_partitioning = false)");
     bool good = describe(duck, &sql, ret_known, err);
+    if (!good && err->kind == ERR_INVALID) { /* not the statement's fault */
+        struct err reason = *err;
+        (void)err_set(err, ERR_CORRUPT, "%.*s is not a readable Parquet file: %.400s",
+                      STR_ARG(path), reason.message);
+    }
     if (good) {
         struct buf payload;
         buf_init(&payload, WORKER_FRAME_SIZE_MAX);

@@ -1,13 +1,15 @@
 /* worker.h - the processes that run SQL: the zygote and the workers it forks.
  * Promise   a worker serves one job and exits. By the time it sees the job's SQL it has no way to
- * open a file, make a socket, start a program or change a setting: limits, Landlock, seccomp and
- * locked settings are in place, in this order, before any thread exists. It knows no credentials
- * and has an empty environment. Not here  which objects a job may read (the server decides, object
- * by object), deadlines (the server kills). Owner     the server starts `eider zygote` with
- * ZYGOTE_FD open, starts it again when it ends. Threads   the zygote has exactly one, always. A
- * worker: its main thread, the engine's, and `control`, which reads the socket and ends the process
- * when the server is gone. Errors    reported in the job's OUTCOME; a worker that cannot sandbox
- * itself ends without running anything. */
+ *           open a file, make a socket, start a program or change a setting: limits, Landlock,
+ *           seccomp and locked settings are in place, in this order, before any thread exists. It
+ *           knows no credentials and has an empty environment.
+ * Not here  which objects a job may read (the server decides, object by object), deadlines (the
+ *           server kills).
+ * Owner     the server starts `eider zygote` with ZYGOTE_FD open, starts it again when it ends.
+ * Threads   the zygote has exactly one, always. A worker: its main thread, the engine's, and
+ *           `control`, which reads the socket and ends the process when the server is gone.
+ * Errors    reported in the job's OUTCOME; a worker that cannot sandbox itself ends without running
+ *           anything. */
 #pragma once
 
 #include "err.h"

@@ -4,16 +4,23 @@
  * binary), then `size` bytes. Descriptors ride with the first byte of a frame.
  *
  *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where
- * the kind has them TABLES    answer to RESOLVE OPENED    answer to OPEN, one descriptor FETCHED
- * answer to FETCH CANCEL    interrupt the statement; SIGKILL follows after 100 ms worker -> server
- * RESOLVE   the names of the tables that the statement reads OPEN      an object, by the path that
- * TABLES gave FETCH     a range of an opened object is wanted in its file SCHEMAS   the columns of
- * objects that TABLES gave without a schema (worth caching) RESULT    encoded bytes of the result
+ *                      the kind has them
+ *                      TABLES    answer to RESOLVE
+ *                      OPENED    answer to OPEN, one descriptor
+ *                      FETCHED   answer to FETCH
+ *                      CANCEL    interrupt the statement; SIGKILL follows after 100 ms
+ *   worker -> server   RESOLVE   the names of the tables that the statement reads
+ *                      OPEN      an object, by the path that TABLES gave
+ *                      FETCH     a range of an opened object is wanted in its file
+ *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth
+ *                                caching)
+ *                      RESULT    encoded bytes of the result
  *                      OUTCOME   the end: rows, or an error
  *
  * Promise   a frame that breaks this format is ERR_CORRUPT at the reader, never a read beyond it:
- * each side treats the other's bytes as hostile. Owner     decoded texts point into the frame's
- * bytes.   Limits  frame 64 MiB (a statement, or a list of files). */
+ *           each side treats the other's bytes as hostile.
+ * Owner     decoded texts point into the frame's bytes.   Limits  frame 64 MiB (a statement, or a
+ *           list of files). */
 #pragma once
 
 #include "buf.h"
