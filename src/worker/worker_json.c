@@ -144,7 +144,7 @@ static void view_destroy_parts(struct view *view, const struct plan *plan)
 
 static __int128 hugeint_of(duckdb_hugeint value)
 {
-    return ((__int128)value.upper << 64) + (__int128)value.lower;
+    return (__int128)((unsigned __int128)(uint64_t)value.upper << 64 | value.lower);
 }
 
 static void append_decimal(const struct plan *plan, const struct view *view, uint64_t row,

@@ -112,6 +112,7 @@ def test_an_answer_lost_after_the_object_was_stored(behind_proxy, s3_proxy, tabl
     assert read_parquet(behind_proxy.lake.read(key)).rows == [{"a": 1}, {"a": 2}]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_store_that_stalls_does_not_hold_the_client_for_ever(behind_proxy, s3_proxy, table, upload, wait_until):
     s3_proxy.stall(times=99, **upload)

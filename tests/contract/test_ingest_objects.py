@@ -72,9 +72,10 @@ def test_no_date_means_today(any_lake, table, given):
     assert key.startswith(f"data/{table}/year={year}/month={month}/day={day}/")
 
 
-def test_today_is_that_of_the_servers_time_zone(start_eider, table):
+def test_today_is_utc_whatever_the_servers_time_zone(start_eider, table):
+    """docs/adr/0006: the original's image ran in UTC, and a partition must not depend on a machine's setting."""
     server = start_eider({**INGEST, "TZ": "FAR-14"}, lake=FolderLake())
-    zone = datetime.timezone(datetime.timedelta(hours=14))
+    zone = datetime.timezone.utc
     before = datetime.datetime.now(zone).replace(microsecond=0)
     answer = post_batch(server, table, [{"a": 1}])
     after = datetime.datetime.now(zone)

@@ -179,6 +179,7 @@ def test_the_zygote_killed_under_running_queries(server, sidecar, wait_until):
     sidecar.alive()
 
 
+@pytest.mark.once
 def test_the_zygote_killed_again_and_again_under_load(server, sidecar, wait_until):
     """Ten kills while queries come one after another: a kill costs one request, and never the server."""
     failures = 0

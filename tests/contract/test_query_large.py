@@ -47,6 +47,7 @@ def read_slowly(answer, server, pause_until):
     return size, head, tail, max(memory)
 
 
+@pytest.mark.once
 def test_a_slow_reader_costs_no_memory(eider, sidecar, wait_until):
     """700 MB of result for a client that stops reading for a while: the worker waits, nobody buffers."""
     rows, width = 3000000, 200

@@ -139,6 +139,7 @@ def _running_and_queued(sidecar):
 
 
 # ---- 30: slow queries do not stand in the way ----
+@pytest.mark.once
 @pytest.mark.slow
 def test_eight_slow_queries_do_not_slow_a_trivial_one(start_eider, s3, wait_until):
     server = start_eider(
@@ -294,6 +295,7 @@ def _accepts(sidecar):
 
 
 # ---- memory in total ----
+@pytest.mark.once
 @pytest.mark.slow
 def test_many_memory_hungry_queries_do_not_take_many_times_the_memory(start_eider, s3, wait_until):
     """Item 4: the limit is one query's; the server bounds the sum by reservation."""

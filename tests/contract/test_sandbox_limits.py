@@ -146,6 +146,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("sql", BOMBS.values(), ids=BOMBS)
 def test_memory_bombs(patient, wait_until, sql):

@@ -385,6 +385,7 @@ def test_hostile_table_names(target, name):
     assert target.files() == target.before
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "sql",
     [

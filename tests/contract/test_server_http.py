@@ -367,6 +367,7 @@ def test_clients_in_the_middle_of_a_body_do_not_hold_others(eider, table):
     assert len(eider.lake.table_keys(table)) == 1
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("trickle", [False, True], ids=["silent", "a-byte-a-second"])
 def test_a_header_that_never_ends_is_closed(eider, trickle):
@@ -399,6 +400,7 @@ def test_clients_that_come_and_go(eider, table):
         assert file.rows == [{"a": 1}]
 
 
+@pytest.mark.once
 def test_many_connections(start_eider):
     server = start_eider(lake=FolderLake())
     connections = [raw(server) for _ in range(400)]
