@@ -401,26 +401,34 @@ struct server *server_start(const struct config *config, struct err *err)
     return server;
 }
 
-static void wait_signal(const struct server *server)
+static bool wait_signal(int signal_fd)
 {
     struct signalfd_siginfo info;
-    while (read(server->signal_fd, &info, sizeof(info)) < 0 && errno == EINTR) {
+    ssize_t size;
+    do {
+        size = read(signal_fd, &info, sizeof(info));
+    } while (size < 0 && errno == EINTR);
+    if (size == (ssize_t)sizeof(info)) {
+        LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
     }
-    LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
+    return size == (ssize_t)sizeof(info);
 }
 
-/* While requests end, a second signal must still be able to end the process: a thread of its own
- * waits for it. */
+/* While requests end, a second signal must still be able to end the process: a thread of its own waits
+ * for it. It outlives the server, so it knows only the descriptor, which stays open. */
 static void *watch_second_signal(void *argument)
 {
-    wait_signal(argument);
-    _exit(130);
+    if (wait_signal((int)(intptr_t)argument)) {
+        _exit(130);
+    }
+    return NULL;
 }
 
 int server_wait(struct server *server)
 {
-    wait_signal(server);
-    pthread_t second = thread_start("signal", watch_second_signal, server);
+    (void)wait_signal(server->signal_fd);
+    pthread_t second =
+        thread_start("signal", watch_second_signal, (void *)(intptr_t)server->signal_fd);
     (void)pthread_detach(second);
     api_start_drain(server->api);
     http_stop_accepting(server->http);

@@ -253,8 +253,8 @@ static void try_allowed(const struct child *child, struct report *report)
     results[WORKS_CLOCK] =
         clock_gettime(CLOCK_MONOTONIC, &now) == 0 && syscall(SYS_getrandom, text, 4, 0) == 4;
     results[WORKS_OWN_SIGNAL] = syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0) == 0;
-    results[WORKS_LIMIT_READ] =
-        syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 && limit.rlim_cur == limit.rlim_max;
+    results[WORKS_LIMIT_READ] = syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) == 0 &&
+                                limit.rlim_cur == limit.rlim_max;
     results[WORKS_CLONE3_ABSENT] = syscall(SYS_clone3, NULL, 0) == -1 && errno == ENOSYS;
 }
 
@@ -357,7 +357,14 @@ TEST(output_beyond_its_limit_ends_the_worker)
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
 }
 
-#if defined(__x86_64__)
+/* The filter ends the thread that makes such a call; the thread sanitizer keeps one of its own. */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define WITH_32_BIT_CALLS 1
+#else
+#define WITH_32_BIT_CALLS 0
+#endif
+
+#if WITH_32_BIT_CALLS
 /* The calls of 32-bit programs have other numbers; the filter must not take one for another. */
 static void call_as_32_bit(const struct child *child, struct report *report)
 {
@@ -382,7 +389,7 @@ static const struct test_case cases[] = {
     TEST_CASE(threads_are_inside_too),
     TEST_CASE(the_kernel_confirms_it),
     TEST_CASE(output_beyond_its_limit_ends_the_worker),
-#if defined(__x86_64__)
+#if WITH_32_BIT_CALLS
     TEST_CASE(calls_of_another_architecture_end_the_worker),
 #endif
 };
