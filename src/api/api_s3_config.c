@@ -76,20 +76,9 @@ static struct str repaired_body(struct request *request)
     }
     struct buf *text = &request->text;
     while (body.len > 0) {
-        size_t good = 0;
-        while (good < body.len && (unsigned char)body.ptr[good] < 0x80) {
-            good++;
-        }
-        buf_append(text, str_first(body, good));
-        body = str_from(body, good);
-        size_t size = body.len < 1 ? 0 : 1;
-        while (size > 0 && size < 4 && size < body.len &&
-               ((unsigned char)body.ptr[size] & 0xC0) == 0x80) {
-            size++;
-        }
-        bool valid = str_is_utf8(str_first(body, size));
-        buf_append(text, valid ? str_first(body, size) : STR("\xEF\xBF\xBD"));
-        body = str_from(body, valid || size == 0 ? size : 1);
+        size_t size = str_utf8_size(body);
+        buf_append(text, size > 0 ? str_first(body, size) : STR("\xEF\xBF\xBD"));
+        body = str_from(body, size > 0 ? size : 1);
     }
     return buf_str(text);
 }

@@ -77,7 +77,8 @@ static bool check_value(const struct setting *setting, const char *text, struct 
         good = num_parse_bytes(str_of(text), &number, &reason);
     } else if (setting->kind == SETTING_BOOL) {
         good = num_parse_bool(str_of(text), &flag, &reason);
-    } else if (setting->kind == SETTING_PORT_NUMBER && !has_leading_digit(text)) {
+    } else if (setting->kind == SETTING_PORT_NUMBER &&
+               (!has_leading_digit(text) || leading_number(text) > setting->max)) {
         good = err_set(&reason, ERR_INVALID, "'%s' is not a port number", text);
     }
     return good || err_set(err, ERR_INVALID, "%s: %s", setting->name, reason.message);
@@ -123,8 +124,9 @@ static bool read_lines(struct config *config, struct str text, const char *file,
             return err_set(err, ERR_INVALID, "%s line %u is not KEY=VALUE", file, number);
         }
         struct str value = unquoted(str_trim(str_from(line, equals + 1)));
-        if (!give(config, str_trim(str_first(line, equals)), value, ORIGIN_FILE, prefix, err)) {
-            return false;
+        struct err reason;
+        if (!give(config, str_trim(str_first(line, equals)), value, ORIGIN_FILE, prefix, &reason)) {
+            return err_set(err, ERR_INVALID, "%s line %u: %s", file, number, reason.message);
         }
     }
     return true;

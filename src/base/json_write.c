@@ -140,11 +140,8 @@ static void append_valid(struct buf *buf, struct str text)
 static void append_repaired(struct buf *buf, struct str text)
 {
     while (text.len > 0) {
-        size_t size = 1;
-        while (size < 4 && size < text.len && ((unsigned char)text.ptr[size] & 0xC0) == 0x80) {
-            size++;
-        }
-        if (str_is_utf8(str_first(text, size))) {
+        size_t size = str_utf8_size(text);
+        if (size > 0) {
             append_valid(buf, str_first(text, size));
         } else {
             size = 1;

@@ -78,12 +78,12 @@ bool str_next_part(struct str *rest, char byte, struct str *ret_head)
     return true;
 }
 
-/* Returns the length of the well-formed UTF-8 sequence at the start of s, 0 when there is none. The
- * ranges are those of table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing
- * above U+10FFFF. */
-static size_t utf8_sequence_size(struct str s)
+size_t str_utf8_size(struct str s)
 {
     const unsigned char *p = (const unsigned char *)s.ptr;
+    if (s.len == 0) {
+        return 0;
+    }
     if (p[0] < 0x80) {
         return 1;
     }
@@ -115,7 +115,7 @@ bool str_is_utf8(struct str s)
                 continue;
             }
         }
-        size_t size = utf8_sequence_size(s);
+        size_t size = str_utf8_size(s);
         if (size == 0) {
             return false;
         }

@@ -12,11 +12,13 @@
 #define LOCK_CAPABILITY __attribute__((capability("mutex")))
 #define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
 #define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define NOT_ANALYSED __attribute__((no_thread_safety_analysis)) /* the locks' own code */
 #else
 #define REQUIRES(...)
 #define LOCK_CAPABILITY
 #define ACQUIRES(...)
 #define RELEASES(...)
+#define NOT_ANALYSED
 #endif
 #define GUARDED_BY(lock)
 
@@ -53,8 +55,8 @@ struct condition {
 
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_finish(struct lock *lock);
-void lock_take(struct lock *lock) ACQUIRES(lock);
-void lock_release(struct lock *lock) RELEASES(lock);
+void lock_take(struct lock *lock) ACQUIRES(lock) NOT_ANALYSED;
+void lock_release(struct lock *lock) RELEASES(lock) NOT_ANALYSED;
 
 void condition_init(struct condition *condition);
 void condition_finish(struct condition *condition);

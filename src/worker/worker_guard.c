@@ -43,10 +43,8 @@ static const char *const catalog_words[] = {
 
 static const char *const query_words[] = { "select", "with", "values", "from", "table", "pivot", "unpivot" };
 
-/* A data-changing statement can follow a WITH: these word pairs, outside parentheses, give it away. */
-static const char *const changing_pairs[][2] = {
-    { "insert", "into" }, { "insert", "or" }, { "delete", "from" }, { "merge", "into" },
-};
+/* A data-changing statement can follow a WITH: one of these words, outside parentheses, after the one that closes. */
+static const char *const changing_words[] = { "insert", "update", "delete", "merge" };
 /* clang-format on */
 
 static bool is_word(struct guard_token token, const char *word)
@@ -107,6 +105,21 @@ static bool is_name_byte(unsigned char c)
            c == '$' || c >= 0x80;
 }
 
+/* The engine takes these for white space outside quotes, wherever they stand in a word: U+00A0,
+ * U+2000 to U+200B, U+202F, U+205F, U+2060, U+3000 and U+FEFF. Returns the length of one, or 0. */
+static size_t unicode_space_size(struct str text)
+{
+    static const char *const spaces[] = {"\xc2\xa0",     "\xe2\x80\xaf", "\xe2\x81\x9f",
+                                         "\xe2\x81\xa0", "\xe3\x80\x80", "\xef\xbb\xbf"};
+    for (size_t i = 0; i < COUNT_OF(spaces); i++) {
+        if (str_starts(text, str_of(spaces[i]))) {
+            return strlen(spaces[i]);
+        }
+    }
+    bool of_block = text.len >= 3 && str_starts(text, STR("\xe2\x80"));
+    return of_block && (unsigned char)text.ptr[2] <= 0x8b ? 3 : 0;
+}
+
 /* The length of a block comment, nested ones included; 0 when it does not end. */
 static size_t block_comment_size(struct str text)
 {
@@ -128,9 +141,11 @@ static size_t block_comment_size(struct str text)
 static bool skip_blank(struct str *rest, struct err *err)
 {
     while (rest->len > 0) {
-        size_t size = 0;
+        size_t size = unicode_space_size(*rest);
         if (is_space((unsigned char)rest->ptr[0])) {
             size = 1;
+        } else if (size > 0) {
+            /* taken below */
         } else if (str_starts(*rest, STR("--"))) {
             while (size < rest->len && rest->ptr[size] != '\n' && rest->ptr[size] != '\r') {
                 size++;
@@ -232,7 +247,8 @@ bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err
         return take(rest, size > 0 ? GUARD_STRING : GUARD_SYMBOL, size > 0 ? size : 1, ret_token);
     }
     size_t size = 0;
-    while (size < rest->len && is_name_byte((unsigned char)rest->ptr[size])) {
+    while (size < rest->len && is_name_byte((unsigned char)rest->ptr[size]) &&
+           unicode_space_size(str_from(*rest, size)) == 0) {
         size++;
     }
     if (size == 0) {
@@ -308,10 +324,9 @@ static bool check_pair(const struct walk *walk, struct guard_token token, struct
         struct str name = call ? walk->last.text : token.text;
         return err_set(err, ERR_INVALID, "'%.*s' is not available here", STR_ARG(name));
     }
-    for (size_t i = 0; walk->depth == 0 && i < COUNT_OF(changing_pairs); i++) {
-        if (is_word(walk->last, changing_pairs[i][0]) && is_word(token, changing_pairs[i][1])) {
-            return refuse_statement(walk->last, err);
-        }
+    if (walk->depth == 0 && is_symbol(walk->last, ')') &&
+        is_one_of(token, changing_words, COUNT_OF(changing_words))) {
+        return refuse_statement(token, err);
     }
     return true;
 }

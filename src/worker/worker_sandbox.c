@@ -112,7 +112,8 @@ static bool enter_seccomp(struct err *err)
     if (filter == NULL) {
         return err_set(err, ERR_UNAVAILABLE, "no memory for the seccomp filter");
     }
-    int result = 0;
+    /* Calls by another architecture's numbers end the whole process, not one thread of it. */
+    int result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     for (size_t i = 0; i < COUNT_OF(allowed_calls) && result == 0; i++) {
         result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
     }
