@@ -140,7 +140,7 @@ static bool start_engine(struct server *server, struct err *err)
                  count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
                  count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
         .threads_per_job = threads_per_job(server),
-        .fetch_threads = 32,
+        .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
     server->engine = engine_create(&options);
     if (!engine_start(server->engine, err)) {

@@ -2,7 +2,6 @@
 #include "clock.h"
 #include "log.h"
 #include "mem.h"
-#include "num.h"
 
 enum {
     CHECK_QUEUE_MAX = 1024,
@@ -40,10 +39,16 @@ void api_destroy(struct api *api)
 
 /* ---- one request ---- */
 
+static void release_body(struct request *request)
+{
+    atomic_fetch_sub(&request->api->bodies_bytes, request->body_reserved);
+    request->body_reserved = 0;
+}
+
 static void request_finish(void *context)
 {
     struct request *request = context;
-    atomic_fetch_sub(&request->api->bodies_bytes, request->body_reserved);
+    release_body(request);
     if (request->work_finish != NULL) {
         request->work_finish(request->work);
     }
@@ -88,38 +93,32 @@ static bool reserve_body(struct request *request, uint64_t size)
     return true;
 }
 
-/* What the header announces, as far as it would be read at all. */
-static uint64_t announced_size(const struct request *request)
+bool request_reserve(struct request *request, uint64_t made_bytes, struct err *err)
 {
-    struct str text = http_header(request->exchange, "Content-Length");
-    uint64_t size;
-    struct err ignored;
-    return text.ptr != NULL &&
-                   num_parse_u64(text, 0, request->api->options.body_bytes_max, &size, &ignored)
-               ? size
-               : 0;
+    uint64_t read_bytes = (uint64_t)http_body(request->exchange).len + request->text.len;
+    return reserve_body(request, read_bytes + made_bytes) ||
+           err_set(err, ERR_BUSY, "the server holds as much request data as it may; retry shortly");
 }
 
-static void reply_overload(struct request *request)
-{
-    struct err err;
-    (void)err_set(&err, ERR_BUSY, "the server holds as much request data as it may; retry shortly");
-    reply_error(request, &err);
-}
-
-/* The slash at the end that the ingest personality redirects away. */
+/* Slashes at the end of a path that is a route without them: the ingest personality redirects them
+ * away. */
 static bool redirect_slash(struct request *request, enum api_listener listener)
 {
     struct str path = http_path(request->exchange);
-    if (listener != API_INGEST || path.len < 2 || path.ptr[path.len - 1] != '/') {
+    struct str bare = path;
+    while (bare.len > 0 && bare.ptr[bare.len - 1] == '/') {
+        bare.len--;
+    }
+    if (listener != API_INGEST || bare.len == path.len ||
+        !route_has_path(request, listener, bare)) {
         return false;
     }
     struct str host = http_header(request->exchange, "Host");
     struct str query = http_query(request->exchange);
     struct buf location;
     buf_init(&location, 16384);
-    buf_append_format(&location, "http://%.*s%.*s%s%.*s", STR_ARG(host), (int)path.len - 1,
-                      path.ptr, query.len > 0 ? "?" : "", STR_ARG(query));
+    buf_append_format(&location, "http://%.*s%.*s%s%.*s", STR_ARG(host), STR_ARG(bare),
+                      query.len > 0 ? "?" : "", STR_ARG(query));
     bool good = !buf_failed(&location) && host.len > 0;
     if (good) {
         struct http_reply_header header = {"Location", location.ptr};
@@ -161,11 +160,15 @@ static void begin(void *context, struct http_exchange *exchange)
         }
     } else if (request->route->lane == LANE_INLINE) {
         request->route->check(request);
-    } else if (!reserve_body(request, announced_size(request))) {
-        reply_overload(request);
     } else {
         http_accept_body(exchange, api->options.body_bytes_max);
     }
+}
+
+static bool grow(void *context, struct http_exchange *exchange, uint64_t size)
+{
+    (void)context;
+    return reserve_body(http_context(exchange), size);
 }
 
 static void run_check(void *context)
@@ -173,12 +176,9 @@ static void run_check(void *context)
     struct request *request = context;
     struct err err;
     if (!cancel_check(request->cancel, &err) ||
-        !http_decode_body(request->exchange, request->api->options.body_decoded_bytes_max, &err)) {
+        !http_decode_body(request->exchange, request->api->options.body_decoded_bytes_max, &err) ||
+        !request_reserve(request, 0, &err)) {
         reply_error(request, &err);
-        return;
-    }
-    if (!reserve_body(request, http_body(request->exchange).len)) {
-        reply_overload(request);
         return;
     }
     request->route->check(request);
@@ -199,10 +199,6 @@ static void ready(void *context, struct http_exchange *exchange)
 {
     struct api *api = context;
     struct request *request = http_context(exchange);
-    if (!reserve_body(request, http_body(exchange).len)) {
-        reply_overload(request);
-        return;
-    }
     http_defer(exchange);
     struct err err;
     request->task =
@@ -229,6 +225,7 @@ static void refuse(void *context, struct http_exchange *exchange, const struct e
         request = request_create(context, exchange);
         (void)route_find(request, (enum api_listener)http_tag(exchange), &ignored);
     }
+    release_body(request); /* the client may take long to send the rest, which nobody keeps */
     reply_error(request, err);
 }
 
@@ -250,7 +247,13 @@ static void done(void *context, struct http_exchange *exchange, unsigned status,
 struct http_handlers api_handlers(struct api *api)
 {
     return (struct http_handlers){
-        .context = api, .begin = begin, .ready = ready, .refuse = refuse, .done = done};
+        .context = api,
+        .begin = begin,
+        .grow = grow,
+        .ready = ready,
+        .refuse = refuse,
+        .done = done,
+    };
 }
 
 bool json_text(struct json_span span, struct buf *into)

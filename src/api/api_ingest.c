@@ -6,12 +6,13 @@
 
 enum {
     TEXT_SIZE_MAX = 1 << 20,
+    REASON_SIZE_MAX = TEXT_SIZE_MAX + 4096, /* a text, and what is wrong with it */
+    DATE_ECHO_MAX = 200,
     REPLY_SIZE_MAX = 8 << 20
 };
 
-/* {"detail":...}. Errors of a route carry its name in front, as clients of the original expect;
- * those of HTTP do not. */
-void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body)
+/* Errors of a route carry its name in front, as clients of the original expect. */
+static const char *prefix_of(const struct request *request)
 {
     static const struct {
         const char *path;
@@ -22,24 +23,45 @@ void ingest_error(struct request *request, unsigned status, const struct err *er
         {"/flush", "Flush failed: "},
         {"/tables", "Failed to list tables: "},
     };
-    const char *prefix = "";
-    bool plain = status == 404 || status == 405 || status == 413 || status == 415 ||
-                 err->kind == ERR_BUSY ||
-                 str_equal(str_of(err->message), STR("There was an error parsing the body"));
-    for (size_t i = 0; !plain && request->route != NULL && i < COUNT_OF(prefixes); i++) {
+    for (size_t i = 0; request->route != NULL && i < COUNT_OF(prefixes); i++) {
         if (strcmp(request->route->path, prefixes[i].path) == 0) {
-            prefix = prefixes[i].prefix;
+            return prefixes[i].prefix;
         }
     }
-    struct buf text;
-    buf_init(&text, TEXT_SIZE_MAX);
-    buf_append_format(&text, "%s%s", prefix, err->message);
+    return "";
+}
+
+static void write_detail(struct buf *body, const char *prefix, struct str text)
+{
+    struct buf detail;
+    buf_init(&detail, REASON_SIZE_MAX);
+    buf_append_text(&detail, prefix);
+    buf_append(&detail, text);
     struct json_writer writer;
     json_writer_init(&writer, body);
     json_begin_object(&writer);
-    json_member_string(&writer, "detail", buf_str(&text));
+    json_member_string(&writer, "detail", buf_str(&detail));
     json_end_object(&writer);
-    buf_finish(&text);
+    buf_finish(&detail);
+}
+
+/* {"detail":...}. Errors of HTTP have no name in front. */
+void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body)
+{
+    bool plain = status == 404 || status == 405 || status == 413 || status == 415 ||
+                 err->kind == ERR_BUSY ||
+                 str_equal(str_of(err->message), STR("There was an error parsing the body"));
+    write_detail(body, plain ? "" : prefix_of(request), str_of(err->message));
+}
+
+/* 400 with a text that repeats what the client sent: it may hold a NUL, which struct err cannot. */
+static void reply_invalid(struct request *request, struct str text)
+{
+    struct buf body;
+    buf_init(&body, REPLY_SIZE_MAX);
+    write_detail(&body, prefix_of(request), text);
+    reply_buf(request, 400, &body);
+    buf_finish(&body);
 }
 
 void ingest_health(struct request *request)
@@ -55,7 +77,7 @@ void ingest_health(struct request *request)
     json_member_string(&writer, "s3_endpoint", str_of(options->lake_endpoint));
     json_member_string(&writer, "s3_bucket", str_of(options->lake_bucket));
     json_end_object(&writer);
-    reply_json(request, 200, buf_str(&body));
+    reply_buf(request, 200, &body);
     buf_finish(&body);
 }
 
@@ -91,7 +113,7 @@ void ingest_index(struct request *request)
     json_member_string(&writer, "region", str_of(options->lake_region));
     json_end_object(&writer);
     json_end_object(&writer);
-    reply_json(request, 200, buf_str(&body));
+    reply_buf(request, 200, &body);
     buf_finish(&body);
 }
 
@@ -130,7 +152,7 @@ static void add_value_error(struct problems *problems, const char *field, const 
                             struct json_span input)
 {
     struct buf message;
-    buf_init(&message, TEXT_SIZE_MAX);
+    buf_init(&message, REASON_SIZE_MAX);
     buf_append_text(&message, "Value error, ");
     buf_append(&message, buf_str(reason));
     problems_add(problems, &(struct problem){.type = "value_error",
@@ -166,7 +188,7 @@ static void check_table(struct problems *problems, struct json_span body, struct
         return;
     }
     struct buf reason;
-    buf_init(&reason, TEXT_SIZE_MAX);
+    buf_init(&reason, REASON_SIZE_MAX);
     if (!ingest_check_table(buf_str(table), &reason)) {
         add_value_error(problems, "table_name", &reason, value);
     }
@@ -185,7 +207,12 @@ static bool check_names(struct json_span record, struct buf *reason)
     while (good && json_next(&cursor, &key, &value)) {
         buf_reset(&name);
         (void)json_unescape(key, &name);
-        good = ingest_check_column(buf_str(&name), reason);
+        if (buf_failed(&name)) {
+            buf_append_text(reason, "Column name too long");
+            good = false;
+        } else {
+            good = ingest_check_column(buf_str(&name), reason);
+        }
     }
     buf_finish(&name);
     return good;
@@ -206,7 +233,7 @@ static void check_each_record(struct problems *problems, struct json_span record
         return;
     }
     struct buf reason;
-    buf_init(&reason, TEXT_SIZE_MAX);
+    buf_init(&reason, REASON_SIZE_MAX);
     cursor = json_open(records);
     while (json_next(&cursor, NULL, &record)) {
         if (!check_names(record, &reason)) {
@@ -230,7 +257,7 @@ static void check_records(struct problems *problems, struct json_span body,
     }
     if (json_count(*ret_records) == 0) {
         struct buf reason;
-        buf_init(&reason, TEXT_SIZE_MAX);
+        buf_init(&reason, REASON_SIZE_MAX);
         buf_append_text(&reason, "Records list cannot be empty");
         add_value_error(problems, "records", &reason, *ret_records);
         buf_finish(&reason);
@@ -249,8 +276,8 @@ static void check_date_type(struct problems *problems, struct json_span body, st
     }
 }
 
-/* Fills date and text; an absent, null or empty date means today. */
-static bool settle_date(struct batch *batch, struct err *err)
+/* Fills date and text; an absent, null or empty date means today. False with a reason. */
+static bool settle_date(struct batch *batch, struct buf *reason)
 {
     if (batch->date_text.len == 0) {
         batch->date = lake_date_of(batch->now_ms);
@@ -258,9 +285,13 @@ static bool settle_date(struct batch *batch, struct err *err)
                           batch->date.day);
         return true;
     }
-    return ingest_parse_date(buf_str(&batch->date_text), &batch->date) ||
-           err_set(err, ERR_INVALID, "Invalid date format: %.*s. Expected YYYY-MM-DD",
-                   STR_ARG(str_first(buf_str(&batch->date_text), 200)));
+    if (ingest_parse_date(buf_str(&batch->date_text), &batch->date)) {
+        return true;
+    }
+    buf_append_text(reason, "Invalid date format: ");
+    buf_append(reason, str_first(buf_str(&batch->date_text), DATE_ECHO_MAX));
+    buf_append_text(reason, ". Expected YYYY-MM-DD");
+    return false;
 }
 
 static struct batch *batch_create(void)
@@ -273,9 +304,9 @@ static struct batch *batch_create(void)
 }
 
 /* Everything is judged before anything is kept: fields first, all of them at once, then the date,
- * then the values. */
+ * then the values. What is wrong is in `problems`, else in `reason`, else in err. */
 static bool read_batch(struct request *request, struct batch *batch, struct problems *problems,
-                       struct err *err)
+                       struct buf *reason, struct err *err)
 {
     struct json_span records = {.kind = JSON_NULL};
     check_table(problems, request->body, &batch->table);
@@ -284,9 +315,10 @@ static bool read_batch(struct request *request, struct batch *batch, struct prob
     if (problems->count > 0) {
         return false;
     }
-    return settle_date(batch, err) &&
+    return settle_date(batch, reason) &&
            lake_rows_infer(records, 4 * request->api->options.body_decoded_bytes_max, &batch->rows,
-                           err);
+                           err) &&
+           request_reserve(request, batch->rows.lines.len, err);
 }
 
 void ingest_check(struct request *request)
@@ -298,18 +330,23 @@ void ingest_check(struct request *request)
         problems_finish(&problems);
         return;
     }
+    struct buf reason;
+    buf_init(&reason, REASON_SIZE_MAX);
     bool good = problems.count == 0;
     if (good) {
         struct batch *batch = batch_create();
-        good = read_batch(request, batch, &problems, &err);
+        good = read_batch(request, batch, &problems, &reason, &err);
         request_set_work(request, batch, batch_finish);
     }
     if (problems.count > 0) {
         problems_reply(&problems, request);
+    } else if (reason.len > 0) {
+        reply_invalid(request, buf_str(&reason));
     } else if (!good ||
                !request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
         reply_error(request, &err);
     }
+    buf_finish(&reason);
     problems_finish(&problems);
 }
 
@@ -341,7 +378,7 @@ void ingest_run(struct request *request)
     json_member_u64(&writer, "record_count", batch->rows.rows_count);
     json_end_object(&writer);
     buf_finish(&url);
-    reply_json(request, 200, buf_str(&body));
+    reply_buf(request, 200, &body);
     buf_finish(&body);
 }
 
@@ -372,7 +409,7 @@ static void check_data(struct problems *problems, struct json_span body)
         return;
     }
     struct buf reason;
-    buf_init(&reason, TEXT_SIZE_MAX);
+    buf_init(&reason, REASON_SIZE_MAX);
     if (!check_names(data, &reason)) {
         add_value_error(problems, "data", &reason, data);
     }
@@ -381,18 +418,18 @@ static void check_data(struct problems *problems, struct json_span body)
 
 static void reply_without_log(struct request *request, struct str table)
 {
-    struct err err;
     struct buf reason;
-    buf_init(&reason, TEXT_SIZE_MAX);
+    buf_init(&reason, REASON_SIZE_MAX);
     if (!ingest_check_table(table, &reason)) {
-        (void)err_set(&err, ERR_INVALID, "%.*s", STR_ARG(buf_str(&reason)));
+        reply_invalid(request, buf_str(&reason));
     } else {
+        struct err err;
         (void)err_set(&err, ERR_NOT_IMPLEMENTED,
                       "this version of Eider has no durable log yet; use POST /ingest, which "
                       "answers when the records are in the lake");
+        reply_error(request, &err);
     }
     buf_finish(&reason);
-    reply_error(request, &err);
 }
 
 void ingest_stream(struct request *request)
@@ -461,7 +498,7 @@ void ingest_tables_run(struct request *request)
     json_end_array(&writer);
     json_end_object(&writer);
     if (good) {
-        reply_json(request, 200, buf_str(&body));
+        reply_buf(request, 200, &body);
     } else {
         reply_error(request, &err);
     }
@@ -473,13 +510,11 @@ void ingest_count(struct request *request)
 {
     struct buf reason;
     struct buf body;
-    buf_init(&reason, TEXT_SIZE_MAX);
+    buf_init(&reason, REASON_SIZE_MAX);
     buf_init(&body, REPLY_SIZE_MAX);
     struct str name = buf_str(&request->parameter);
     if (!ingest_check_table(name, &reason)) {
-        struct err err;
-        (void)err_set(&err, ERR_INVALID, "%.*s", STR_ARG(buf_str(&reason)));
-        reply_error(request, &err);
+        reply_invalid(request, buf_str(&reason));
     } else {
         struct json_writer writer;
         json_writer_init(&writer, &body);
@@ -488,7 +523,7 @@ void ingest_count(struct request *request)
         json_member_string(&writer, "table_name", name);
         json_member_u64(&writer, "buffered_count", 0);
         json_end_object(&writer);
-        reply_json(request, 200, buf_str(&body));
+        reply_buf(request, 200, &body);
     }
     buf_finish(&reason);
     buf_finish(&body);

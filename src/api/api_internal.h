@@ -80,9 +80,13 @@ extern const size_t api_routes_count;
  * the method is wrong (static text), else NULL. */
 const struct route *route_find(struct request *request, enum api_listener listener,
                                const char **ret_allow);
+/* Whether the listener has a route of this path, for whatever method. */
+bool route_has_path(struct request *request, enum api_listener listener, struct str path);
 
 /* ---- replies (api_reply.c) ---- */
 void reply_json(struct request *request, unsigned status, struct str body);
+/* The same from a buffer; one that has failed holds a part only, and 500 is sent instead. */
+void reply_buf(struct request *request, unsigned status, const struct buf *body);
 /* In the shape of the request's personality; the status is that of the error's kind. */
 void reply_error(struct request *request, const struct err *err);
 void reply_status_error(struct request *request, unsigned status, const struct err *err);
@@ -101,6 +105,9 @@ void result_end(struct request *request, bool good, const struct err *err);
 /* Moves on to `run` on the route's lane; false, with err, when its queue is full. */
 bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts *ret_counts,
                  struct err *err) MUST_CHECK;
+/* Counts, among the bodies in flight, the body as it is now and `made_bytes` that were made of it.
+ * False with ERR_BUSY when that is more than may be held. */
+bool request_reserve(struct request *request, uint64_t made_bytes, struct err *err) MUST_CHECK;
 void request_set_work(struct request *request, void *work, void (*finish)(void *work));
 
 /* ---- shared pieces of the personalities ---- */

@@ -11,7 +11,7 @@ static void reply_body(struct request *request, unsigned status, struct buf *bod
                        struct json_writer *writer)
 {
     json_end_object(writer);
-    reply_json(request, status, buf_str(body));
+    reply_buf(request, status, body);
     buf_finish(body);
 }
 

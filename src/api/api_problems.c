@@ -4,7 +4,9 @@
 #include "encoding.h"
 
 enum {
-    BODY_SIZE_MAX = 4 << 20,
+    /* Two names of 1 MiB, each byte escaped as six, beside a full list of small entries. */
+    BODY_SIZE_MAX = 16 << 20,
+    PROBLEMS_MAX = 1000,
     INPUT_ECHO_MAX = 1024,
     INPUT_CUT = 200,
     DEPTH_MAX = 256,
@@ -48,6 +50,9 @@ static void write_input(struct json_writer *writer, struct json_span input)
 
 void problems_add(struct problems *problems, const struct problem *problem)
 {
+    if (problems->count == PROBLEMS_MAX) {
+        return;
+    }
     struct json_writer *writer = &problems->writer;
     json_begin_object(writer);
     json_member_string(writer, "type", str_of(problem->type));
@@ -77,7 +82,7 @@ void problems_reply(struct problems *problems, struct request *request)
     assert(problems->count > 0);
     json_end_array(&problems->writer);
     json_end_object(&problems->writer);
-    reply_json(request, 422, buf_str(&problems->body));
+    reply_buf(request, 422, &problems->body);
 }
 
 /* ---- the body ---- */

@@ -9,7 +9,7 @@
 struct problems {
     struct buf body;
     struct json_writer writer;
-    size_t count;
+    size_t count; /* as many are listed, at most 1,000; further ones are dropped */
 };
 
 void problems_init(struct problems *problems);

@@ -1,4 +1,5 @@
 #include "api_s3_config.h"
+#include "map.h"
 #include "mem.h"
 
 #include <stdio.h>
@@ -11,8 +12,10 @@ enum {
 /* One declared table: a name, and the paths it was given. */
 struct declared_table {
     struct str name;
+    struct str folded; /* in lower case: SQL does not care */
     struct str *paths; /* without leading slashes */
     size_t paths_count;
+    bool added;
     struct declared_table *next; /* the one declared before */
 };
 
@@ -20,7 +23,8 @@ struct query {
     struct buf sql;
     struct store *store;           /* NULL: the server's own lake */
     struct buf url;                /* s3://bucket/ */
-    struct declared_table *tables; /* the last declared first, so that it wins */
+    struct declared_table *tables; /* the last declared first */
+    struct map by_name;            /* folded names; the last declared wins */
     struct request *request;
     uint64_t objects_count;
 };
@@ -32,12 +36,14 @@ static void query_finish(void *work)
         struct declared_table *table = query->tables;
         query->tables = table->next;
         mem_free((char *)(uintptr_t)table->name.ptr);
+        mem_free((char *)(uintptr_t)table->folded.ptr);
         for (size_t i = 0; i < table->paths_count; i++) {
             mem_free((char *)(uintptr_t)table->paths[i].ptr);
         }
         mem_free(table->paths);
         mem_free(table);
     }
+    map_finish(&query->by_name);
     store_close(query->store);
     buf_finish(&query->sql);
     buf_finish(&query->url);
@@ -112,6 +118,8 @@ static bool read_table(struct query *query, struct json_span table, uint64_t ind
     bool good = snapshot_text_field(table, "name", name, &text, err);
     if (good) {
         declared->name = copy_text(&text);
+        declared->folded = map_folded_key(declared->name);
+        map_set(&query->by_name, declared->folded, declared);
         buf_reset(&text);
         good = read_paths(table, where, declared, &text, err);
     }
@@ -272,24 +280,14 @@ static bool add_table(struct query *query, struct engine_job *job,
     return good;
 }
 
-static bool is_wanted(const struct engine_names *names, struct str table)
+static bool add_once(struct query *query, struct engine_job *job, struct declared_table *table,
+                     struct buf *tables, uint64_t *count, struct err *err)
 {
-    for (size_t i = 0; i < names->count; i++) {
-        if (str_equal_nocase(names->names[i], table)) {
-            return true;
-        }
+    if (table == NULL || table->added) {
+        return true;
     }
-    return names->all;
-}
-
-static bool is_shadowed(const struct query *query, const struct declared_table *table)
-{
-    for (const struct declared_table *later = query->tables; later != table; later = later->next) {
-        if (str_equal_nocase(later->name, table->name)) {
-            return true;
-        }
-    }
-    return false;
+    table->added = true;
+    return add_table(query, job, table, tables, count, err);
 }
 
 /* Only what the statement names is looked at: a stale snapshot of another table does no harm. */
@@ -297,13 +295,19 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
                     struct buf *tables, uint64_t *ret_tables_count, struct err *err)
 {
     struct query *query = context;
-    for (const struct declared_table *table = query->tables; table != NULL; table = table->next) {
-        if (is_wanted(names, table->name) && !is_shadowed(query, table) &&
-            !add_table(query, job, table, tables, ret_tables_count, err)) {
-            return false;
-        }
+    bool good = true;
+    for (size_t i = 0; good && i < names->count; i++) {
+        struct str name = map_folded_key(names->names[i]);
+        struct declared_table *table = map_find(&query->by_name, name);
+        mem_free((char *)(uintptr_t)name.ptr);
+        good = add_once(query, job, table, tables, ret_tables_count, err);
     }
-    return true;
+    struct declared_table *table = names->all ? query->tables : NULL;
+    for (; good && table != NULL; table = table->next) {
+        bool shadowed = map_find(&query->by_name, table->folded) != table;
+        good = shadowed || add_once(query, job, table, tables, ret_tables_count, err);
+    }
+    return good;
 }
 
 static bool pass_result(void *context, struct str bytes, struct err *err)

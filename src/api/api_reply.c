@@ -67,6 +67,17 @@ void reply_json(struct request *request, unsigned status, struct str body)
     http_reply(request->exchange, &reply, body);
 }
 
+void reply_buf(struct request *request, unsigned status, const struct buf *body)
+{
+    if (buf_failed(body)) {
+        struct err err;
+        (void)err_set(&err, ERR_INTERNAL, "the answer is larger than the server can build");
+        reply_error(request, &err);
+        return;
+    }
+    reply_json(request, status, buf_str(body));
+}
+
 static void write_error(const struct request *request, const struct err *err,
                         struct json_writer *writer)
 {
@@ -101,7 +112,8 @@ void reply_status_error(struct request *request, unsigned status, const struct e
         json_writer_init(&writer, &body);
         write_error(request, err, &writer);
     }
-    reply_json(request, status, buf_str(&body));
+    /* An error is small: only a lack of memory cuts it. */
+    reply_json(request, status, buf_failed(&body) ? STR("{}") : buf_str(&body));
     buf_finish(&body);
 }
 
@@ -193,7 +205,7 @@ void reply_busy(struct request *request, const char *text, const struct lane_cou
     json_member_u64(&writer, "queue_running", counts->running);
     json_member_u64(&writer, "queue_queued", counts->queued);
     json_end_object(&writer);
-    reply_json(request, 503, buf_str(&body));
+    reply_buf(request, 503, &body);
     buf_finish(&body);
 }
 
@@ -221,7 +233,7 @@ void result_end(struct request *request, bool good, const struct err *err)
 {
     if (!request->streaming) {
         if (good) {
-            reply_json(request, 200, buf_str(&request->held));
+            reply_buf(request, 200, &request->held);
         } else {
             reply_error(request, err);
         }

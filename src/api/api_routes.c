@@ -95,6 +95,16 @@ static bool method_matches(const struct route *route, struct str method)
             route->personality != PERSONALITY_INGEST);
 }
 
+bool route_has_path(struct request *request, enum api_listener listener, struct str path)
+{
+    bool found = false;
+    for (size_t i = 0; i < api_routes_count && !found; i++) {
+        const struct route *route = &api_routes[i];
+        found = on_listener(route, listener) && path_matches(request, route->path, path, false);
+    }
+    return found;
+}
+
 static enum api_personality personality_of(enum api_listener listener)
 {
     switch (listener) {

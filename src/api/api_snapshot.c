@@ -215,7 +215,8 @@ static bool read_columns(struct request *request, struct json_span columns, stru
     settle_order(snapshot, declared, count);
     return lake_rows_declared(data, declared, count,
                               4 * request->api->options.body_decoded_bytes_max, &snapshot->rows,
-                              err);
+                              err) &&
+           request_reserve(request, snapshot->rows.lines.len, err);
 }
 
 /* Leading slashes go, as they do in /query: what is stored under a key can be read by it. */
@@ -312,6 +313,6 @@ void snapshot_run(struct request *request)
     json_member_u64(&writer, "row_count", snapshot->rows.rows_count);
     json_member_u64(&writer, "parquet_size_bytes", source.size);
     json_end_object(&writer);
-    reply_json(request, 200, buf_str(&body));
+    reply_buf(request, 200, &body);
     buf_finish(&body);
 }

@@ -64,3 +64,12 @@ void map_finish(struct map *map)
     mem_free(map->slots);
     *map = (struct map){0};
 }
+
+struct str map_folded_key(struct str key)
+{
+    char *copy = mem_copy_bytes(key.ptr, key.len);
+    for (size_t i = 0; i < key.len; i++) {
+        copy[i] = (char)(copy[i] >= 'A' && copy[i] <= 'Z' ? copy[i] + ('a' - 'A') : copy[i]);
+    }
+    return str_make(copy, key.len);
+}

@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 enum {
+    CANCEL_SEND_MS = 20,
     STOP_WAIT_MS = 100,  /* between asking a worker to stop and SIGKILL */
     EXIT_WAIT_MS = 1000, /* for a worker that has reported to be gone */
     STATUS_WAIT_MS = 500,
-    SEND_TIMEOUT_S = 5, /* a worker that does not read its answers is broken */
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
 };
@@ -108,8 +108,6 @@ static bool fork_worker(struct engine *engine, struct engine_job *job, struct er
         bool good = zygote_fork(engine->zygote, pair[1], &job->child, job->cancel, err);
         fd_close(&pair[1]);
         if (good) {
-            struct timeval limit = {.tv_sec = SEND_TIMEOUT_S};
-            (void)setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
             job->socket_fd = pair[0];
             return true;
         }
@@ -137,9 +135,10 @@ static bool send_job(struct engine *engine, struct engine_job *job, struct err *
     buf_init(&payload, WORKER_FRAME_SIZE_MAX);
     worker_put_job(&payload, &message);
     int fds[2] = {job->request->input_fd, job->request->output_fd};
-    bool good = !buf_failed(&payload) ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload),
-                                                    fds, fds[0] >= 0 ? 2 : 0, err)
-                                      : err_set(err, ERR_TOO_LARGE, "the statement is too large");
+    bool good = !buf_failed(&payload)
+                    ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload), fds,
+                                  fds[0] >= 0 ? 2 : 0, WORKER_ANSWER_SEND_MS, err)
+                    : err_set(err, ERR_TOO_LARGE, "the statement is too large");
     buf_finish(&payload);
     return good;
 }
@@ -189,7 +188,7 @@ static bool take_frames(struct engine_job *job, struct err *err)
         struct worker_cursor cursor = {.rest = str_from(buf_str(&job->incoming), at)};
         uint32_t type = worker_get_u32(&cursor);
         uint32_t size = worker_get_u32(&cursor);
-        if (size > WORKER_FRAME_SIZE_MAX) {
+        if (size > WORKER_QUESTION_SIZE_MAX) {
             return err_set(err, ERR_CORRUPT, "the worker sent too large a message");
         }
         if (size > cursor.rest.len) {
@@ -241,9 +240,8 @@ static void kill_worker(struct engine_job *job)
 static void stop_worker(struct engine_job *job)
 {
     struct err ignored;
-    struct timeval soon = {.tv_usec = 20000};
-    (void)setsockopt(job->socket_fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon));
-    bool asked = worker_send(job->socket_fd, WORKER_CANCEL, STR(""), NULL, 0, &ignored);
+    bool asked =
+        worker_send(job->socket_fd, WORKER_CANCEL, STR(""), NULL, 0, CANCEL_SEND_MS, &ignored);
     int64_t until_ms = clock_now_ms() + (asked ? STOP_WAIT_MS : 0);
     while (clock_now_ms() < until_ms) {
         struct pollfd polled[] = {
@@ -254,10 +252,10 @@ static void stop_worker(struct engine_job *job)
         if (polled[0].revents != 0) {
             return;
         }
-        char thrown_away[4096]; /* a worker that blocks on its result could not see the interrupt's
-                                   effect */
-        while (recv(job->socket_fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT) > 0) {
-        }
+        /* A worker that blocks on its result could not see the interrupt's effect. One piece a turn:
+         * a flood must not outlast the time. */
+        char thrown_away[65536];
+        (void)!recv(job->socket_fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT);
         if ((polled[1].revents & POLLHUP) != 0) {
             break;
         }
@@ -362,9 +360,10 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
         .spool_folder = engine->spool_folder,
         .memory_bytes = memory_bytes,
         .socket_fd = -1,
+        .spool_fd = -1,
         .cancel = cancel,
     };
-    buf_init(&job.incoming, WORKER_FRAME_SIZE_MAX + 2 * READ_SIZE);
+    buf_init(&job.incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);
     bool good = fetch_queue_init(&job.fetches, engine->fetchers, cancel->deadline_ms, err);
     if (good) {
         good = fork_worker(engine, &job, err);

@@ -58,7 +58,7 @@ static void *fetch_run(void *argument)
     while ((fetch = take_work(pool)) != NULL) {
         fetch->good =
             store_get_range(fetch->store, fetch->key, fetch->etag, fetch->offset, fetch->size,
-                            fetch->into_fd, &fetch->queue->cancel, &fetch->err);
+                            fetch->into_fd, fetch->into_offset, &fetch->queue->cancel, &fetch->err);
         give_back(pool, fetch);
     }
     return NULL;

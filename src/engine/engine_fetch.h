@@ -21,6 +21,7 @@ struct fetch {
     uint64_t offset;
     uint64_t size;
     int into_fd;
+    uint64_t into_offset;
     bool good;
     struct err err;
     struct fetch_queue *queue;

@@ -7,15 +7,14 @@
 #include "engine_zygote.h"
 #include "map.h"
 
-/* An object that the job may read, and the file in which its ranges arrive once it has been opened.
- */
+/* An object that the job may read. */
 struct job_object {
     struct str path;
     struct store *store;
     struct str key;
     struct store_object info;
-    int fd;        /* -1 until opened */
-    bool complete; /* fd is the object itself, in the folder store */
+    bool spooled;          /* it has a place in the job's spool file */
+    uint64_t spool_offset; /* where its bytes begin there */
     struct job_object *next;
 };
 
@@ -28,6 +27,10 @@ struct engine_job {
     struct cancel *cancel;
     struct fetch_queue fetches;
     struct job_object *objects;
+    int spool_fd;          /* the ranges of all objects, one after the other; -1 until the first */
+    uint64_t spool_size;   /* what the places in it add up to */
+    bool resolved;         /* an honest worker asks for its tables once */
+    unsigned fetches_open; /* asked for and not answered yet */
     struct map objects_by_path;
     struct buf incoming; /* bytes of frames that are not complete yet */
     struct err

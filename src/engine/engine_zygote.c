@@ -322,7 +322,7 @@ static bool send_fork(int zygote_socket, uint64_t job, int worker_socket)
     first->cmsg_type = SCM_RIGHTS;
     first->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(first), &worker_socket, sizeof(worker_socket));
-    return sendmsg(zygote_socket, &header, MSG_NOSIGNAL) == (ssize_t)sizeof(message);
+    return sendmsg(zygote_socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(message);
 }
 
 static void unlink_child(struct zygote *zygote, const struct zygote_child *child)

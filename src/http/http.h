@@ -28,11 +28,16 @@ struct http_handlers {
     /* The header is complete. Either reply at once (the body is then not wanted) or call
      * http_accept_body; doing neither is the same as accepting an empty body. */
     void (*begin)(void *context, struct http_exchange *exchange);
+    /* The body is about to grow to at most `size` bytes, of which so far less was granted: asked
+     * for in steps, as bytes arrive, never for what is only announced. False refuses the body with
+     * ERR_BUSY. May be NULL. */
+    bool (*grow)(void *context, struct http_exchange *exchange, uint64_t size);
     /* The body is complete: http_body() is what came over the wire. Reply at once or http_defer().
      */
     void (*ready)(void *context, struct http_exchange *exchange);
     /* The body broke a limit (ERR_TOO_LARGE) or its framing (ERR_INVALID, and then begin was not
-     * called): reply at once with this error. */
+     * called), or may not grow (ERR_BUSY): reply at once with this error. What was read of the body
+     * is dropped. */
     void (*refuse)(void *context, struct http_exchange *exchange, const struct err *err);
     /* The exchange is over: for the access log and counters. May be NULL. `status` is 0 when the
      * client had left before it could be sent one. Runs on whichever thread let go last: http,

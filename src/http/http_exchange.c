@@ -275,6 +275,35 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
     return MHD_YES;
 }
 
+/* A step ahead, but never beyond the end of the body as far as that is known. */
+static bool grow_body(struct http_exchange *exchange, uint64_t size)
+{
+    const struct http_handlers *handlers = &exchange->server->options.handlers;
+    if (handlers->grow == NULL || size <= exchange->body_granted) {
+        return true;
+    }
+    uint64_t most = exchange->body_bytes_max;
+    if (!exchange->request.chunked && exchange->request.content_length < most) {
+        most = exchange->request.content_length;
+    }
+    assert(size <= most);
+    bool near_end = most - exchange->body_granted < HTTP_BODY_STEP_BYTES;
+    uint64_t step_end = near_end ? most : exchange->body_granted + HTTP_BODY_STEP_BYTES;
+    uint64_t wanted = size > step_end ? size : step_end;
+    if (!handlers->grow(handlers->context, exchange, wanted)) {
+        return false;
+    }
+    exchange->body_granted = wanted;
+    return true;
+}
+
+static void refuse_kind(struct http_exchange *exchange, enum err_kind kind, const char *text)
+{
+    struct err err;
+    (void)err_set(&err, kind, "%s", text);
+    refuse(exchange, &err);
+}
+
 static enum MHD_Result serve_body(struct http_exchange *exchange, struct str bytes)
 {
     http_connection_enter(exchange->connection, HTTP_PHASE_BODY);
@@ -283,11 +312,14 @@ static enum MHD_Result serve_body(struct http_exchange *exchange, struct str byt
             refuse_size(exchange);
             return MHD_YES;
         }
+        if (!grow_body(exchange, exchange->body.len + bytes.len)) {
+            refuse_kind(exchange, ERR_BUSY,
+                        "the server holds as much request data as it may; retry shortly");
+            return MHD_YES;
+        }
         buf_append(&exchange->body, bytes);
         if (buf_failed(&exchange->body)) {
-            struct err err;
-            (void)err_set(&err, ERR_UNAVAILABLE, "the server is out of memory");
-            refuse(exchange, &err);
+            refuse_kind(exchange, ERR_UNAVAILABLE, "the server is out of memory");
         }
         return MHD_YES;
     }

@@ -18,6 +18,7 @@
 #define HTTP_HEADER_FIELDS_MAX 100
 #define HTTP_STREAM_BYTES_MAX ((size_t)256 << 10)
 #define HTTP_DISCARD_BYTES_MAX ((uint64_t)64 << 20)
+#define HTTP_BODY_STEP_BYTES ((uint64_t)64 << 10)
 #define HTTP_REQUEST_ID_SIZE 129
 #define HTTP_WATCH_EVENTS_MAX 64
 
@@ -136,6 +137,7 @@ struct http_exchange {
     struct cancel cancel;
     struct buf body;
     uint64_t body_bytes_max;
+    uint64_t body_granted; /* what `grow` has agreed to */
     uint64_t discard_left;
     struct buf raw; /* the reply as text, for when libmicrohttpd cannot send one */
     bool told;      /* http thread: `raw` has been sent */

@@ -139,40 +139,18 @@ static void append_table(struct statement *statement, struct str name, struct fi
     }
 }
 
-static bool list_table(struct statement *statement, struct str name, struct file_list **ret_list,
-                       struct err *err)
+/* Lists the objects of one folder behind those that the list has already. */
+static bool list_folder(struct statement *statement, struct str folder, struct file_list *list,
+                        struct err *err)
 {
     struct lake *lake = statement->lake;
-    struct file_list *list = mem_alloc(sizeof(*list));
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
-    lake_append_table_prefix(&prefix, lake, name);
+    lake_append_table_prefix(&prefix, lake, folder);
     bool good =
         store_list(lake->store, buf_str(&prefix), visit_object, list, statement->cancel, err);
     buf_finish(&prefix);
-    if (!good) {
-        list_destroy(list);
-        return false;
-    }
-    look_up_schemas(lake, list);
-    *ret_list = list;
-    return true;
-}
-
-static bool add_table(struct statement *statement, struct str name, struct buf *tables,
-                      uint64_t *count, struct err *err)
-{
-    struct file_list *list;
-    if (!list_table(statement, name, &list, err)) {
-        return false;
-    }
-    list->next = statement->tables;
-    statement->tables = list;
-    if (list->count > 0) {
-        append_table(statement, name, list, tables);
-        (*count)++;
-    }
-    return true;
+    return good;
 }
 
 static bool keep_name(void *context, struct str name)
@@ -182,40 +160,98 @@ static bool keep_name(void *context, struct str name)
     return true;
 }
 
-/* A table's folder keeps the case of its first use, SQL does not care about case: the exact name
- * comes first, then the first that differs in case only. SIZE_MAX when there is none. */
-static size_t find_name(const struct lake_names *tables, struct str wanted)
+/* One table of SQL: the folders whose names differ at most in case, which a table's first writers chose
+ * and SQL does not tell apart. */
+struct sql_table {
+    struct str name; /* folded */
+    size_t *folders; /* indexes into the names of the lake */
+    size_t folders_count;
+    bool added;
+    struct sql_table *next;
+};
+
+/* All tables of the lake by their folded names. */
+struct catalog {
+    struct lake_names names;
+    struct map by_name;
+    struct sql_table *tables;
+};
+
+static void catalog_finish(struct catalog *catalog)
 {
-    size_t found = SIZE_MAX;
-    for (size_t i = 0; i < tables->count; i++) {
-        struct str name = str_of(tables->items[i]);
-        if (str_equal(name, wanted)) {
-            return i;
-        }
-        if (found == SIZE_MAX && str_equal_nocase(name, wanted)) {
-            found = i;
-        }
+    while (catalog->tables != NULL) {
+        struct sql_table *table = catalog->tables;
+        catalog->tables = table->next;
+        mem_free((char *)(uintptr_t)table->name.ptr);
+        mem_free(table->folders);
+        mem_free(table);
     }
-    return found;
+    map_finish(&catalog->by_name);
+    lake_names_finish(&catalog->names);
 }
 
-static bool add_wanted(struct statement *statement, const struct lake_names *tables,
+static void catalog_add(struct catalog *catalog, size_t index)
+{
+    struct str name = map_folded_key(str_of(catalog->names.items[index]));
+    struct sql_table *table = map_find(&catalog->by_name, name);
+    if (table == NULL) {
+        table = mem_alloc(sizeof(*table));
+        table->name = name;
+        table->next = catalog->tables;
+        catalog->tables = table;
+        map_set(&catalog->by_name, table->name, table);
+    } else {
+        mem_free((char *)(uintptr_t)name.ptr);
+    }
+    size_t *grown = mem_alloc_array(table->folders_count + 1, sizeof(*grown));
+    if (table->folders_count > 0) {
+        memcpy(grown, table->folders, table->folders_count * sizeof(*grown));
+    }
+    mem_free(table->folders);
+    grown[table->folders_count++] = index;
+    table->folders = grown;
+}
+
+static bool add_table(struct statement *statement, const struct catalog *catalog,
+                      struct sql_table *table, struct buf *into, uint64_t *ret_count,
+                      struct err *err)
+{
+    if (table->added) {
+        return true;
+    }
+    table->added = true;
+    struct file_list *list = mem_alloc(sizeof(*list));
+    list->next = statement->tables;
+    statement->tables = list;
+    for (size_t i = 0; i < table->folders_count; i++) {
+        struct str folder = str_of(catalog->names.items[table->folders[i]]);
+        if (!list_folder(statement, folder, list, err)) {
+            return false;
+        }
+    }
+    look_up_schemas(statement->lake, list);
+    if (list->count > 0) {
+        append_table(statement, str_of(catalog->names.items[table->folders[0]]), list, into);
+        (*ret_count)++;
+    }
+    return true;
+}
+
+static bool add_wanted(struct statement *statement, const struct catalog *catalog,
                        const struct engine_names *wanted, struct buf *into, uint64_t *ret_count,
                        struct err *err)
 {
-    bool *added = mem_alloc_array(tables->count, sizeof(*added));
     bool good = true;
     for (size_t i = 0; good && i < wanted->count; i++) {
-        size_t found = find_name(tables, wanted->names[i]);
-        if (found != SIZE_MAX && !added[found]) {
-            added[found] = true;
-            good = add_table(statement, str_of(tables->items[found]), into, ret_count, err);
-        }
+        struct str name = map_folded_key(wanted->names[i]);
+        struct sql_table *table = map_find(&catalog->by_name, name);
+        mem_free((char *)(uintptr_t)name.ptr);
+        good = table == NULL || add_table(statement, catalog, table, into, ret_count, err);
     }
-    for (size_t i = 0; good && wanted->all && i < tables->count; i++) {
-        good = added[i] || add_table(statement, str_of(tables->items[i]), into, ret_count, err);
+    struct sql_table *table = wanted->all ? catalog->tables : NULL;
+    for (; good && table != NULL; table = table->next) {
+        good = add_table(statement, catalog, table, into, ret_count, err);
     }
-    mem_free(added);
     return good;
 }
 
@@ -224,9 +260,14 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
 {
     struct statement *statement = context;
     statement->job = job;
-    CLEANUP(lake_names_finish) struct lake_names known = {0};
-    return lake_visit_tables(statement->lake, keep_name, &known, statement->cancel, err) &&
-           add_wanted(statement, &known, names, tables, ret_tables_count, err);
+    CLEANUP(catalog_finish) struct catalog catalog = {0};
+    if (!lake_visit_tables(statement->lake, keep_name, &catalog.names, statement->cancel, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < catalog.names.count; i++) {
+        catalog_add(&catalog, i);
+    }
+    return add_wanted(statement, &catalog, names, tables, ret_tables_count, err);
 }
 
 /* A worker has read a footer: the next statement need not. */

@@ -37,16 +37,18 @@ bool store_head(struct store *store, struct str key, struct cancel *cancel,
 }
 
 bool store_get_range(struct store *store, struct str key, const char *if_match, uint64_t offset,
-                     uint64_t size, int into_fd, struct cancel *cancel, struct err *err)
+                     uint64_t size, int into_fd, uint64_t into_offset, struct cancel *cancel,
+                     struct err *err)
 {
     assert(cancel != NULL);
     assert(into_fd >= 0);
-    if (size > (uint64_t)INT64_MAX || offset > (uint64_t)INT64_MAX - size) {
+    if (size > (uint64_t)INT64_MAX || offset > (uint64_t)INT64_MAX - size ||
+        into_offset > (uint64_t)INT64_MAX - size) {
         return err_set(err, ERR_INVALID, "the range of \"%.*s\" is not possible", STR_ARG(key));
     }
     return store_check_key(key, err) &&
-           (size == 0 ||
-            store->operations->get_range(store, key, if_match, offset, size, into_fd, cancel, err));
+           (size == 0 || store->operations->get_range(store, key, if_match, offset, size, into_fd,
+                                                      into_offset, cancel, err));
 }
 
 bool store_get(struct store *store, struct str key, struct buf *into, struct cancel *cancel,

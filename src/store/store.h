@@ -85,11 +85,12 @@ bool store_put(struct store *store, struct str key, const struct store_source *s
 bool store_head(struct store *store, struct str key, struct cancel *cancel,
                 struct store_object *ret_object, struct err *err) MUST_CHECK;
 
-/* Writes bytes [offset, offset + size) of the object to the same offsets of into_fd. `if_match` is
+/* Writes bytes [offset, offset + size) of the object to into_fd from into_offset on. `if_match` is
  * an ETag from head or list: an object that has changed since is ERR_CONFLICT, never mixed bytes.
  * NULL does not check. */
 bool store_get_range(struct store *store, struct str key, const char *if_match, uint64_t offset,
-                     uint64_t size, int into_fd, struct cancel *cancel, struct err *err) MUST_CHECK;
+                     uint64_t size, int into_fd, uint64_t into_offset, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
 
 /* The whole of a small object; over the buffer's ceiling is ERR_TOO_LARGE. */
 bool store_get(struct store *store, struct str key, struct buf *into, struct cancel *cancel,

@@ -194,8 +194,8 @@ static bool write_at(int fd, const char *bytes, size_t size, uint64_t offset, st
     return true;
 }
 
-static bool copy_range(int from_fd, int into_fd, struct str key, uint64_t offset, uint64_t size,
-                       struct cancel *cancel, struct err *err)
+static bool copy_range(int from_fd, uint64_t offset, uint64_t size, int into_fd,
+                       uint64_t into_offset, struct str key, struct cancel *cancel, struct err *err)
 {
     CLEANUP(mem_free_text) char *chunk = mem_alloc(CHUNK_SIZE);
     while (size > 0) {
@@ -213,10 +213,11 @@ static bool copy_range(int from_fd, int into_fd, struct str key, uint64_t offset
         if (got == 0) {
             return fail_changed(key, err);
         }
-        if (!write_at(into_fd, chunk, (size_t)got, offset, err)) {
+        if (!write_at(into_fd, chunk, (size_t)got, into_offset, err)) {
             return false;
         }
         offset += (uint64_t)got;
+        into_offset += (uint64_t)got;
         size -= (uint64_t)got;
     }
     return true;
@@ -236,7 +237,8 @@ static bool still_same(int fd, const struct store_object *object)
 }
 
 static bool get_range(struct store *store, struct str key, const char *if_match, uint64_t offset,
-                      uint64_t size, int into_fd, struct cancel *cancel, struct err *err)
+                      uint64_t size, int into_fd, uint64_t into_offset, struct cancel *cancel,
+                      struct err *err)
 {
     CLEANUP(fd_close) int fd = -1;
     struct store_object object;
@@ -250,7 +252,7 @@ static bool get_range(struct store *store, struct str key, const char *if_match,
         return err_set(err, ERR_INVALID, "the object \"%.*s\" is shorter than the range asked for",
                        STR_ARG(key));
     }
-    return copy_range(fd, into_fd, key, offset, size, cancel, err) &&
+    return copy_range(fd, offset, size, into_fd, into_offset, key, cancel, err) &&
            (if_match == NULL || still_same(fd, &object) || fail_changed(key, err));
 }
 

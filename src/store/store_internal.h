@@ -13,7 +13,8 @@ struct store_operations {
     bool (*head)(struct store *store, struct str key, struct cancel *cancel,
                  struct store_object *ret_object, struct err *err);
     bool (*get_range)(struct store *store, struct str key, const char *if_match, uint64_t offset,
-                      uint64_t size, int into_fd, struct cancel *cancel, struct err *err);
+                      uint64_t size, int into_fd, uint64_t into_offset, struct cancel *cancel,
+                      struct err *err);
     bool (*get)(struct store *store, struct str key, struct buf *into, struct cancel *cancel,
                 struct store_object *ret_object, struct err *err);
     bool (*open_direct)(struct store *store, struct str key, int *ret_fd,

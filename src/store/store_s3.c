@@ -260,7 +260,8 @@ static bool check_range(const struct net_response *response, struct str key, con
 }
 
 static bool get_range(struct store *store, struct str key, const char *if_match, uint64_t offset,
-                      uint64_t size, int into_fd, struct cancel *cancel, struct err *err)
+                      uint64_t size, int into_fd, uint64_t into_offset, struct cancel *cancel,
+                      struct err *err)
 {
     struct store_s3 *s3 = (struct store_s3 *)store;
     CLEANUP(net_response_finish) struct net_response response = {0};
@@ -270,7 +271,7 @@ static bool get_range(struct store *store, struct str key, const char *if_match,
         .body_bytes_max = size,
         .into_file = true,
         .into_fd = into_fd,
-        .into_offset = offset,
+        .into_offset = into_offset,
     };
     char range[64];
     (void)snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)offset,

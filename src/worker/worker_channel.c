@@ -89,7 +89,7 @@ void channel_send(struct channel *channel, uint32_t type, struct str payload)
 {
     struct err err;
     lock_take(&channel->send_lock);
-    bool sent = worker_send(channel->socket_fd, type, payload, NULL, 0, &err);
+    bool sent = worker_send(channel->socket_fd, type, payload, NULL, 0, -1, &err);
     lock_release(&channel->send_lock);
     if (!sent) {
         leave();

@@ -17,6 +17,7 @@ struct object {
     int fd; /* -1 while given up */
     unsigned handles;
     uint64_t size;
+    uint64_t base;          /* where its bytes begin in the descriptor's file */
     bool complete;          /* every byte is there: a file of the server's own folder */
     unsigned char *present; /* one bit per block */
 };
@@ -56,10 +57,11 @@ static void say(char *problem, size_t size, struct str text)
 struct opened {
     int fd;
     uint64_t size;
+    uint64_t base;
     bool complete;
 };
 
-/* OPENED: u32 error kind, u64 size, u32 complete, text. */
+/* OPENED: u32 error kind, u64 size, u32 complete, u64 base, text. */
 static bool ask_open(struct files *files, const char *path, struct opened *ret_opened,
                      char *problem, size_t size)
 {
@@ -74,6 +76,7 @@ static bool ask_open(struct files *files, const char *path, struct opened *ret_o
     uint32_t kind = worker_get_u32(&cursor);
     opened.size = worker_get_u64(&cursor);
     opened.complete = worker_get_u32(&cursor) != 0;
+    opened.base = worker_get_u64(&cursor);
     struct str text = worker_get_text(&cursor);
     bool good = kind == ERR_NONE && opened.fd >= 0 && worker_get_end(&cursor);
     if (good) {
@@ -91,7 +94,12 @@ static struct object *object_create(const char *path, const struct opened *opene
 {
     struct object *object = mem_alloc(sizeof(*object));
     *object = (struct object){
-        .path = mem_copy_text(path), .fd = -1, .size = opened->size, .complete = opened->complete};
+        .path = mem_copy_text(path),
+        .fd = -1,
+        .size = opened->size,
+        .base = opened->base,
+        .complete = opened->complete,
+    };
     object->present = mem_alloc((size_t)(block_count(object) / 8 + 1));
     return object;
 }
@@ -219,7 +227,7 @@ static bool missing_run(struct file *file, uint64_t *first, uint64_t last, uint6
     }
     uint64_t end = *first;
     while (end <= last && !is_present(object, end) &&
-           end - *first < FILES_FETCH_MAX / FILES_BLOCK_SIZE) {
+           end - *first < WORKER_FETCH_SIZE_MAX / FILES_BLOCK_SIZE) {
         end++;
     }
     lock_release(&file->files->lock);
@@ -255,8 +263,10 @@ static bool vfs_read(void *opened, void *into, uint64_t size, uint64_t offset, c
             return false;
         }
     }
+    uint64_t base = file->object == NULL ? 0 : file->object->base;
     for (uint64_t done = 0; done < size;) {
-        ssize_t got = pread(file->fd, (char *)into + done, size - done, (off_t)(offset + done));
+        off_t at = (off_t)(base + offset + done);
+        ssize_t got = pread(file->fd, (char *)into + done, size - done, at);
         if (got < 0 && errno == EINTR) {
             continue;
         }

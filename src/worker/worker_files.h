@@ -5,7 +5,7 @@
  * are read.
  * Owner     the worker's main.   Threads  any of the engine's.
  * Limits    512 descriptors of objects that nobody reads; a fetch asks for whole blocks of
- *           FILES_BLOCK_SIZE, at most FILES_FETCH_MAX. */
+ *           FILES_BLOCK_SIZE, at most WORKER_FETCH_SIZE_MAX. */
 #pragma once
 
 #include "worker_channel.h"
@@ -13,7 +13,6 @@
 
 enum {
     FILES_BLOCK_SIZE = 1 << 17,
-    FILES_FETCH_MAX = 8 << 20,
     FILES_OPEN_MAX = 512
 };
 

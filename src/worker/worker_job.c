@@ -1,9 +1,11 @@
 #include "worker_job.h"
 
+#include "clock.h"
 #include "fd.h"
 #include "mem.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -261,12 +263,22 @@ static void attach_fds(struct msghdr *message, union fd_control *control, const 
     memcpy(CMSG_DATA(header), fds, sizeof(int) * fds_count);
 }
 
+/* False when the time is over. */
+static bool wait_writable(int socket_fd, int64_t until_ms)
+{
+    int64_t left_ms = until_ms - clock_now_ms();
+    struct pollfd polled = {.fd = socket_fd, .events = POLLOUT};
+    return left_ms > 0 && poll(&polled, 1, (int)left_ms) >= 0;
+}
+
 bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
-                 struct err *err)
+                 int wait_ms, struct err *err)
 {
     assert(payload.len <= WORKER_FRAME_SIZE_MAX);
     struct frame_header header = {.type = type, .size = (uint32_t)payload.len};
     union fd_control control = {0};
+    int64_t until_ms = clock_now_ms() + wait_ms;
+    int flags = MSG_NOSIGNAL | (wait_ms >= 0 ? MSG_DONTWAIT : 0);
     size_t sent = 0;
     size_t total = sizeof(header) + payload.len;
     while (sent < total) {
@@ -280,8 +292,9 @@ bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fd
         if (sent == 0) {
             attach_fds(&message, &control, fds, fds_count);
         }
-        ssize_t size = sendmsg(socket_fd, &message, MSG_NOSIGNAL);
-        if (size < 0 && errno == EINTR) {
+        ssize_t size = sendmsg(socket_fd, &message, flags);
+        if (size < 0 &&
+            (errno == EINTR || (errno == EAGAIN && wait_writable(socket_fd, until_ms)))) {
             continue;
         }
         if (size <= 0) {

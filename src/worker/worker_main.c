@@ -53,6 +53,10 @@ void worker_main(struct duck *duck, int socket_fd)
     }
     struct channel *channel = channel_create(socket_fd);
     uint64_t rows = 0;
+    /* A connection of its own has random numbers of its own; it wants the kernel's before they are shut. */
+    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
+        _exit(1);
+    }
     /* From here on the job's text is in memory, but nothing has looked at it: first the limits,
      * then the rest. */
     bool good = sandbox_enter(&job.limits, &err);

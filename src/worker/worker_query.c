@@ -33,6 +33,25 @@ static uint64_t put_all_names(struct str statement, struct buf *names)
     return count;
 }
 
+/* The engine leaves out what it has a view of its own for: a client's table may have such a name. */
+static uint64_t put_catalog_names(struct str statement, struct buf *names)
+{
+    static const char *const prefixes[] = {"pg_", "duckdb_", "sqlite_", "pragma_"};
+    struct guard_token token;
+    struct err ignored;
+    uint64_t count = 0;
+    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
+        bool name = token.kind == GUARD_WORD || token.kind == GUARD_QUOTED;
+        for (size_t i = 0; name && i < COUNT_OF(prefixes); i++) {
+            if (str_starts_nocase(token.text, str_of(prefixes[i]))) {
+                worker_put_text(names, token.text);
+                count++;
+            }
+        }
+    }
+    return count;
+}
+
 static uint64_t put_names(duckdb_value list, struct buf *names)
 {
     uint64_t count = duckdb_get_list_size(list);
@@ -59,6 +78,9 @@ static void ask_tables(struct duck *duck, struct channel *channel, const char *s
         verdict->pivot ? NULL : duckdb_get_table_names(duck->connection, statement, false);
     uint64_t count =
         list == NULL ? put_all_names(str_of(statement), &names) : put_names(list, &names);
+    if (list != NULL) {
+        count += put_catalog_names(str_of(statement), &names);
+    }
     duckdb_destroy_value(&list);
     worker_put_u32(&body, verdict->catalog);
     worker_put_u64(&body, count);
@@ -113,7 +135,12 @@ static bool prepare(struct duck *duck, duckdb_extracted_statements statements, i
 
 static void flush_result(void *context, struct buf *out)
 {
-    channel_send(context, WORKER_RESULT, buf_str(out));
+    struct str rest = buf_str(out);
+    while (rest.len > 0) {
+        struct str piece = str_first(rest, WORKER_RESULT_SIZE_MAX);
+        channel_send(context, WORKER_RESULT, piece);
+        rest = str_from(rest, piece.len);
+    }
     buf_reset(out);
 }
 
@@ -159,14 +186,18 @@ static bool execute(struct channel *channel, duckdb_prepared_statement prepared,
 
 static bool run_statement(struct duck *duck, struct channel *channel,
                           duckdb_extracted_statements statements, idx_t index, bool pivot,
-                          uint64_t *ret_rows, struct err *err)
+                          bool *answered, uint64_t *ret_rows, struct err *err)
 {
     CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
     duckdb_statement_type type;
     if (!prepare(duck, statements, index, pivot, &prepared, &type, err)) {
         return false;
     }
+    if (is_reading(type) && *answered) {
+        return err_set(err, ERR_INVALID, "only one statement is allowed");
+    }
     if (is_reading(type)) {
+        *answered = true;
         return execute(channel, prepared, ret_rows, err);
     }
     CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
@@ -188,8 +219,9 @@ static bool run_statements(struct duck *duck, struct channel *channel, const cha
         return err_set(err, ERR_INVALID, "only one statement is allowed");
     }
     bool good = true;
+    bool answered = false;
     for (idx_t i = 0; good && i < count; i++) {
-        good = run_statement(duck, channel, statements, i, pivot, ret_rows, err);
+        good = run_statement(duck, channel, statements, i, pivot, &answered, ret_rows, err);
     }
     return good;
 }

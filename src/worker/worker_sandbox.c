@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,7 +70,7 @@ static const int allowed_calls[] = {
     /* bytes on descriptors it was given */
     SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(readv), SCMP_SYS(writev),
     SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(ftruncate),
-    SCMP_SYS(close), SCMP_SYS(sendmsg), SCMP_SYS(recvmsg), SCMP_SYS(poll), SCMP_SYS(ppoll),
+    SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll),
     /* memory */
     SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk),
     /* threads and their life */
@@ -98,6 +99,11 @@ static int add_conditional_rules(scmp_filter_ctx filter)
                                SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
                                SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
+    /* Plain messages only: out-of-band data on Unix sockets has been a way out of sandboxes. */
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmsg), 1,
+                               SCMP_A2(SCMP_CMP_EQ, MSG_NOSIGNAL));
+    result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(recvmsg), 1,
+                               SCMP_A2(SCMP_CMP_EQ, MSG_CMSG_CLOEXEC));
     /* Reading a limit is harmless, setting one is not: the new-limit pointer must be NULL. */
     result |=
         seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0));
@@ -139,16 +145,27 @@ static uint64_t own_address_space(void)
 
 static bool set_limit(__rlimit_resource_t resource, uint64_t value, struct err *err)
 {
-    struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) == 0 && limit.rlim_max < value) {
+        value = limit.rlim_max; /* stricter already */
+    }
+    limit = (struct rlimit){.rlim_cur = value, .rlim_max = value};
     return setrlimit(resource, &limit) == 0 ||
            err_set_errno(err, ERR_UNAVAILABLE, errno, "a limit of the worker could not be set");
+}
+
+/* SIGXCPU first, which says what happened; SIGKILL a second later. */
+static bool set_cpu_limit(uint64_t seconds, struct err *err)
+{
+    struct rlimit limit = {.rlim_cur = seconds, .rlim_max = seconds + 1};
+    return setrlimit(RLIMIT_CPU, &limit) == 0 || set_limit(RLIMIT_CPU, seconds, err);
 }
 
 static bool set_limits(const struct worker_limits *limits, struct err *err)
 {
     bool good = set_limit(RLIMIT_CORE, 0, err) && set_limit(RLIMIT_NOFILE, DESCRIPTORS_MAX, err) &&
                 set_limit(RLIMIT_FSIZE, limits->output_bytes, err) &&
-                set_limit(RLIMIT_CPU, limits->cpu_seconds, err);
+                set_cpu_limit(limits->cpu_seconds, err);
     if (good && limits->address_space_bytes > 0) {
         good = set_limit(RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
     }

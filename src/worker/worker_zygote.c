@@ -181,8 +181,19 @@ static bool serve_request(struct zygote *zygote)
     return true;
 }
 
+/* When memory runs out, the kernel takes a worker rather than the server. Before root is dropped. */
+static void offer_to_the_oom_killer(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "800", 3);
+        (void)close(fd);
+    }
+}
+
 static bool prepare(struct zygote *zygote, struct err *err)
 {
+    offer_to_the_oom_killer();
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);

@@ -363,9 +363,9 @@ TEST(frames_come_one_by_one)
     struct line line;
     struct err err;
     CHECK(line_open(&line));
-    CHECK_OK(worker_send(line.ends[0], WORKER_RESULT, STR("one"), NULL, 0, &err), err);
-    CHECK_OK(worker_send(line.ends[0], WORKER_CANCEL, STR(""), NULL, 0, &err), err);
-    CHECK_OK(worker_send(line.ends[0], WORKER_FETCH, STR("three\0!"), NULL, 0, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_RESULT, STR("one"), NULL, 0, -1, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_CANCEL, STR(""), NULL, 0, -1, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_FETCH, STR("three\0!"), NULL, 0, -1, &err), err);
     CHECK_OK(worker_receive(line.ends[1], &line.frame, &err), err);
     CHECK_U64(line.frame.type, WORKER_RESULT);
     CHECK_STR(buf_str(&line.frame.payload), "one");
@@ -386,9 +386,9 @@ TEST(descriptors_ride_with_their_frame)
     CHECK(line_open(&line));
     int pipe_ends[2];
     CHECK(pipe2(pipe_ends, O_CLOEXEC) == 0);
-    CHECK_OK(worker_send(line.ends[0], WORKER_JOB, STR("job"), pipe_ends, 2, &err), err);
-    CHECK_OK(worker_send(line.ends[0], WORKER_OPENED, STR("o"), &pipe_ends[0], 1, &err), err);
-    CHECK_OK(worker_send(line.ends[0], WORKER_RESULT, STR("r"), NULL, 0, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_JOB, STR("job"), pipe_ends, 2, -1, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_OPENED, STR("o"), &pipe_ends[0], 1, -1, &err), err);
+    CHECK_OK(worker_send(line.ends[0], WORKER_RESULT, STR("r"), NULL, 0, -1, &err), err);
     CHECK_OK(worker_receive(line.ends[1], &line.frame, &err), err);
     int first[2] = {line.frame.fds[0], line.frame.fds[1]};
     CHECK(first[0] >= 0 && first[1] >= 0 && first[0] != pipe_ends[0]);
@@ -418,7 +418,8 @@ static void *send_large(void *argument)
 {
     struct sender *sender = argument;
     struct err err;
-    sender->sent = worker_send(sender->socket_fd, WORKER_RESULT, sender->payload, NULL, 0, &err);
+    sender->sent =
+        worker_send(sender->socket_fd, WORKER_RESULT, sender->payload, NULL, 0, -1, &err);
     return NULL;
 }
 
@@ -472,7 +473,7 @@ TEST(sending_to_nobody_is_an_error)
     struct err err = {0};
     CHECK(line_open(&line));
     fd_close(&line.ends[1]);
-    CHECK(!worker_send(line.ends[0], WORKER_CANCEL, STR("x"), NULL, 0, &err));
+    CHECK(!worker_send(line.ends[0], WORKER_CANCEL, STR("x"), NULL, 0, -1, &err));
     CHECK(err.kind == ERR_UNAVAILABLE);
     line_close(&line);
 }

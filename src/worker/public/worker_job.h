@@ -28,7 +28,12 @@
 
 enum {
     WORKER_FRAME_SIZE_MAX = 64 << 20,
-    WORKER_FDS_MAX = 2
+    WORKER_QUESTION_SIZE_MAX = 8 << 20, /* of any frame from a worker */
+    WORKER_RESULT_SIZE_MAX = 1 << 20,   /* of one RESULT; a larger piece is sent as several */
+    WORKER_FETCH_SIZE_MAX = 8 << 20,    /* of the range of one FETCH */
+    WORKER_FDS_MAX = 2,
+    WORKER_ANSWER_SEND_MS =
+        5000, /* for a worker to take a frame; one that does not read is broken */
 };
 
 enum worker_frame_type {
@@ -154,9 +159,10 @@ bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome,
 
 /* ---- frames on a socket ---- */
 
-/* Sends one frame; blocks. fds_count may be 0. ERR_UNAVAILABLE when the other side is gone. */
+/* Sends one frame; fds_count may be 0. ERR_UNAVAILABLE when the other side is gone, or has not taken all
+ * of it within wait_ms (-1: blocks for as long as it takes). */
 bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
-                 struct err *err) MUST_CHECK;
+                 int wait_ms, struct err *err) MUST_CHECK;
 
 struct worker_frame {
     uint32_t type;
