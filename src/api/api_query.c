@@ -305,7 +305,8 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
     struct declared_table *table = names->all ? query->tables : NULL;
     for (; good && table != NULL; table = table->next) {
         bool shadowed = map_find(&query->by_name, table->folded) != table;
-        good = shadowed || add_once(query, job, table, tables, ret_tables_count, err);
+        good = shadowed || engine_is_catalog_name(table->folded) ||
+               add_once(query, job, table, tables, ret_tables_count, err);
     }
     return good;
 }

@@ -52,11 +52,16 @@ unsigned engine_landlock_abi(struct engine *engine);
 struct engine_names {
     const struct str *names;
     size_t count;
-    bool all; /* the statement asks which tables there are: every one, named or not */
+    /* The statement asks which tables there are: every one, named or not, but for those that hide a view
+     * the engine answers from (engine_is_catalog_name). */
+    bool all;
 };
 typedef bool engine_resolve_fn(void *context, struct engine_job *job,
                                const struct engine_names *names, struct buf *tables,
                                uint64_t *ret_tables_count, struct err *err);
+
+/* pg_..., duckdb_..., sqlite_..., pragma_...: names of the engine's own views. */
+bool engine_is_catalog_name(struct str name);
 
 /* The job may read this object under this path. The store must live as long as the job; `object`
  * was proven with the job's own credentials. */

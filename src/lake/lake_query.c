@@ -250,7 +250,8 @@ static bool add_wanted(struct statement *statement, const struct catalog *catalo
     }
     struct sql_table *table = wanted->all ? catalog->tables : NULL;
     for (; good && table != NULL; table = table->next) {
-        good = add_table(statement, catalog, table, into, ret_count, err);
+        good = engine_is_catalog_name(table->name) ||
+               add_table(statement, catalog, table, into, ret_count, err);
     }
     return good;
 }

@@ -114,6 +114,7 @@ static void close_folder(struct store *store)
 {
     struct store_folder *folder = (struct store_folder *)store;
     fd_close(&folder->root_fd);
+    folder_forget_synced(folder);
     lock_finish(&folder->directories_lock);
     mem_free(folder->path);
     mem_free(folder);

@@ -3,6 +3,7 @@
  * made it. */
 #pragma once
 
+#include "map.h"
 #include "store_internal.h"
 #include "thread.h"
 
@@ -16,6 +17,15 @@ struct store_folder {
     int root_fd;
     char *path;                   /* absolute */
     struct lock directories_lock; /* held while directories are made and synced */
+    struct map synced;            /* paths known to be durable, under directories_lock */
+    struct folder_synced *synced_first;
+};
+
+/* A directory whose name its parent has on disk, and so on up to the root. */
+struct folder_synced {
+    struct folder_synced *next;
+    struct str path;
+    char text[];
 };
 
 /* A key, or a part of one, as a path for the kernel. */
@@ -34,6 +44,7 @@ void folder_describe(const struct stat *status, struct store_object *ret_object)
 bool folder_put(struct store *store, struct str key, const struct store_source *source,
                 const struct store_put_options *options, struct cancel *cancel,
                 struct store_object *ret_object, struct err *err) MUST_CHECK;
+void folder_forget_synced(struct store_folder *folder); /* at the end */
 /* Removes what a crash has left in FOLDER_TEMPORARY. */
 void folder_sweep(const struct store_folder *folder);
 

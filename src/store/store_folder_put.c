@@ -73,14 +73,40 @@ static bool fail_put(int errno_value, struct str key, struct err *err)
     return false;
 }
 
-/* Goes one step down, into a directory that is made when it is missing. */
-static bool step_down(int *fd, const char *name, struct str key, struct err *err)
+static void remember_synced(struct store_folder *folder, struct str path)
+    REQUIRES(&folder->directories_lock);
+static void remember_synced(struct store_folder *folder, struct str path)
+{
+    if (map_find(&folder->synced, path) != NULL) {
+        return;
+    }
+    struct folder_synced *synced = mem_alloc(sizeof(*synced) + path.len);
+    memcpy(synced->text, path.ptr, path.len);
+    synced->path = str_make(synced->text, path.len);
+    synced->next = folder->synced_first;
+    folder->synced_first = synced;
+    map_set(&folder->synced, synced->path, synced);
+}
+
+void folder_forget_synced(struct store_folder *folder)
+{
+    map_finish(&folder->synced);
+    for (struct folder_synced *next, *synced = folder->synced_first; synced != NULL;
+         synced = next) {
+        next = synced->next;
+        mem_free(synced);
+    }
+}
+
+/* Goes one step down, into a directory that is made when it is missing. One that is there may not
+ * be durable either: whoever made it, here or in another process, may have died before the sync. */
+static bool step_down(int *fd, const char *name, bool synced, struct str key, struct err *err)
 {
     bool made = mkdirat(*fd, name, DIRECTORY_MODE) == 0;
     if (!made && errno != EEXIST) {
         return fail_put(errno, key, err);
     }
-    if (made && fsync(*fd) != 0) {
+    if ((made || !synced) && fsync(*fd) != 0) {
         return fail_put(errno, key, err);
     }
     int next = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -104,38 +130,37 @@ static bool make_parents(struct store_folder *folder, struct str path, struct st
     struct str segment;
     for (struct str rest = path; str_next_part(&rest, '/', &segment);) {
         struct folder_path name = folder_path_of(segment);
-        if (!step_down(&fd, name.text, key, err)) {
+        struct str so_far = str_first(path, (size_t)(segment.ptr + segment.len - path.ptr));
+        bool synced = map_find(&folder->synced, so_far) != NULL;
+        if (!step_down(&fd, name.text, synced, key, err)) {
             return false;
         }
+        remember_synced(folder, so_far);
     }
     *ret_fd = fd;
     fd = -1;
     return true;
 }
 
-/* A directory that another put has just made may not be synced yet; its maker holds the lock until
- * it is, so that taking the lock once, before a put is called done, is enough (see folder_put). */
+/* The directory at path, made when it is missing, and durable: one that another put is making now
+ * is not remembered as synced before it is. */
 static bool open_parent(struct store_folder *folder, struct str path, struct str key, int *ret_fd,
                         struct err *err)
 {
     struct folder_path text = folder_path_of(path);
     *ret_fd = folder_open(folder, text.text, O_RDONLY | O_DIRECTORY);
-    if (*ret_fd >= 0) {
-        return true;
-    }
-    if (errno != ENOENT) {
+    bool found = *ret_fd >= 0;
+    if (!found && errno != ENOENT) {
         return fail_put(errno, key, err);
     }
     lock_take(&folder->directories_lock);
-    bool good = make_parents(folder, path, key, ret_fd, err);
+    bool good = found && (path.len == 0 || map_find(&folder->synced, path) != NULL);
+    if (!good) {
+        fd_close(ret_fd);
+        good = make_parents(folder, path, key, ret_fd, err);
+    }
     lock_release(&folder->directories_lock);
     return good;
-}
-
-static void wait_for_directories(struct store_folder *folder)
-{
-    lock_take(&folder->directories_lock);
-    lock_release(&folder->directories_lock);
 }
 
 /* --- the file --- */
@@ -244,7 +269,6 @@ static bool land(struct landing *landing, bool create_only, int fd, struct store
         return err_set_errno(err, ERR_UNCERTAIN, errno,
                              "it is not known whether \"%.*s\" was stored", STR_ARG(landing->key));
     }
-    wait_for_directories(landing->folder);
     folder_describe(&status, ret_object);
     return true;
 }

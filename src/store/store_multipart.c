@@ -151,9 +151,8 @@ static bool take_final_etag(void *context, struct str parent, struct str name, s
     return true;
 }
 
-/* Sets err and returns false on every doubt; ret_may_be_done then says whether the object may be
- * there. */
-static bool complete(struct upload *upload, struct cancel *cancel, bool *ret_may_be_done,
+/* Sets err and returns false on every doubt; ret_doubt then says whether the object may be there. */
+static bool complete(struct upload *upload, struct cancel *cancel, enum s3_doubt *ret_doubt,
                      struct store_object *ret_object, struct err *err)
 {
     enum {
@@ -184,7 +183,7 @@ static bool complete(struct upload *upload, struct cancel *cancel, bool *ret_may
         s3_add_header(&request, "if-none-match", STR("*"));
     }
     CLEANUP(net_response_finish) struct net_response response = {0};
-    if (!s3_call(upload->s3, &request, cancel, &response, ret_may_be_done, err)) {
+    if (!s3_call(upload->s3, &request, cancel, &response, ret_doubt, err)) {
         return false;
     }
     if (response.status != 200) {
@@ -212,7 +211,7 @@ static unsigned abort_upload(struct upload *upload, struct cancel *cancel)
 /* After a failure, with time of its own, since the caller's may be over: our object may be there
  * after all; if not, the upload is aborted, and once that has succeeded no late completion can make
  * it appear. */
-static bool settle(struct upload *upload, bool completing, bool may_be_done,
+static bool settle(struct upload *upload, bool completing, enum s3_doubt doubt,
                    struct store_object *ret_object, struct err *err)
 {
     struct cancel grace;
@@ -224,7 +223,7 @@ static bool settle(struct upload *upload, bool completing, bool may_be_done,
                                     &grace, &own, ret_object, &other);
     unsigned status = own ? 200 : abort_upload(upload, &grace);
     cancel_finish(&grace);
-    bool unknown_upload = status == 404 && looked && !may_be_done;
+    bool unknown_upload = status == 404 && looked && doubt == S3_DOUBT_NONE;
     if (own || (status >= 200 && status < 300) || unknown_upload) {
         return own;
     }
@@ -243,12 +242,12 @@ static bool run_upload(struct upload *upload, struct cancel *cancel,
     if (!begin(upload, cancel, err)) {
         return false;
     }
-    bool may_be_done = false;
+    enum s3_doubt doubt = S3_DOUBT_NONE;
     bool sent = send_parts(upload, cancel, err);
-    if (sent && complete(upload, cancel, &may_be_done, ret_object, err)) {
+    if (sent && complete(upload, cancel, &doubt, ret_object, err)) {
         return true;
     }
-    return settle(upload, sent, may_be_done, ret_object, err);
+    return settle(upload, sent, doubt, ret_object, err);
 }
 
 bool s3_put_multipart(struct store_s3 *s3, struct str key, const struct store_source *source,

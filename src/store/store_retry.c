@@ -149,17 +149,26 @@ static bool judge(const struct s3_request *request, bool answered, struct net_re
     return answer_may_retry(response);
 }
 
-bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
-             struct net_response *ret_response, bool *ret_may_be_done, struct err *err)
+static enum s3_doubt doubt_about(bool answered, const struct net_response *response)
 {
-    bool may_be_done = false;
+    if (answered) {
+        return response->status >= 500 ? S3_DOUBT_FAILED : S3_DOUBT_NONE;
+    }
+    return response->request_sent ? S3_DOUBT_LOST : S3_DOUBT_NONE;
+}
+
+bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
+             struct net_response *ret_response, enum s3_doubt *ret_doubt, struct err *err)
+{
+    enum s3_doubt worst = S3_DOUBT_NONE;
     bool clock_learnt = false;
     for (unsigned attempt = 1;;) {
         bool answered = s3_perform(s3, request, cancel, ret_response, err);
         bool again = judge(request, answered, ret_response, err);
-        may_be_done = may_be_done || (!answered && ret_response->request_sent);
-        if (ret_may_be_done != NULL) {
-            *ret_may_be_done = may_be_done;
+        enum s3_doubt doubt = doubt_about(answered, ret_response);
+        worst = doubt > worst ? doubt : worst;
+        if (ret_doubt != NULL) {
+            *ret_doubt = worst;
         }
         if (answered && !clock_learnt && learn_clock(s3, ret_response)) {
             clock_learnt = true;

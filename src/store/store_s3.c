@@ -1,5 +1,6 @@
 #include "store_s3.h"
 
+#include "clock.h"
 #include "digest.h"
 #include "mem.h"
 #include "num.h"
@@ -343,15 +344,40 @@ static void append_base64_u32(char text[static 9], uint32_t value)
     memcpy(text + 6, "==", 3);
 }
 
+/* Looks whether the put took effect, with time of its own, since the caller's may be over. */
+static bool look(struct store_s3 *s3, struct str key, const char *id, uint64_t size, bool *ret_own,
+                 struct store_object *ret_object, struct err *err)
+{
+    enum {
+        LOOK_TIME_MS = 5000
+    };
+    struct cancel grace;
+    cancel_init(&grace, clock_now_ms() + LOOK_TIME_MS);
+    bool looked = s3_check_own(s3, key, id, size, &grace, ret_own, ret_object, err);
+    cancel_finish(&grace);
+    return looked;
+}
+
 /* The last word on a put whose answers do not say whether it took effect: only what is under the
- * key can. `err` holds why the put failed. */
+ * key can, and only a create-only put has an id to know it by. `err` holds why the put failed; it
+ * stands when the object is not there, unless an answer was lost in the connection: then the put
+ * may still be on its way. */
 static bool settle_put(struct store_s3 *s3, struct str key, const char *id, uint64_t size,
-                       struct cancel *cancel, struct store_object *ret_object, struct err *err)
+                       enum s3_doubt doubt, struct cancel *cancel, struct store_object *ret_object,
+                       struct err *err)
 {
     bool own = false;
+    bool has_id = id[0] != '\0';
     struct err other = {0};
-    if (id[0] != '\0' && s3_check_own(s3, key, id, size, cancel, &own, ret_object, &other) && own) {
+    bool looked = has_id && look(s3, key, id, size, &own, ret_object, &other);
+    if (own) {
         return true;
+    }
+    if (doubt == S3_DOUBT_FAILED && (looked || !has_id)) {
+        return false;
+    }
+    if (looked && !cancel_check(cancel, err)) {
+        return false;
     }
     struct err cause = *err;
     (void)err_set(err, ERR_UNCERTAIN, "it is not known whether \"%.*s\" was stored: %s",
@@ -363,10 +389,10 @@ static bool settle_put(struct store_s3 *s3, struct str key, const char *id, uint
 /* The key is taken. That may be by an attempt of this very put, whose answer was lost here or in
  * the connection. */
 static bool settle_conflict(struct store_s3 *s3, struct str key, const char *id, uint64_t size,
-                            struct cancel *cancel, struct store_object *ret_object, struct err *err)
+                            struct store_object *ret_object, struct err *err)
 {
     bool own = false;
-    if (!s3_check_own(s3, key, id, size, cancel, &own, ret_object, err)) {
+    if (!look(s3, key, id, size, &own, ret_object, err)) {
         struct err cause = *err;
         return err_set(err, ERR_UNCERTAIN, "it is not known who stored \"%.*s\": %s", STR_ARG(key),
                        cause.message);
@@ -418,16 +444,16 @@ static bool put_single(struct store_s3 *s3, struct str key, const struct store_s
         s3_add_header(&request, "x-amz-meta-eider-id", str_of(id));
     }
     CLEANUP(net_response_finish) struct net_response response = {0};
-    bool may_be_done = false;
-    bool answered = s3_call(s3, &request, cancel, &response, &may_be_done, err);
+    enum s3_doubt doubt = S3_DOUBT_NONE;
+    bool answered = s3_call(s3, &request, cancel, &response, &doubt, err);
     if (answered && response.status == 412 && options->create_only) {
-        return settle_conflict(s3, key, id, source->size, cancel, ret_object, err);
+        return settle_conflict(s3, key, id, source->size, ret_object, err);
     }
     bool good = answered && finish_put(s3, key, &response, crc, source->size, ret_object, err);
-    if (good || !may_be_done) {
+    if (good || doubt == S3_DOUBT_NONE) {
         return good;
     }
-    return settle_put(s3, key, id, source->size, cancel, ret_object, err);
+    return settle_put(s3, key, id, source->size, doubt, cancel, ret_object, err);
 }
 
 static bool put(struct store *store, struct str key, const struct store_source *source,

@@ -57,11 +57,19 @@ void s3_add_header(struct s3_request *request, const char *name, struct str valu
 bool s3_perform(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
                 struct net_response *ret_response, struct err *err) MUST_CHECK;
 
-/* Up to three. `ret_may_be_done`: an attempt was sent in full and its answer was lost, so whatever
- * comes afterwards does not tell whether it took effect. May be NULL. The response must be finished
- * whatever is returned. */
+/* Why a request that was not answered with success may have taken effect all the same. */
+enum s3_doubt {
+    S3_DOUBT_NONE,
+    S3_DOUBT_FAILED, /* an attempt was answered with a 5xx; some stores say so and keep the object */
+    S3_DOUBT_LOST    /* an attempt was sent in full and its answer was lost */
+};
+
+/* Up to three. `ret_doubt` is the worst of all attempts: whatever the last answer is, it does not
+ * tell whether an earlier attempt took effect. May be NULL. The response must be finished whatever
+ * is returned. */
 bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
-             struct net_response *ret_response, bool *ret_may_be_done, struct err *err) MUST_CHECK;
+             struct net_response *ret_response, enum s3_doubt *ret_doubt,
+             struct err *err) MUST_CHECK;
 
 /* The fields of an <Error> document, "" where there are none. */
 struct s3_error {
