@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -75,4 +76,49 @@ bool fd_make_directories(const char *path, struct err *err)
         }
     }
     return true;
+}
+
+/* Room for one descriptor beside a message. */
+union one_fd {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+ssize_t fd_send_message(int socket_fd, const void *bytes, size_t size, int passed_fd, int flags)
+{
+    union one_fd control = {0};
+    struct iovec part = {(void *)(uintptr_t)bytes, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    if (passed_fd >= 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &passed_fd, sizeof(passed_fd));
+    }
+    return sendmsg(socket_fd, &message, flags | MSG_NOSIGNAL);
+}
+
+ssize_t fd_receive_message(int socket_fd, void *into, size_t size, int *ret_fd, int flags)
+{
+    union one_fd control;
+    struct iovec part = {into, size};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+    ssize_t got;
+    do {
+        got = recvmsg(socket_fd, &message, flags | MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    *ret_fd = -1;
+    struct cmsghdr *header = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        memcpy(ret_fd, CMSG_DATA(header), sizeof(*ret_fd));
+    }
+    return got;
 }

@@ -4,6 +4,8 @@
 #include "err.h"
 #include "str.h"
 
+#include <sys/types.h>
+
 void fd_close(int *fd); /* for CLEANUP; -1 afterwards */
 bool fd_write_all(int fd, struct str bytes, struct err *err) MUST_CHECK;
 
@@ -13,3 +15,11 @@ int fd_temporary(const char *directory, struct err *err);
 
 /* Creates every directory of an absolute or relative path that is missing, mode 0700. */
 bool fd_make_directories(const char *path, struct err *err) MUST_CHECK;
+
+/* One message on a Unix socket, and a descriptor with it where passed_fd is not -1. As sendmsg; never
+ * raises SIGPIPE. */
+ssize_t fd_send_message(int socket_fd, const void *bytes, size_t size, int passed_fd, int flags);
+
+/* One message, and the descriptor that came with it (close-on-exec) or -1. As recvmsg; begins again
+ * after a signal. */
+ssize_t fd_receive_message(int socket_fd, void *into, size_t size, int *ret_fd, int flags);

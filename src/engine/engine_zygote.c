@@ -82,28 +82,14 @@ static void take_message(struct zygote *zygote, const struct zygote_message *mes
 static bool read_message(struct zygote *zygote, int socket_fd)
 {
     struct zygote_message message;
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec part = {&message, sizeof(message)};
-    struct msghdr header = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes),
-    };
-    ssize_t size = recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
+    int fd;
+    ssize_t size = fd_receive_message(socket_fd, &message, sizeof(message), &fd, MSG_DONTWAIT);
+    if (size < 0 && errno == EAGAIN) {
         return true;
     }
     if (size != (ssize_t)sizeof(message)) {
+        fd_close(&fd);
         return false;
-    }
-    int fd = -1;
-    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-    if (first != NULL && first->cmsg_type == SCM_RIGHTS) {
-        memcpy(&fd, CMSG_DATA(first), sizeof(fd));
     }
     take_message(zygote, &message, &fd);
     fd_close(&fd);
@@ -303,26 +289,12 @@ bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err 
     return ready;
 }
 
+/* Never waits: a zygote that takes no requests is as good as dead. */
 static bool send_fork(int zygote_socket, uint64_t job, int worker_socket)
 {
     struct zygote_message message = {.type = ZYGOTE_FORK, .job = job};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec part = {&message, sizeof(message)};
-    struct msghdr header = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes),
-    };
-    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-    first->cmsg_level = SOL_SOCKET;
-    first->cmsg_type = SCM_RIGHTS;
-    first->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(first), &worker_socket, sizeof(worker_socket));
-    return sendmsg(zygote_socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(message);
+    return fd_send_message(zygote_socket, &message, sizeof(message), worker_socket, MSG_DONTWAIT) ==
+           (ssize_t)sizeof(message);
 }
 
 static void unlink_child(struct zygote *zygote, const struct zygote_child *child)

@@ -189,7 +189,7 @@ static bool run_statement(struct duck *duck, struct channel *channel,
                           bool *answered, uint64_t *ret_rows, struct err *err)
 {
     CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
-    duckdb_statement_type type;
+    duckdb_statement_type type = DUCKDB_STATEMENT_TYPE_INVALID;
     if (!prepare(duck, statements, index, pivot, &prepared, &type, err)) {
         return false;
     }

@@ -44,22 +44,7 @@ int worker_open_library(struct err *err)
 
 static void send_message(const struct zygote_message *message, int fd)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec part = {(void *)(uintptr_t)message, sizeof(*message)};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
-        header.msg_control = control.bytes;
-        header.msg_controllen = sizeof(control.bytes);
-        struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-        first->cmsg_level = SOL_SOCKET;
-        first->cmsg_type = SCM_RIGHTS;
-        first->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(first), &fd, sizeof(fd));
-    }
-    if (sendmsg(WORKER_ZYGOTE_FD, &header, MSG_NOSIGNAL) < 0) {
+    if (fd_send_message(WORKER_ZYGOTE_FD, message, sizeof(*message), fd, 0) < 0) {
         _exit(0); /* the server is gone */
     }
 }
@@ -151,28 +136,10 @@ static void fork_worker(struct zygote *zygote, uint64_t job, int socket_fd)
 static bool serve_request(struct zygote *zygote)
 {
     struct zygote_message request;
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct iovec part = {&request, sizeof(request)};
-    struct msghdr header = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes),
-    };
-    ssize_t size = recvmsg(WORKER_ZYGOTE_FD, &header, MSG_CMSG_CLOEXEC);
-    if (size < 0 && errno == EINTR) {
-        return true;
-    }
+    int socket_fd;
+    ssize_t size = fd_receive_message(WORKER_ZYGOTE_FD, &request, sizeof(request), &socket_fd, 0);
     if (size <= 0) {
         return false;
-    }
-    int socket_fd = -1;
-    struct cmsghdr *first = CMSG_FIRSTHDR(&header);
-    if (first != NULL && first->cmsg_type == SCM_RIGHTS) {
-        memcpy(&socket_fd, CMSG_DATA(first), sizeof(socket_fd));
     }
     if (size == sizeof(request) && request.type == ZYGOTE_FORK && socket_fd >= 0) {
         fork_worker(zygote, request.job, socket_fd);
