@@ -151,7 +151,8 @@ static bool take_final_etag(void *context, struct str parent, struct str name, s
     return true;
 }
 
-/* Sets err and returns false on every doubt; ret_doubt then says whether the object may be there. */
+/* Sets err and returns false on every doubt; ret_doubt then says whether the object may be
+ * there. */
 static bool complete(struct upload *upload, struct cancel *cancel, enum s3_doubt *ret_doubt,
                      struct store_object *ret_object, struct err *err)
 {

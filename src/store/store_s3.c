@@ -373,10 +373,9 @@ static bool settle_put(struct store_s3 *s3, struct str key, const char *id, uint
     if (own) {
         return true;
     }
-    if (doubt == S3_DOUBT_FAILED && (looked || !has_id)) {
-        return false;
-    }
-    if (looked && !cancel_check(cancel, err)) {
+    bool stands =
+        doubt == S3_DOUBT_FAILED ? looked || !has_id : looked && !cancel_check(cancel, err);
+    if (stands) {
         return false;
     }
     struct err cause = *err;

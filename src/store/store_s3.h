@@ -60,7 +60,7 @@ bool s3_perform(struct store_s3 *s3, const struct s3_request *request, struct ca
 /* Why a request that was not answered with success may have taken effect all the same. */
 enum s3_doubt {
     S3_DOUBT_NONE,
-    S3_DOUBT_FAILED, /* an attempt was answered with a 5xx; some stores say so and keep the object */
+    S3_DOUBT_FAILED, /* an attempt was answered with a 5xx: some stores keep the object */
     S3_DOUBT_LOST    /* an attempt was sent in full and its answer was lost */
 };
 

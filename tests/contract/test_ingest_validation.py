@@ -204,6 +204,57 @@ def test_error_answers_do_not_echo_the_batch(eider, table):
     assert len(answer.content) < 100_000
 
 
+def test_a_column_name_over_a_mebibyte_is_too_long(eider, table):
+    answer = post_body(eider, {"table_name": table, "records": [{"a" * ((1 << 20) + 1): 1}]}, eider.ingest)
+    assert entries(answer) == [("value_error", ["body", "records"], "Value error, Column name too long")]
+
+
+def test_the_list_of_problems_ends_at_a_thousand(eider, table):
+    answer = post_body(eider, {"table_name": table, "records": ["x" * 900] * 20_000}, eider.ingest)
+    found = entries(answer)
+    assert len(found) == 1000
+    assert found[-1] == ("dict_type", ["body", "records", 999], "Input should be a valid dictionary")
+
+
+def test_names_of_a_mebibyte_that_are_escaped_make_a_whole_answer(eider):
+    name = "\x01" * ((1 << 20) - 1)
+    answer = post_body(eider, {"table_name": name, "records": [{name: 1}]}, eider.ingest)
+    assert entries(answer) == one_name_error(name, "Invalid table name: {n}. " + CHARSET) + [
+        ("value_error", ["body", "records"], f"Value error, Invalid column name: {name}. {CHARSET}")
+    ]
+
+
+# ---- texts that hold NUL ----
+@pytest.mark.parametrize("method, path, prefix", [
+    ("GET", "/table/a%00b/count", ""),
+    ("POST", "/flush?table_name=a%00b", "Flush failed: "),
+    ("POST", "/ingest/stream?table_name=a%00b", "Stream ingestion failed: "),
+])
+def test_nul_in_a_table_name_of_the_address(eider, base, method, path, prefix):
+    answer = eider.request(method, path, base, json={"data": {"a": 1}} if "stream" in path else None)
+    assert refused(answer, 400) == f"{prefix}Invalid table name: a\0b. {CHARSET}"
+    assert r"a\u0000b" in answer.text
+
+
+def test_nul_in_a_date(eider, base, table):
+    answer = post_batch(eider, table, [{"a": 1}], "2025-01-01\0x", base)
+    assert refused(answer, 400) == "Ingestion failed: Invalid date format: 2025-01-01\0x. Expected YYYY-MM-DD"
+
+
+# ---- slashes at the end ----
+@pytest.mark.parametrize("path, bare", [
+    ("/ingest/", "/ingest"), ("/ingest//", "/ingest"), ("/table/t/count/", "/table/t/count"), ("/nope/", None), ("//", None), ("/table/", None),
+])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_only_paths_of_routes_are_redirected(eider, method, path, bare):
+    answer = eider.request(method, path, eider.ingest)
+    if bare is None:
+        assert refused(answer, 404) == "Not Found"
+    else:
+        assert answer.status_code == 307
+        assert answer.headers["location"] == eider.ingest + bare
+
+
 # ---- check 12 ----
 def test_three_faults_at_once(eider, base):
     answer = post_body(eider, {"table_name": "select", "records": [], "partition_date": 20251220}, base)

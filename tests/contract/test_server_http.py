@@ -226,6 +226,51 @@ def test_one_chunk_of_an_absurd_size(eider):
     assert eider.get("/health").status_code == 200
 
 
+# ---- all bodies together ----
+@pytest.fixture
+def tight(start_eider):
+    """A server that holds 4 MiB of request bodies."""
+    env = {"EIDER_BODIES_MAX": "4MiB", "EIDER_INGEST_LISTEN": "127.0.0.1:0", "EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"}
+    return start_eider(env, lake=FolderLake())
+
+
+def test_what_is_only_announced_reserves_nothing(tight, table):
+    idle = [raw(tight, "ingest") for _ in range(20)]
+    try:
+        for connection in idle:
+            connection.request("POST", "/ingest", ["Content-Type: application/json", f"Content-Length: {MIB * 3}"], b"{")
+        accepted(tight, post_text(tight, padded_batch(table, MIB)))
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+def test_bodies_over_the_sum_are_503(tight, table, wait_until, framing):
+    """Counted as they arrive; what was read of a refused one is given back at once."""
+    field = "Transfer-Encoding: chunked" if framing == "chunked" else f"Content-Length: {8 * MIB}"
+    piece = b"100000\r\n" + b" " * MIB + b"\r\n" if framing == "chunked" else b" " * MIB
+    with raw(tight, "ingest") as connection:
+        connection.request("POST", "/ingest", ["Content-Type: application/json", field], piece * 6)
+        wait_until(lambda: post_text(tight, padded_batch(table, 3 * MIB)).status_code == 200)
+        connection.send(piece * 2 + (b"0\r\n\r\n" if framing == "chunked" else b""))
+        answer = connection.answer()
+        assert answer.status == 503 and set(answer.json()) == {"detail"}
+        assert int(answer.headers["retry-after"]) > 0
+        connection.request("GET", "/health")
+        assert connection.answer().status == 200
+
+
+def test_what_is_made_of_a_body_counts(tight, table):
+    """3 MiB of text become as many bytes of lines: together more than 4 MiB."""
+    records = [{"s": "x" * MIB}] * 3
+    answer = post_batch(tight, table, records)
+    refused(answer, 503)
+    assert answer.headers["retry-after"]
+    assert not tight.lake.table_keys(table)
+    accepted(tight, post_batch(tight, table, records[:1]))
+
+
 # ---- framing ----
 def test_length_and_chunked_together_are_refused(eider, table):
     body = batch_text(table, '[{"a":1}]').encode()

@@ -269,6 +269,18 @@ def test_the_payload_hash_is_that_of_the_object(sidecar, s3_proxy):
     assert sent == hashlib.sha256(sidecar.object("hash.parquet")).hexdigest()
 
 
+# ---- bodies in flight ----
+def test_rows_made_of_a_body_count_among_the_bodies(start_eider, s3):
+    server = start_eider({"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0", "EIDER_BODIES_MAX": "4MiB"})
+    tight = Sidecar(server.snapshot, s3)
+    data = [{"s": "x" * (1 << 20)}] * 3
+    answer = tight.snapshot("large.parquet", data, [column("s", "VARCHAR")])
+    error_of(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert tight.keys() == []
+    tight.write("small.parquet", data[:1], [column("s", "VARCHAR")])
+
+
 # ---- 33: many at once, nothing left behind ----
 def test_twelve_at_once_leave_twelve_objects_and_no_files(start_eider, s3, wait_until):
     server = start_eider({"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"})

@@ -267,6 +267,7 @@ static inline struct fixture *fixture_start(struct http_options options)
     options.handlers = (struct http_handlers){
         .context = fixture,
         .begin = on_begin,
+        .grow = options.handlers.grow, /* a test's own, or none */
         .ready = on_ready,
         .refuse = on_refuse,
         .done = on_done,

@@ -13,6 +13,9 @@ TEST(large_body_announced_is_refused)
         client_send(fd, STR("POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 10485760\r\n\r\n")));
     CHECK(client_send(fd, str_make(bytes, size)));
     CHECK_REPLY(fd, 413, "the request body is larger than 4096 bytes");
+    CHECK(is_closed(fd)); /* told in the middle of the body: the connection ends with it */
+    (void)close(fd);
+    fd = client_connect(fixture, 0);
     CHECK(client_send(fd, GET("/echo")));
     CHECK_REPLY(fd, 200, "");
     CHECK_U64(atomic_load(&fixture->refused), 1);
@@ -77,6 +80,92 @@ TEST(endless_chunked_body_is_cut)
     fixture_stop(fixture);
 }
 
+/* ---- leave to grow ---- */
+
+static atomic_int grow_calls;
+static atomic_ullong grow_size; /* what was asked for last */
+
+static bool grow_to_128_kib(void *context, struct http_exchange *exchange, uint64_t size)
+{
+    (void)context;
+    (void)exchange;
+    atomic_fetch_add(&grow_calls, 1);
+    atomic_store(&grow_size, size);
+    return size <= (uint64_t)128 << 10;
+}
+
+static struct fixture *start_with_grow(void)
+{
+    atomic_store(&grow_calls, 0);
+    atomic_store(&grow_size, 0);
+    return fixture_start((struct http_options){.handlers.grow = grow_to_128_kib});
+}
+
+static void append_patterned_post(struct buf *text, size_t size)
+{
+    buf_append_format(text, "POST /large HTTP/1.1\r\nHost: t\r\nContent-Length: %zu\r\n\r\n", size);
+    for (size_t i = 0; i < size; i++) {
+        buf_append_byte(text, pattern_byte(i));
+    }
+}
+
+TEST(body_asks_before_it_grows_in_steps)
+{
+    struct fixture *fixture = start_with_grow();
+    int fd = client_connect(fixture, 0);
+    struct buf text;
+    buf_init(&text, (size_t)4 << 20);
+    append_patterned_post(&text, 10);
+    CHECK(client_send(fd, buf_str(&text)));
+    CHECK_REPLY(fd, 200, "10 exact");
+    CHECK_U64(atomic_load(&grow_calls), 1);
+    CHECK_U64(atomic_load(&grow_size), 10);
+    buf_reset(&text);
+    append_patterned_post(&text, 100000);
+    CHECK(client_send(fd, buf_str(&text)));
+    CHECK_REPLY(fd, 200, "100000 exact");
+    CHECK(atomic_load(&grow_calls) <= 3);
+    CHECK_U64(atomic_load(&grow_size), 100000);
+    buf_finish(&text);
+    (void)close(fd);
+    fixture_stop(fixture);
+}
+
+TEST(body_that_may_not_grow_is_refused)
+{
+    struct fixture *fixture = start_with_grow();
+    int fd = client_connect(fixture, 0);
+    struct buf text;
+    buf_init(&text, (size_t)4 << 20);
+    append_patterned_post(&text, (size_t)1 << 20);
+    CHECK(client_send(fd, buf_str(&text)));
+    CHECK_REPLY(fd, 503, "the server holds as much request data as it may; retry shortly");
+    buf_reset(&text);
+    buf_append_text(&text, "POST /large HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+    append_pattern_chunks(&text, (size_t)1 << 20);
+    CHECK(client_send(fd, buf_str(&text)));
+    CHECK_REPLY(fd, 503, "the server holds as much request data as it may; retry shortly");
+    CHECK_U64(atomic_load(&fixture->refused), 2);
+    CHECK_U64(atomic_load(&fixture->ready), 0);
+    CHECK(client_send(fd, GET("/echo")));
+    CHECK_REPLY(fd, 200, "");
+    buf_finish(&text);
+    (void)close(fd);
+    fixture_stop(fixture);
+}
+
+TEST(body_that_is_only_announced_asks_for_one_step)
+{
+    struct fixture *fixture = start_with_grow();
+    int fd = client_connect(fixture, 0);
+    CHECK(client_send(
+        fd, STR("POST /large HTTP/1.1\r\nHost: t\r\nContent-Length: 2000000\r\n\r\nabc")));
+    CHECK_WITHIN(PATIENCE_MS, atomic_load(&grow_calls) == 1);
+    CHECK_U64(atomic_load(&grow_size), 65536);
+    (void)close(fd);
+    fixture_stop(fixture);
+}
+
 TEST(reply_from_begin)
 {
     struct fixture *fixture = fixture_start(defaults);
@@ -88,6 +177,9 @@ TEST(reply_from_begin)
     CHECK(
         client_send(fd, STR("POST /nobody HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nbody")));
     CHECK_REPLY(fd, 413, "the request body is larger than 0 bytes");
+    CHECK(is_closed(fd));
+    (void)close(fd);
+    fd = client_connect(fixture, 0);
     CHECK(client_send(fd, STR("POST /early HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n"
                               "Expect: 100-continue\r\n\r\n")));
     CHECK_REPLY(fd, 403, "no");
@@ -405,6 +497,9 @@ static const struct test_case cases[] = {
     TEST_CASE(huge_body_announced_is_refused_at_once),
     TEST_CASE(large_chunked_body_is_refused),
     TEST_CASE(endless_chunked_body_is_cut),
+    TEST_CASE(body_asks_before_it_grows_in_steps),
+    TEST_CASE(body_that_may_not_grow_is_refused),
+    TEST_CASE(body_that_is_only_announced_asks_for_one_step),
     TEST_CASE(reply_from_begin),
     TEST_CASE(ambiguous_framing_is_refused),
     TEST_CASE(long_header_is_refused),

@@ -6,7 +6,21 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* Stands in front of the C library's and notes which files were synced. */
+static ino_t synced[64];
+static size_t synced_count;
+
+int fsync(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) == 0) {
+        synced[synced_count++ % COUNT_OF(synced)] = status.st_ino;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 /* A store in a fresh folder, gone at the end. */
 struct fixture {
@@ -162,9 +176,9 @@ TEST(a_name_is_an_object_or_a_folder)
     WITH_STORE(f);
     CHECK_OK(put(&f, "a/b", "x", true), f.err);
     CHECK(!put(&f, "a", "x", false));
-    CHECK_U64(f.err.kind, ERR_INVALID);
+    CHECK_U64(f.err.kind, ERR_STORE);
     CHECK(!put(&f, "a/b/c", "x", false));
-    CHECK_U64(f.err.kind, ERR_INVALID);
+    CHECK_U64(f.err.kind, ERR_STORE);
     CHECK(!holds(&f, "a", ""));
     CHECK_U64(f.err.kind, ERR_STORE_MISSING);
 }
@@ -214,6 +228,43 @@ TEST(urls_are_absolute)
     CHECK(same);
 }
 
+static bool was_synced(const struct fixture *f, const char *directory)
+{
+    char path[96];
+    struct stat status;
+    (void)snprintf(path, sizeof(path), "%s%s", f->path, directory);
+    bool found = false;
+    for (size_t i = 0; stat(path, &status) == 0 && i < synced_count; i++) {
+        found = found || synced[i] == status.st_ino;
+    }
+    return found;
+}
+
+TEST(directories_that_others_made_are_synced_once)
+{
+    WITH_STORE(f);
+    char path[96];
+    (void)snprintf(path, sizeof(path), "%s/a", f.path);
+    CHECK(mkdir(path, 0700) == 0);
+    (void)snprintf(path, sizeof(path), "%s/a/b", f.path);
+    CHECK(mkdir(path, 0700) == 0);
+    synced_count = 0;
+    CHECK_OK(put(&f, "a/b/c", "x", true), f.err);
+    CHECK(was_synced(&f, ""));
+    CHECK(was_synced(&f, "/a"));
+    CHECK(was_synced(&f, "/a/b"));
+    synced_count = 0;
+    CHECK_OK(put(&f, "a/b/d", "x", true), f.err);
+    CHECK(!was_synced(&f, ""));
+    CHECK(!was_synced(&f, "/a"));
+    CHECK(was_synced(&f, "/a/b"));
+    synced_count = 0;
+    CHECK_OK(put(&f, "a/e/f", "x", true), f.err);
+    CHECK(!was_synced(&f, ""));
+    CHECK(was_synced(&f, "/a"));
+    CHECK(was_synced(&f, "/a/e"));
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(what_is_put_is_read_back),
     TEST_CASE(create_only_never_replaces),
@@ -226,5 +277,6 @@ static const struct test_case cases[] = {
     TEST_CASE(over_the_ceiling_is_too_large),
     TEST_CASE(a_raised_cancel_leaves_nothing),
     TEST_CASE(urls_are_absolute),
+    TEST_CASE(directories_that_others_made_are_synced_once),
 };
 TEST_MAIN(cases)

@@ -1,12 +1,14 @@
 /* The S3 store against a server on loopback that plays a script: one answer per request. */
 #include "test.h"
 
+#include "clock.h"
 #include "mem.h"
 #include "net.h"
 #include "store.h"
 #include "thread.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -17,9 +19,10 @@ enum {
     REQUEST_SIZE = 4096
 };
 
-/* Special answers: none at all, the connection closed; and %ID% stands for the id of the first
- * request. */
+/* Special answers: none at all, the connection closed; silence until the client closes it; and %ID%
+ * stands for the id of the first request. */
 #define HANG_UP ""
+#define SILENCE "silence"
 
 struct player {
     const char *const *answers; /* NULL at the end; the last one is repeated */
@@ -62,6 +65,10 @@ static void send_answer(struct player *player, int fd, const char *answer)
 {
     const char *mark = strstr(answer, "%ID%");
     char text[2048];
+    if (strcmp(answer, SILENCE) == 0) {
+        (void)!read(fd, text, sizeof(text));
+        return;
+    }
     int len = mark == NULL ? snprintf(text, sizeof(text), "%s", answer)
                            : snprintf(text, sizeof(text), "%.*s%s%s", (int)(mark - answer), answer,
                                       player->id, mark + 4);
@@ -167,6 +174,8 @@ static bool note(void *context, struct str key, const struct store_object *objec
 #define STATUS(line) "HTTP/1.1 " line "\r\nContent-Length: 0\r\nETag: \"e\"\r\n" END
 #define BODY(line, text) "HTTP/1.1 " line "\r\n" END text
 #define ERROR(line, code) BODY(line, "<Error><Code>" code "</Code></Error>")
+#define OBJECT(id) \
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"q\"\r\nx-amz-meta-eider-id: " id "\r\n" END
 
 TEST(a_put_survives_two_failures)
 {
@@ -204,9 +213,7 @@ TEST(what_a_put_sends)
 
 TEST(a_lost_answer_to_a_create_is_our_own_object)
 {
-    ANSWERS(
-        HANG_UP, ERROR("412 P", "PreconditionFailed"),
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"q\"\r\nx-amz-meta-eider-id: %ID%\r\n" END);
+    ANSWERS(HANG_UP, ERROR("412 P", "PreconditionFailed"), OBJECT("%ID%"));
     WITH_STORE(f);
     CHECK_OK(put(&f, true), f.err);
     CHECK(strcmp(f.object.etag, "\"q\"") == 0);
@@ -214,12 +221,85 @@ TEST(a_lost_answer_to_a_create_is_our_own_object)
 
 TEST(an_object_with_another_id_is_a_conflict)
 {
-    ANSWERS(
-        HANG_UP, ERROR("412 P", "PreconditionFailed"),
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"q\"\r\nx-amz-meta-eider-id: z\r\n" END);
+    ANSWERS(HANG_UP, ERROR("412 P", "PreconditionFailed"), OBJECT("z"));
     WITH_STORE(f);
     CHECK(!put(&f, true));
     CHECK_U64(f.err.kind, ERR_CONFLICT);
+}
+
+TEST(a_create_that_was_kept_in_spite_of_504_is_good)
+{
+    ANSWERS(STATUS("504 X"), STATUS("504 X"), STATUS("504 X"), OBJECT("%ID%"));
+    WITH_STORE(f);
+    CHECK_OK(put(&f, true), f.err);
+    CHECK_U64(f.object.size, 5);
+    CHECK(strcmp(f.object.etag, "\"q\"") == 0);
+    CHECK_U64(f.player->requests_count, 4);
+    CHECK(strncmp(f.player->requests[3], "HEAD ", 5) == 0);
+}
+
+TEST(a_create_that_504_refused_is_the_stores_failure)
+{
+    ANSWERS(STATUS("504 X"), STATUS("504 X"), STATUS("504 X"), STATUS("404 N"));
+    WITH_STORE(f);
+    CHECK(!put(&f, true));
+    CHECK_U64(f.err.kind, ERR_STORE);
+    CHECK(strstr(f.err.message, "504") != NULL);
+}
+
+TEST(a_create_that_504_hides_for_good_is_uncertain)
+{
+    ANSWERS(STATUS("504 X"));
+    WITH_STORE(f);
+    CHECK(!put(&f, true));
+    CHECK_U64(f.err.kind, ERR_UNCERTAIN);
+}
+
+/* The deadline passes while the store is silent about the put. */
+static bool put_late(struct fixture *f)
+{
+    f->cancel.deadline_ms = clock_now_ms() + 200;
+    return put(f, true);
+}
+
+TEST(a_create_that_was_kept_too_late_is_good)
+{
+    ANSWERS(SILENCE, OBJECT("%ID%"));
+    WITH_STORE(f);
+    CHECK_OK(put_late(&f), f.err);
+    CHECK(clock_now_ms() >= f.cancel.deadline_ms);
+    CHECK(strcmp(f.object.etag, "\"q\"") == 0);
+}
+
+TEST(a_create_that_is_absent_too_late_is_a_timeout)
+{
+    ANSWERS(SILENCE, STATUS("404 N"));
+    WITH_STORE(f);
+    CHECK(!put_late(&f));
+    CHECK_U64(f.err.kind, ERR_TIMEOUT);
+    CHECK_U64(f.player->requests_count, 2);
+}
+
+TEST(a_create_that_cannot_be_looked_for_is_uncertain)
+{
+    ANSWERS(SILENCE, STATUS("403 F"));
+    WITH_STORE(f);
+    CHECK(!put_late(&f));
+    CHECK_U64(f.err.kind, ERR_UNCERTAIN);
+}
+
+TEST(a_range_is_written_where_it_is_wanted)
+{
+    ANSWERS("HTTP/1.1 206 P\r\nContent-Length: 2\r\nContent-Range: bytes 4-5/10\r\n" END "45");
+    WITH_STORE(f);
+    int fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    bool good = store_get_range(f.store, STR("a"), "\"e\"", 4, 2, fd, 1, &f.cancel, &f.err);
+    char got[4] = "";
+    bool placed = pread(fd, got, sizeof(got), 0) == 3 && memcmp(got, "\00045", 3) == 0;
+    (void)close(fd);
+    CHECK_OK(good, f.err);
+    CHECK(placed);
+    CHECK(strstr(f.player->requests[0], "range: bytes=4-5\r\n") != NULL);
 }
 
 TEST(answers_that_stay_lost_are_uncertain)
@@ -319,6 +399,13 @@ static const struct test_case cases[] = {
     TEST_CASE(what_a_put_sends),
     TEST_CASE(a_lost_answer_to_a_create_is_our_own_object),
     TEST_CASE(an_object_with_another_id_is_a_conflict),
+    TEST_CASE(a_create_that_was_kept_in_spite_of_504_is_good),
+    TEST_CASE(a_create_that_504_refused_is_the_stores_failure),
+    TEST_CASE(a_create_that_504_hides_for_good_is_uncertain),
+    TEST_CASE(a_create_that_was_kept_too_late_is_good),
+    TEST_CASE(a_create_that_is_absent_too_late_is_a_timeout),
+    TEST_CASE(a_create_that_cannot_be_looked_for_is_uncertain),
+    TEST_CASE(a_range_is_written_where_it_is_wanted),
     TEST_CASE(answers_that_stay_lost_are_uncertain),
     TEST_CASE(refusals_are_told_apart),
     TEST_CASE(a_body_that_ends_early_is_asked_for_again),
