@@ -269,7 +269,9 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
     if (state_of(exchange) == HTTP_ANSWERED && must_answer_now(exchange)) {
         return queue_reply(exchange);
     }
-    if (exchange->request.content_length > exchange->body_bytes_max) {
+    /* A small body that is not wanted is soon read, and the connection stays usable. */
+    uint64_t unwanted = exchange->request.content_length;
+    if (state_of(exchange) == HTTP_ANSWERED && unwanted > HTTP_BODY_STEP_BYTES) {
         send_raw(exchange);
     }
     return MHD_YES;

@@ -65,8 +65,9 @@ static uint64_t put_names(duckdb_value list, struct buf *names)
     return count;
 }
 
-/* RESOLVE: u32 all, u64 count, names. The engine lists a statement's tables, but for a PIVOT, and for
- * a JOIN ... USING, whose columns it does not know yet: there every name of the text is asked for. */
+/* RESOLVE: u32 all, u64 count, names. The engine lists a statement's tables, but for a PIVOT, and
+ * for a JOIN ... USING, whose columns it does not know yet: there every name of the text is asked
+ * for. */
 static void ask_tables(struct duck *duck, struct channel *channel, const char *statement,
                        const struct guard_verdict *verdict, struct buf *answer)
 {

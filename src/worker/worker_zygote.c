@@ -148,7 +148,8 @@ static bool serve_request(struct zygote *zygote)
     return true;
 }
 
-/* When memory runs out, the kernel takes a worker rather than the server. Before root is dropped. */
+/* When memory runs out, the kernel takes a worker rather than the server. Needs root while it is
+ * still there. */
 static void offer_to_the_oom_killer(void)
 {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
