@@ -414,8 +414,8 @@ static bool wait_signal(int signal_fd)
     return size == (ssize_t)sizeof(info);
 }
 
-/* While requests end, a second signal must still be able to end the process: a thread of its own waits
- * for it. It outlives the server, so it knows only the descriptor, which stays open. */
+/* While requests end, a second signal must still be able to end the process: a thread of its own
+ * waits for it. It outlives the server, so it knows only the descriptor, which stays open. */
 static void *watch_second_signal(void *argument)
 {
     if (wait_signal((int)(intptr_t)argument)) {

@@ -1,8 +1,8 @@
 #include "api_internal.h"
 
 /* clang-format off */
-/* What the ingest service said of itself: seven paths, four schemas. Kept as text, because it describes a contract that
- * does not change. */
+/* What the ingest service said of itself: seven paths, four schemas. Kept as text, because it
+ * describes a contract that does not change. */
 #define STRING_QUERY(name_, required_)                                                             \
     "{\"name\":\"" name_ "\",\"in\":\"query\",\"required\":" required_                             \
     ",\"schema\":{\"type\":\"string\"}}"
@@ -47,7 +47,8 @@ static const char openapi_text[] =
     "\"string\"}}}}}}";
 /* clang-format on */
 
-/* A page without scripts from elsewhere: the list of routes, and where the machine-readable description is. */
+/* A page without scripts from elsewhere: the list of routes, and where the machine-readable
+ * description is. */
 static void append_docs(struct buf *page)
 {
     buf_append_text(page, "<!DOCTYPE html><html lang=\"en\"><meta charset=\"utf-8\">"

@@ -16,8 +16,8 @@ int fd_temporary(const char *directory, struct err *err);
 /* Creates every directory of an absolute or relative path that is missing, mode 0700. */
 bool fd_make_directories(const char *path, struct err *err) MUST_CHECK;
 
-/* One message on a Unix socket, and a descriptor with it where passed_fd is not -1. As sendmsg; never
- * raises SIGPIPE. */
+/* One message on a Unix socket, and a descriptor with it where passed_fd is not -1. As sendmsg;
+ * never raises SIGPIPE. */
 ssize_t fd_send_message(int socket_fd, const void *bytes, size_t size, int passed_fd, int flags);
 
 /* One message, and the descriptor that came with it (close-on-exec) or -1. As recvmsg; begins again

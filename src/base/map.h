@@ -17,8 +17,8 @@ void *map_find(const struct map *map, struct str key);      /* NULL when it is n
 void map_set(struct map *map, struct str key, void *value); /* replaces; value is not NULL */
 void map_finish(struct map *map);
 
-/* A copy in lower case (ASCII letters), for tables whose keys SQL does not tell apart by case; to be
- * freed with mem_free. */
+/* A copy in lower case (ASCII letters), for tables whose keys SQL does not tell apart by case; to
+ * be freed with mem_free. */
 struct str map_folded_key(struct str key);
 
 /* FNV-1a, for those who keep tables of their own. */

@@ -51,7 +51,8 @@ int str_compare(struct str a, struct str b); /* by bytes */
 bool str_next_part(struct str *rest, char byte, struct str *ret_head);
 
 bool str_is_utf8(struct str s);
-/* The length of the well-formed UTF-8 sequence at the start of s, 0 when there is none. The ranges are
- * those of table 3-7 of the Unicode standard: no overlong forms, no surrogates, at most U+10FFFF. */
+/* The length of the well-formed UTF-8 sequence at the start of s, 0 when there is none. The ranges
+ * are those of table 3-7 of the Unicode standard: no overlong forms, no surrogates, at most
+ * U+10FFFF. */
 size_t str_utf8_size(struct str s);
 size_t str_count_code_points(struct str s);

@@ -252,8 +252,8 @@ static void stop_worker(struct engine_job *job)
         if (polled[0].revents != 0) {
             return;
         }
-        /* A worker that blocks on its result could not see the interrupt's effect. One piece a turn:
-         * a flood must not outlast the time. */
+        /* A worker that blocks on its result could not see the interrupt's effect. One piece a
+         * turn: a flood must not outlast the time. */
         char thrown_away[65536];
         (void)!recv(job->socket_fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT);
         if ((polled[1].revents & POLLHUP) != 0) {

@@ -52,8 +52,8 @@ unsigned engine_landlock_abi(struct engine *engine);
 struct engine_names {
     const struct str *names;
     size_t count;
-    /* The statement asks which tables there are: every one, named or not, but for those that hide a view
-     * the engine answers from (engine_is_catalog_name). */
+    /* The statement asks which tables there are: every one, named or not, but for those that hide
+     * a view the engine answers from (engine_is_catalog_name). */
     bool all;
 };
 typedef bool engine_resolve_fn(void *context, struct engine_job *job,

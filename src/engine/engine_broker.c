@@ -124,7 +124,8 @@ static int reopen_read_only(int fd, struct err *err)
     return reopened;
 }
 
-/* Gives the object a place in the job's spool file, a sparse one: what is never fetched takes no room. */
+/* Gives the object a place in the job's spool file, a sparse one: what is never fetched takes no
+ * room. */
 static bool place_object(struct engine_job *job, struct job_object *object, struct err *err)
 {
     if (object->spooled) {
@@ -146,8 +147,9 @@ static bool place_object(struct engine_job *job, struct job_object *object, stru
     return true;
 }
 
-/* A descriptor to read the object: of the file itself, where the store is a folder (*ret_complete), or
- * of the spool file. The server keeps none per object: a statement may read thousands. */
+/* A descriptor to read the object: of the file itself, where the store is a folder
+ * (*ret_complete), or of the spool file. The server keeps none per object: a statement may read
+ * thousands. */
 static int open_object(struct engine_job *job, struct job_object *object, bool *ret_complete,
                        struct err *err)
 {

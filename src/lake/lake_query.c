@@ -160,8 +160,8 @@ static bool keep_name(void *context, struct str name)
     return true;
 }
 
-/* One table of SQL: the folders whose names differ at most in case, which a table's first writers chose
- * and SQL does not tell apart. */
+/* One table of SQL: the folders whose names differ at most in case, which a table's first writers
+ * chose and SQL does not tell apart. */
 struct sql_table {
     struct str name; /* folded */
     size_t *folders; /* indexes into the names of the lake */

@@ -53,7 +53,8 @@ void worker_main(struct duck *duck, int socket_fd)
     }
     struct channel *channel = channel_create(socket_fd);
     uint64_t rows = 0;
-    /* A connection of its own has random numbers of its own; it wants the kernel's before they are shut. */
+    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
+     * shut. */
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
         _exit(1);
     }

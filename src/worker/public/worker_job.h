@@ -159,8 +159,8 @@ bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome,
 
 /* ---- frames on a socket ---- */
 
-/* Sends one frame; fds_count may be 0. ERR_UNAVAILABLE when the other side is gone, or has not taken all
- * of it within wait_ms (-1: blocks for as long as it takes). */
+/* Sends one frame; fds_count may be 0. ERR_UNAVAILABLE when the other side is gone, or has not
+ * taken all of it within wait_ms (-1: blocks for as long as it takes). */
 bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
                  int wait_ms, struct err *err) MUST_CHECK;
 
