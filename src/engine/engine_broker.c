@@ -285,7 +285,7 @@ static size_t quoted_size(struct str text)
     return 0;
 }
 
-/* A worker's word for a type becomes part of SQL in other workers: one type, and nothing after it. */
+/* A worker's word for a type becomes part of SQL in other workers: one type, nothing after it. */
 static bool is_type_text(struct str type)
 {
     unsigned depth = 0;
@@ -335,7 +335,7 @@ bool broker_schema(struct engine_job *job, struct str payload, struct err *err)
     struct worker_schema schema = {0};
     bool good = worker_get_schema(&cursor, &schema) && worker_get_end(&cursor) &&
                 map_find(&job->objects_by_path, path) != NULL;
-    /* An exotic type is just not remembered; the worker itself reads the file's own. */
+    /* An exotic type is not remembered; each worker then reads the file's own. */
     if (good && job->request->schema != NULL && has_good_types(&schema)) {
         job->request->schema(job->request->context, path, &schema);
     }

@@ -34,7 +34,7 @@ bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
     if (text == NULL || text[0] == '\0') {
         text = "the statement failed without a reason";
     }
-    /* Faults of the engine are logged by the server: their first line, which quotes no statement. */
+    /* The server logs faults of the engine: their first line, which quotes no statement. */
     size_t size = kind == ERR_INTERNAL ? strcspn(text, "\n") : strlen(text);
     return err_set(err, kind, "%.*s", (int)size, text);
 }

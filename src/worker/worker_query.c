@@ -33,7 +33,7 @@ static uint64_t put_all_names(struct str statement, struct buf *names)
     return count;
 }
 
-/* The engine leaves out what it has a view of its own for: a client's table may have such a name. */
+/* The engine leaves out names of its own views: a client's table may have such a name. */
 static uint64_t put_catalog_names(struct str statement, struct buf *names)
 {
     static const char *const prefixes[] = {"pg_", "duckdb_", "sqlite_", "pragma_"};

@@ -25,6 +25,8 @@ static const char *const allowed[] = {
     "EXPLAIN (ANALYZE, FORMAT JSON) SELECT 1", "EXPLAIN ANALYZE (FORMAT JSON) SELECT 1", "EXPLAIN (SELECT 1)",
     "EXPLAIN ((SELECT 1))", "EXPLAIN ANALYZE (SELECT 1)", "EXPLAIN WITH a AS (SELECT 1) SELECT * FROM a",
     "EXPLAIN /* why */ VALUES (1)", "EXPLAIN PIVOT t ON a USING sum(b)",
+    /* white space of Unicode, and words of changes as names */
+    "SELECT\xc2\xa0" "1", "SELECT a AS delete FROM t", "SELECT (1) AS update", "\xef\xbb\xbf" "SELECT 1",
     /* the end, white space, comments */
     "SELECT 1;", "SELECT 1;;  ;", "SELECT 1; -- that was it", "SELECT 1; /* that was it */", "  \t\r\n\v\fSELECT 1",
     "-- first\nSELECT 1", "--\rSELECT 1", "/* first */ SELECT 1", "/* a /* b */ c */ SELECT 1", "/**/SELECT/**/1",
@@ -48,6 +50,11 @@ static const char *const allowed[] = {
 };
 
 static const struct refused_row refused[] = {
+    /* a call is a call behind any white space, a change is one behind any WITH */
+    { "SELECT getenv\xc2\xa0('x')", NOT_HERE }, { "FROM duckdb_logs\xef\xbb\xbf", NOT_HERE },
+    { "WITH c AS (SELECT 1) UPDATE t SET a = 1", NOT_ALLOWED },
+    { "EXPLAIN ANALYZE WITH c AS (SELECT 1) UPDATE t SET a = 1", NOT_ALLOWED },
+    { "SELECT 1,\xc2\xa0" "e'\\' pivot , ' ; DROP TABLE t --'", ONLY_ONE },
     /* nothing */
     { "", "empty" }, { "   ", "empty" }, { ";", "empty" }, { ";SELECT 1", "empty" }, { "-- only", "empty" },
     { "/* only */", "empty" },
