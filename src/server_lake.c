@@ -36,18 +36,27 @@ static const char *endpoint_of(const struct config *config, const char *otherwis
     return first_given(config, names, COUNT_OF(names), otherwise);
 }
 
+/* Keys and token come from one family: a token that belongs to other keys spoils the signature. The
+ * first family with an access key counts; the ingest service had defaults for its own. */
 static void settle_keys(const struct config *config, bool ingest_defaults,
                         struct store_s3_options *options)
 {
-    static const char *const access[] = {"S3_ACCESS_KEY", "S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID"};
-    static const char *const secret[] = {"S3_SECRET_KEY", "S3_SECRET_ACCESS_KEY",
-                                         "AWS_SECRET_ACCESS_KEY"};
-    options->access_key =
-        str_of(first_given(config, access, COUNT_OF(access), ingest_defaults ? "admin" : ""));
-    options->secret_key =
-        str_of(first_given(config, secret, COUNT_OF(secret), ingest_defaults ? "password" : ""));
-    const char *token = config_text(config, "AWS_SESSION_TOKEN");
-    options->session_token = str_of(token == NULL ? "" : token);
+    static const char *const families[][3] = {
+        {"S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_SESSION_TOKEN"},
+        {"S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"},
+        {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"},
+    };
+    size_t chosen = 0;
+    while (chosen + 1 < COUNT_OF(families) && !config_is_given(config, families[chosen][0])) {
+        chosen++;
+    }
+    bool given = config_is_given(config, families[chosen][0]);
+    chosen = given ? chosen : 0;
+    options->access_key = str_of(
+        first_given(config, &families[chosen][0], 1, ingest_defaults && !given ? "admin" : ""));
+    options->secret_key = str_of(first_given(config, &families[chosen][1], 1,
+                                             ingest_defaults && chosen == 0 ? "password" : ""));
+    options->session_token = str_of(first_given(config, &families[chosen][2], 1, ""));
 }
 
 /* The prefix with exactly one slash at its end and none in front. */

@@ -102,7 +102,7 @@ def test_puts_are_create_only_and_signed(behind_proxy, s3, s3_proxy, table):
 
 def test_region_and_session_token_are_in_the_signature(start_eider, s3, s3_proxy, table):
     lake = S3Lake(s3, s3.make_bucket(), endpoint=s3_proxy.endpoint)
-    server = start_eider({**INGEST, "S3_REGION": "eu-moon-1", "AWS_SESSION_TOKEN": "a-token/with+odd="}, lake=lake)
+    server = start_eider({**INGEST, "S3_REGION": "eu-moon-1", "S3_SESSION_TOKEN": "a-token/with+odd="}, lake=lake)
     post_batch(server, table, [{"a": 1}])  # refused by this store, which knows neither
     put = s3_proxy.requests("PUT", key=f"/data/{table}/")[0]
     assert put.headers["x-amz-security-token"] == "a-token/with+odd="
