@@ -336,7 +336,8 @@ TEST(the_kernel_confirms_it)
     if (limits_read) {
         CHECK_U64(core.rlim_max, 0);
         CHECK_U64(size.rlim_max, OUTPUT_BYTES);
-        CHECK_U64(cpu.rlim_max, 60);
+        CHECK_U64(cpu.rlim_cur, 60);
+        CHECK_U64(cpu.rlim_max, 61); /* SIGXCPU, then SIGKILL */
     }
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
