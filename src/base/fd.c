@@ -58,6 +58,20 @@ int fd_temporary(const char *directory, struct err *err)
     return fd;
 }
 
+/* Makes the entry of a new directory durable: its name is in its parent. */
+static bool sync_parent(const char *path, struct err *err)
+{
+    CLEANUP(mem_free_text) char *parent = mem_copy_text(path);
+    char *slash = strrchr(parent, '/');
+    if (slash != NULL) {
+        slash[slash == parent ? 1 : 0] = '\0';
+    }
+    CLEANUP(fd_close)
+    int fd = open(slash == NULL ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return (fd >= 0 && fsync(fd) == 0) ||
+           err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot sync the folder of %s", path);
+}
+
 bool fd_make_directories(const char *path, struct err *err)
 {
     CLEANUP(mem_free_text) char *copy = mem_copy_text(path);
@@ -67,7 +81,11 @@ bool fd_make_directories(const char *path, struct err *err)
         }
         char kept = *slash;
         *slash = '\0';
-        if (mkdir(copy, 0700) != 0 && errno != EEXIST) {
+        if (mkdir(copy, 0700) == 0) {
+            if (!sync_parent(copy, err)) {
+                return false;
+            }
+        } else if (errno != EEXIST) {
             return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot create the folder %s", copy);
         }
         *slash = kept;
