@@ -13,8 +13,8 @@ bool fd_write_all(int fd, struct str bytes, struct err *err) MUST_CHECK;
  * closes. -1 on failure. */
 int fd_temporary(const char *directory, struct err *err);
 
-/* Creates every directory of an absolute or relative path that is missing, mode 0700; what it made is
- * durable. */
+/* Creates every directory of an absolute or relative path that is missing, mode 0700; what it made
+ * is durable. */
 bool fd_make_directories(const char *path, struct err *err) MUST_CHECK;
 
 /* One message on a Unix socket, and a descriptor with it where passed_fd is not -1. As sendmsg;
