@@ -64,6 +64,7 @@ void reply_json(struct request *request, unsigned status, struct str body)
     if (status == 503) {
         headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", "2"};
     }
+    lane_leave(); /* who has the answer finds the place free */
     http_reply(request->exchange, &reply, body);
 }
 
@@ -231,6 +232,7 @@ bool result_pass(void *context, struct str bytes, struct err *err)
 
 void result_end(struct request *request, bool good, const struct err *err)
 {
+    lane_leave();
     if (!request->streaming) {
         if (good) {
             reply_buf(request, 200, &request->held);

@@ -41,15 +41,28 @@ static struct lane_task *take_task(struct lane *lane)
     return task;
 }
 
+/* The lane in which the task of this thread still counts; NULL between tasks. */
+static _Thread_local struct lane *place;
+
+void lane_leave(void)
+{
+    struct lane *lane = place;
+    place = NULL;
+    if (lane != NULL) {
+        lock_take(&lane->lock);
+        lane->counts.running--;
+        lock_release(&lane->lock);
+    }
+}
+
 static void *lane_run(void *argument)
 {
     struct lane *lane = argument;
     struct lane_task *task;
     while ((task = take_task(lane)) != NULL) {
+        place = lane;
         task->run(task->context);
-        lock_take(&lane->lock);
-        lane->counts.running--;
-        lock_release(&lane->lock);
+        lane_leave();
     }
     return NULL;
 }

@@ -36,5 +36,10 @@ void lane_destroy(struct lane *lane);
 bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
                  struct err *err) MUST_CHECK;
 
+/* Called from a task: it is as good as done, and its place is free from now on. So that a client
+ * that has its answer finds the counts right, and room for its next request. No effect
+ * elsewhere. */
+void lane_leave(void);
+
 /* Those who left while they waited are not counted: they are run, as in lane_submit. */
 struct lane_counts lane_counts(struct lane *lane);
