@@ -211,10 +211,17 @@ def test_a_client_that_leaves_the_queue_is_never_served(narrow, s3_proxy, wait_u
     """Its table's object is not asked for, not even by a HEAD."""
     _, sidecar = narrow
     first, stall = held_query(sidecar, s3_proxy, "one")
-    client = RawPost(sidecar.base, "/query", sidecar.query_body("SELECT a FROM t", {"t": "two.parquet"}))
-    # The one place in the queue is taken when another call is refused; it is free again when another call waits.
-    wait_until(lambda: _refused(sidecar), 5, "the queue is full")
-    client.close()
+    waiting = []
+
+    def in_the_queue():
+        """The one place is taken when another call is refused. A call that came first leaves again: once more."""
+        while waiting:
+            waiting.pop().close()
+        waiting.append(RawPost(sidecar.base, "/query", sidecar.query_body("SELECT a FROM t", {"t": "two.parquet"})))
+        return _refused(sidecar)
+
+    wait_until(in_the_queue, 30, "the queue is full")
+    waiting.pop().close()  # free again when another call waits
     third = wait_until(lambda: _waits(sidecar, "three"), 5, "the place in the queue is free again")
     stall.release()
     assert first.result().status_code == 200
