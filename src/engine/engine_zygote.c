@@ -317,7 +317,16 @@ static bool fork_locked(struct zygote *zygote, int worker_socket, struct zygote_
     child->next = zygote->children;
     zygote->children = child;
     bool good = true;
-    child->lost = !send_fork(zygote->socket_fd, child->job, worker_socket);
+    bool sent = send_fork(zygote->socket_fd, child->job, worker_socket);
+    while (good && !sent && errno == EAGAIN) {
+        good = wait_news(zygote, cancel, err);
+        sent = good && send_fork(zygote->socket_fd, child->job, worker_socket);
+    }
+    if (good && !sent) {
+        /* It is dead, and its reader has not noticed yet: the next try must wait for a new one. */
+        zygote->ready = false;
+        child->lost = true;
+    }
     while (good && !child->forked && !child->lost) {
         good = wait_news(zygote, cancel, err);
     }
