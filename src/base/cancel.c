@@ -38,6 +38,9 @@ bool cancel_check(struct cancel *cancel, struct err *err)
     if (reason == ERR_CANCELLED) {
         return err_set(err, ERR_CANCELLED, "the client closed the connection");
     }
+    if (reason == ERR_STOPPED) {
+        return err_set(err, ERR_STOPPED, "the query was cancelled");
+    }
     if (reason != ERR_NONE) {
         return err_set(err, ERR_UNAVAILABLE, "the server is shutting down");
     }

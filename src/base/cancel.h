@@ -19,14 +19,15 @@ struct cancel {
 void cancel_init(struct cancel *cancel, int64_t deadline_ms);
 void cancel_finish(struct cancel *cancel);
 void cancel_raise(struct cancel *cancel,
-                  enum err_kind reason); /* ERR_CANCELLED or ERR_UNAVAILABLE; the first counts */
+                  enum err_kind reason); /* ERR_CANCELLED, ERR_STOPPED or ERR_UNAVAILABLE; the
+                                            first counts */
 
 static inline int cancel_fd(const struct cancel *cancel)
 {
     return cancel->event_fd;
 }
 
-/* False, with ERR_CANCELLED, ERR_UNAVAILABLE or ERR_TIMEOUT, when the work should stop. */
+/* False, with what was raised or ERR_TIMEOUT, when the work should stop. */
 bool cancel_check(struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* Milliseconds to the deadline, from 0 to most_ms. */

@@ -16,6 +16,7 @@ static const struct err_kind_info kinds[ERR_KIND_COUNT] = {
     [ERR_UNPROCESSABLE]   = { 422, "unprocessable",       false },
     [ERR_BUSY]            = { 503, "busy",                true  },
     [ERR_CANCELLED]       = { 499, "client_gone",         false },
+    [ERR_STOPPED]         = { 409, "cancelled",           false },
     [ERR_TIMEOUT]         = { 504, "timeout",             true  },
     [ERR_STORE]           = { 502, "store_failed",        true  },
     [ERR_STORE_DENIED]    = { 502, "store_denied",        false },

@@ -22,6 +22,7 @@ enum err_kind {
     ERR_UNPROCESSABLE, /* well-formed, yet no answer is possible (a query beyond its memory) */
     ERR_BUSY,          /* a queue is full; try again */
     ERR_CANCELLED,     /* the client went away */
+    ERR_STOPPED,       /* somebody asked for the work to end */
     ERR_TIMEOUT,       /* a deadline passed */
     ERR_STORE,         /* the object store failed or could not be reached */
     ERR_STORE_DENIED,  /* the object store refused the credentials */

@@ -42,6 +42,18 @@ void lock_take(struct lock *lock)
     must(pthread_mutex_lock(&lock->mutex), "mutex_lock");
 }
 
+bool lock_try(struct lock *lock)
+{
+    if (pthread_mutex_trylock(&lock->mutex) != 0) {
+        return false;
+    }
+#ifndef NDEBUG
+    assert(held_ranks >> lock->rank == 0);
+    held_ranks |= 1U << lock->rank;
+#endif
+    return true;
+}
+
 void lock_release(struct lock *lock)
 {
 #ifndef NDEBUG

@@ -56,6 +56,8 @@ struct condition {
 void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_finish(struct lock *lock);
 void lock_take(struct lock *lock) ACQUIRES(lock) NOT_ANALYSED;
+/* False when another thread holds it: for work that may as well be left out. */
+bool lock_try(struct lock *lock) NOT_ANALYSED;
 void lock_release(struct lock *lock) RELEASES(lock) NOT_ANALYSED;
 
 void condition_init(struct condition *condition);

@@ -19,7 +19,7 @@
 
 enum {
     CANCEL_SEND_MS = 20,
-    STOP_WAIT_MS = 100,  /* between asking a worker to stop and SIGKILL */
+    STOP_WAIT_MS = 60,   /* between asking a worker to stop and SIGKILL; gone within 100 */
     EXIT_WAIT_MS = 1000, /* for a worker that has reported to be gone */
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
@@ -156,6 +156,24 @@ static bool take_outcome(struct engine_job *job, struct str payload, struct err 
     return true;
 }
 
+static bool take_progress(struct engine_job *job, struct str payload, struct err *err)
+{
+    struct worker_progress seen;
+    if (!worker_get_progress(payload, &seen, err)) {
+        return false;
+    }
+    struct engine_progress progress = {
+        .permille = seen.permille,
+        .rows = seen.rows,
+        .read_bytes = job->read_bytes,
+        .peak_bytes = seen.peak_bytes,
+    };
+    if (job->request->progress != NULL) {
+        job->request->progress(job->request->context, &progress);
+    }
+    return true;
+}
+
 static bool take_frame(struct engine_job *job, uint32_t type, struct str payload, struct err *err)
 {
     switch (type) {
@@ -171,6 +189,8 @@ static bool take_frame(struct engine_job *job, uint32_t type, struct str payload
         return job->request->result != NULL
                    ? job->request->result(job->request->context, payload, err)
                    : err_set(err, ERR_CORRUPT, "the worker sent a result nobody wants");
+    case WORKER_PROGRESS:
+        return take_progress(job, payload, err);
     case WORKER_OUTCOME:
         return take_outcome(job, payload, err);
     default:
@@ -317,6 +337,7 @@ static bool take_result(struct engine_job *job, struct engine_outcome *ret_outco
         .rows = job->worker.rows,
         .read_bytes = job->read_bytes,
         .peak_bytes = job->worker.peak_bytes,
+        .truncated = job->worker.truncated != 0,
     };
     if (job->worker.kind == ERR_NONE) {
         return true;

@@ -2,7 +2,7 @@
  * Promise   a job's statement runs in a process of its own, which can read the objects the job
  *           declared and nothing else. When engine_run returns, that process is gone or has been
  *           sent SIGKILL: at the deadline, when cancel is raised, and when the result callback says
- *           no, it is asked to stop and killed 100 ms later. A worker or zygote that dies costs at
+ *           no, it is asked to stop and killed 60 ms later. A worker or zygote that dies costs at
  *           most the job it ran; a job that had not started is started again. Results are handed on
  *           as they come; nothing holds a whole result.
  * Not here  what a statement may be (worker_guard), which tables exist (the resolver), queues
@@ -68,6 +68,13 @@ bool engine_is_catalog_name(struct str name);
 void engine_declare(struct engine_job *job, struct str path, struct store *store, struct str key,
                     const struct store_object *object);
 
+struct engine_progress {
+    uint32_t permille; /* of the work, by the engine's estimate */
+    uint64_t rows;     /* of the result so far */
+    uint64_t read_bytes;
+    uint64_t peak_bytes;
+};
+
 struct engine_request {
     struct worker_job job;     /* limits are filled in by the engine */
     uint64_t output_bytes_max; /* WORKER_WRITE: size of the file */
@@ -76,6 +83,8 @@ struct engine_request {
     engine_resolve_fn *resolve; /* WORKER_QUERY; may be NULL: no tables */
     /* WORKER_QUERY: bytes of the encoded result, in order. False, with err, ends the job. */
     bool (*result)(void *context, struct str bytes, struct err *err);
+    /* How far the statement is, a few times a second. May be NULL. */
+    void (*progress)(void *context, const struct engine_progress *progress);
     /* A worker has read the schema of an object that was declared without. May be NULL. */
     void (*schema)(void *context, struct str path, const struct worker_schema *schema);
     void *context;
@@ -85,6 +94,7 @@ struct engine_outcome {
     uint64_t rows;
     uint64_t read_bytes; /* fetched from stores */
     uint64_t peak_bytes; /* resident memory of the worker */
+    bool truncated;      /* there were more than rows_max rows */
 };
 
 bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,

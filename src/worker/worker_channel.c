@@ -3,8 +3,14 @@
 #include "fd.h"
 #include "mem.h"
 
+#include <poll.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+enum {
+    PROGRESS_EVERY_MS = 200
+};
 
 /* One question that waits for its answer; lives on the asking thread's stack. */
 struct question {
@@ -19,7 +25,8 @@ struct channel {
     int socket_fd;
     duckdb_connection connection;
     atomic_bool cancelled;
-    struct lock lock; /* LOCK_CHANNEL: questions, next_id */
+    atomic_ullong rows; /* of the result, for PROGRESS */
+    struct lock lock;   /* LOCK_CHANNEL: questions, next_id */
     struct condition answered;
     struct question *questions GUARDED_BY(lock);
     uint32_t next_id GUARDED_BY(lock);
@@ -61,13 +68,48 @@ static void take_answer(struct channel *channel, struct worker_frame *frame)
     lock_release(&channel->lock);
 }
 
+/* Left out when the result fills the socket: then there is progress to be seen, and this thread
+ * must stay free to hear CANCEL. */
+static void send_progress(struct channel *channel)
+{
+    struct pollfd writable = {.fd = channel->socket_fd, .events = POLLOUT};
+    struct rusage usage;
+    double percentage = duckdb_query_progress(channel->connection).percentage;
+    struct worker_progress progress = {
+        .permille = percentage > 0 ? (uint32_t)((percentage < 100 ? percentage : 100) * 10) : 0,
+        .rows = atomic_load(&channel->rows),
+        .peak_bytes = getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0,
+    };
+    struct buf payload;
+    struct err err;
+    buf_init(&payload, 64);
+    worker_put_progress(&payload, &progress);
+    if (lock_try(&channel->send_lock)) {
+        bool gone = poll(&writable, 1, 0) > 0 && !worker_send(channel->socket_fd, WORKER_PROGRESS,
+                                                              buf_str(&payload), NULL, 0, -1, &err);
+        lock_release(&channel->send_lock);
+        if (gone) {
+            leave();
+        }
+    }
+    buf_finish(&payload);
+}
+
+static void wait_frame(struct channel *channel)
+{
+    struct pollfd readable = {.fd = channel->socket_fd, .events = POLLIN};
+    while (poll(&readable, 1, PROGRESS_EVERY_MS) == 0) {
+        send_progress(channel);
+    }
+}
+
 static void *control_run(void *argument)
 {
     struct channel *channel = argument;
     struct worker_frame frame;
     worker_frame_init(&frame);
     struct err err;
-    while (worker_receive(channel->socket_fd, &frame, &err)) {
+    while (wait_frame(channel), worker_receive(channel->socket_fd, &frame, &err)) {
         if (frame.type == WORKER_CANCEL) {
             atomic_store(&channel->cancelled, true);
             duckdb_interrupt(channel->connection);
@@ -139,4 +181,9 @@ void channel_ask(struct channel *channel, uint32_t type, struct str body, struct
 bool channel_cancelled(struct channel *channel)
 {
     return atomic_load(&channel->cancelled);
+}
+
+void channel_add_rows(struct channel *channel, uint64_t rows)
+{
+    atomic_fetch_add(&channel->rows, rows);
 }

@@ -28,3 +28,6 @@ void channel_ask(struct channel *channel, uint32_t type, struct str body, struct
                  int *ret_fd);
 
 bool channel_cancelled(struct channel *channel);
+
+/* Rows that have been encoded: the progress that `control` reports a few times a second. */
+void channel_add_rows(struct channel *channel, uint64_t rows);

@@ -43,6 +43,9 @@ void worker_put_job(struct buf *buf, const struct worker_job *job)
         worker_put_text(buf, job->columns[i].line_type);
         worker_put_text(buf, job->columns[i].sql_type);
     }
+    worker_put_u32(buf, job->format);
+    worker_put_u64(buf, job->rows_max);
+    worker_put_text(buf, job->parameters);
     worker_put_text(buf, job->order_by);
     worker_put_u64(buf, job->line_size_max);
     worker_put_u64(buf, job->row_group_rows);
@@ -75,9 +78,17 @@ void worker_put_table(struct buf *buf, const struct worker_table *table)
 void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome)
 {
     worker_put_u32(buf, outcome->kind);
+    worker_put_u32(buf, outcome->truncated);
     worker_put_u64(buf, outcome->rows);
     worker_put_u64(buf, outcome->peak_bytes);
     worker_put_text(buf, outcome->message);
+}
+
+void worker_put_progress(struct buf *buf, const struct worker_progress *progress)
+{
+    worker_put_u32(buf, progress->permille);
+    worker_put_u64(buf, progress->rows);
+    worker_put_u64(buf, progress->peak_bytes);
 }
 
 static void get_bytes(struct worker_cursor *cursor, void *into, size_t size)
@@ -147,10 +158,13 @@ bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *
         columns[i].sql_type = worker_get_text(&cursor);
     }
     job.columns = columns;
+    job.format = worker_get_u32(&cursor);
+    job.rows_max = worker_get_u64(&cursor);
+    job.parameters = worker_get_text(&cursor);
     job.order_by = worker_get_text(&cursor);
     job.line_size_max = worker_get_u64(&cursor);
     job.row_group_rows = worker_get_u64(&cursor);
-    if (!worker_get_end(&cursor)) {
+    if (!worker_get_end(&cursor) || job.format >= WORKER_FORMAT_COUNT) {
         worker_job_finish(&job);
         return err_set(err, ERR_CORRUPT, "a job message is damaged");
     }
@@ -232,6 +246,7 @@ bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome, 
 {
     struct worker_cursor cursor = {.rest = payload};
     struct worker_outcome outcome = {.kind = worker_get_u32(&cursor)};
+    outcome.truncated = worker_get_u32(&cursor);
     outcome.rows = worker_get_u64(&cursor);
     outcome.peak_bytes = worker_get_u64(&cursor);
     outcome.message = worker_get_text(&cursor);
@@ -239,6 +254,19 @@ bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome, 
         return err_set(err, ERR_CORRUPT, "an outcome message is damaged");
     }
     *ret_outcome = outcome;
+    return true;
+}
+
+bool worker_get_progress(struct str payload, struct worker_progress *ret_progress, struct err *err)
+{
+    struct worker_cursor cursor = {.rest = payload};
+    struct worker_progress progress = {.permille = worker_get_u32(&cursor)};
+    progress.rows = worker_get_u64(&cursor);
+    progress.peak_bytes = worker_get_u64(&cursor);
+    if (!worker_get_end(&cursor) || progress.permille > 1000) {
+        return err_set(err, ERR_CORRUPT, "a progress message is damaged");
+    }
+    *ret_progress = progress;
     return true;
 }
 

@@ -14,9 +14,14 @@ static uint64_t peak_bytes(void)
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
 }
 
-static void report(struct channel *channel, bool good, uint64_t rows, const struct err *err)
+static void report(struct channel *channel, bool good, const struct encode_outcome *done,
+                   const struct err *err)
 {
-    struct worker_outcome outcome = {.rows = rows, .peak_bytes = peak_bytes()};
+    struct worker_outcome outcome = {
+        .rows = done->rows,
+        .truncated = done->truncated,
+        .peak_bytes = peak_bytes(),
+    };
     if (!good) {
         outcome.kind = (uint32_t)err->kind;
         outcome.message = str_of(err->message);
@@ -28,13 +33,13 @@ static void report(struct channel *channel, bool good, uint64_t rows, const stru
 }
 
 static bool run(struct duck *duck, struct channel *channel, const struct worker_job *job,
-                uint64_t *ret_rows, struct err *err)
+                struct encode_outcome *ret_done, struct err *err)
 {
     switch (job->kind) {
     case WORKER_QUERY:
-        return run_query(duck, channel, job, ret_rows, err);
+        return run_query(duck, channel, job, ret_done, err);
     case WORKER_WRITE:
-        return run_write(duck, job, ret_rows, err);
+        return run_write(duck, job, &ret_done->rows, err);
     default:
         return err_set(err, ERR_INTERNAL, "the worker does not know this job");
     }
@@ -52,7 +57,7 @@ void worker_main(struct duck *duck, int socket_fd)
         _exit(1);
     }
     struct channel *channel = channel_create(socket_fd);
-    uint64_t rows = 0;
+    struct encode_outcome done = {0};
     /* A connection of its own has random numbers of its own; it wants the kernel's before they are
      * shut. */
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
@@ -64,8 +69,8 @@ void worker_main(struct duck *duck, int socket_fd)
     if (good) {
         channel_start(channel, duck->connection);
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
-        good = duck_lock(duck, &job.limits, &err) && run(duck, channel, &job, &rows, &err);
+        good = duck_lock(duck, &job.limits, &err) && run(duck, channel, &job, &done, &err);
     }
-    report(channel, good, rows, &err);
+    report(channel, good, &done, &err);
     _exit(0);
 }

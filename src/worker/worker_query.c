@@ -1,12 +1,19 @@
 #include "mem.h"
 #include "worker_guard.h"
-#include "worker_json.h"
+#include "worker_params.h"
 #include "worker_run.h"
 
 #include <stdio.h>
 
-enum {
-    RESULT_BUFFER_MAX = 256 << 20
+/* One statement on its way: what its steps share. */
+struct query {
+    struct duck *duck;
+    struct channel *channel;
+    const struct worker_job *job;
+    const struct parameters *parameters;
+    bool pivot;
+    bool answered; /* the one result has been sent */
+    struct encode_outcome outcome;
 };
 
 /* Every name in the text, quoted or not: more than the tables, never less. */
@@ -116,63 +123,23 @@ static bool is_helper(duckdb_statement_type type)
 
 /* Asking for the type of a failed prepare throws through the C boundary and would end the process:
  * ask only here. */
-static bool prepare(struct duck *duck, duckdb_extracted_statements statements, idx_t index,
-                    bool pivot, duckdb_prepared_statement *ret_prepared,
-                    duckdb_statement_type *ret_type, struct err *err)
+static bool prepare(struct query *query, duckdb_extracted_statements statements, idx_t index,
+                    duckdb_prepared_statement *ret_prepared, duckdb_statement_type *ret_type,
+                    struct err *err)
 {
-    if (duckdb_prepare_extracted_statement(duck->connection, statements, index, ret_prepared) !=
-        DuckDBSuccess) {
+    if (duckdb_prepare_extracted_statement(query->duck->connection, statements, index,
+                                           ret_prepared) != DuckDBSuccess) {
         return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_prepare_error(*ret_prepared));
     }
     *ret_type = duckdb_prepared_statement_type(*ret_prepared);
-    if (!is_reading(*ret_type) && !(pivot && is_helper(*ret_type))) {
+    if (!is_reading(*ret_type) && !(query->pivot && is_helper(*ret_type))) {
         return err_set(err, ERR_INVALID, "only statements that read are allowed");
     }
-    if (duckdb_nparams(*ret_prepared) > 0) {
-        return err_set(err, ERR_INVALID, "the statement has parameters, and no values for them");
-    }
-    return true;
+    bool bare_helper = !is_reading(*ret_type) && duckdb_nparams(*ret_prepared) == 0;
+    return bare_helper || parameters_bind(query->parameters, *ret_prepared, err);
 }
 
-static void flush_result(void *context, struct buf *out)
-{
-    struct str rest = buf_str(out);
-    while (rest.len > 0) {
-        struct str piece = str_first(rest, WORKER_RESULT_SIZE_MAX);
-        channel_send(context, WORKER_RESULT, piece);
-        rest = str_from(rest, piece.len);
-    }
-    buf_reset(out);
-}
-
-static bool stream_result(struct channel *channel, duckdb_result *result, uint64_t *ret_rows,
-                          struct err *err)
-{
-    struct buf out;
-    buf_init(&out, RESULT_BUFFER_MAX);
-    struct json_encoder *encoder = json_encoder_create(result, &out);
-    duckdb_data_chunk chunk;
-    while (!buf_failed(&out) && (chunk = duckdb_fetch_chunk(*result)) != NULL) {
-        json_encode_chunk(encoder, chunk, &out, flush_result, channel);
-        duckdb_destroy_data_chunk(&chunk);
-    }
-    const char *problem = duckdb_result_error(result);
-    bool good = true;
-    if (buf_failed(&out)) {
-        good = err_set(err, ERR_UNPROCESSABLE, "one row of the result is larger than 256 MiB");
-    } else if (problem != NULL && problem[0] != '\0') {
-        good = duck_fail(err, duckdb_result_error_type(result), problem);
-    } else {
-        *ret_rows = json_encode_end(encoder, &out);
-        flush_result(channel, &out);
-    }
-    json_encoder_destroy(encoder);
-    buf_finish(&out);
-    return good;
-}
-
-static bool execute(struct channel *channel, duckdb_prepared_statement prepared, uint64_t *ret_rows,
-                    struct err *err)
+static bool execute(struct query *query, duckdb_prepared_statement prepared, struct err *err)
 {
     CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
     if (duckdb_pending_prepared_streaming(prepared, &pending) != DuckDBSuccess) {
@@ -182,24 +149,27 @@ static bool execute(struct channel *channel, duckdb_prepared_statement prepared,
     if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
         return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
     }
-    return stream_result(channel, &result, ret_rows, err);
+    struct encode_options options = {
+        .format = (enum worker_format)query->job->format,
+        .rows_max = query->job->rows_max,
+    };
+    return encode_result(query->duck, query->channel, &result, &options, &query->outcome, err);
 }
 
-static bool run_statement(struct duck *duck, struct channel *channel,
-                          duckdb_extracted_statements statements, idx_t index, bool pivot,
-                          bool *answered, uint64_t *ret_rows, struct err *err)
+static bool run_statement(struct query *query, duckdb_extracted_statements statements, idx_t index,
+                          struct err *err)
 {
     CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
     duckdb_statement_type type = DUCKDB_STATEMENT_TYPE_INVALID;
-    if (!prepare(duck, statements, index, pivot, &prepared, &type, err)) {
+    if (!prepare(query, statements, index, &prepared, &type, err)) {
         return false;
     }
-    if (is_reading(type) && *answered) {
+    if (is_reading(type) && query->answered) {
         return err_set(err, ERR_INVALID, "only one statement is allowed");
     }
     if (is_reading(type)) {
-        *answered = true;
-        return execute(channel, prepared, ret_rows, err);
+        query->answered = true;
+        return execute(query, prepared, err);
     }
     CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
     return duckdb_execute_prepared(prepared, &result) == DuckDBSuccess ||
@@ -208,21 +178,19 @@ static bool run_statement(struct duck *duck, struct channel *channel,
 
 /* A PIVOT without an IN list comes out as several statements, of which one is the query, and each
  * can be prepared only when those before it have run. Everything else is one. */
-static bool run_statements(struct duck *duck, struct channel *channel, const char *statement,
-                           bool pivot, uint64_t *ret_rows, struct err *err)
+static bool run_statements(struct query *query, const char *statement, struct err *err)
 {
     CLEANUP(duckdb_destroy_extracted) duckdb_extracted_statements statements = NULL;
-    idx_t count = duckdb_extract_statements(duck->connection, statement, &statements);
+    idx_t count = duckdb_extract_statements(query->duck->connection, statement, &statements);
     if (count == 0) {
         return duck_fail(err, DUCKDB_ERROR_PARSER, duckdb_extract_statements_error(statements));
     }
-    if (count > 1 && !pivot) {
+    if (count > 1 && !query->pivot) {
         return err_set(err, ERR_INVALID, "only one statement is allowed");
     }
     bool good = true;
-    bool answered = false;
     for (idx_t i = 0; good && i < count; i++) {
-        good = run_statement(duck, channel, statements, i, pivot, &answered, ret_rows, err);
+        good = run_statement(query, statements, i, err);
     }
     return good;
 }
@@ -239,7 +207,7 @@ static void prefer_parse_error(struct duck *duck, const char *statement, struct 
 }
 
 bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
-               uint64_t *ret_rows, struct err *err)
+               struct encode_outcome *ret_outcome, struct err *err)
 {
     struct guard_verdict verdict;
     CLEANUP(mem_free_text)
@@ -248,6 +216,17 @@ bool run_query(struct duck *duck, struct channel *channel, const struct worker_j
         prefer_parse_error(duck, statement, err);
         return false;
     }
-    return resolve_tables(duck, channel, statement, &verdict, err) &&
-           run_statements(duck, channel, statement, verdict.pivot, ret_rows, err);
+    CLEANUP(parameters_finish) struct parameters parameters = {0};
+    struct query query = {
+        .duck = duck,
+        .channel = channel,
+        .job = job,
+        .parameters = &parameters,
+        .pivot = verdict.pivot,
+    };
+    bool good = parameters_read(&parameters, job->parameters, err) &&
+                resolve_tables(duck, channel, statement, &verdict, err) &&
+                run_statements(&query, statement, err);
+    *ret_outcome = query.outcome;
+    return good;
 }

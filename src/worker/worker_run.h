@@ -4,10 +4,12 @@
 #pragma once
 
 #include "worker_duck.h"
+#include "worker_encode.h"
 
-/* One statement of a client: judged, its tables resolved, its result streamed as JSON. */
+/* One statement of a client: judged, its tables resolved, its result streamed in the job's format.
+ */
 bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
-               uint64_t *ret_rows, struct err *err) MUST_CHECK;
+               struct encode_outcome *ret_outcome, struct err *err) MUST_CHECK;
 
 /* Canonical lines from job://in to Parquet in job://out. A value that does not fit its column is
  * ERR_INVALID naming row and column. */

@@ -8,13 +8,15 @@
  *                      TABLES    answer to RESOLVE
  *                      OPENED    answer to OPEN, one descriptor
  *                      FETCHED   answer to FETCH
- *                      CANCEL    interrupt the statement; SIGKILL follows after 100 ms
+ *                      CANCEL    interrupt the statement; SIGKILL follows after 60 ms
  *   worker -> server   RESOLVE   the names of the tables that the statement reads
  *                      OPEN      an object, by the path that TABLES gave
  *                      FETCH     a range of an opened object is wanted in its file
  *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth
  *                                caching)
  *                      RESULT    encoded bytes of the result
+ *                      PROGRESS  how far the statement is (struct worker_progress), a few times a
+ *                      second
  *                      OUTCOME   the end: rows, or an error
  *
  * Promise   a frame that breaks this format is ERR_CORRUPT at the reader, never a read beyond it:
@@ -48,11 +50,22 @@ enum worker_frame_type {
     WORKER_SCHEMAS,
     WORKER_RESULT,
     WORKER_OUTCOME,
+    WORKER_PROGRESS,
 };
 
 enum worker_job_kind {
     WORKER_QUERY = 1, /* one statement over declared tables, result as JSON */
     WORKER_WRITE,     /* canonical lines (lake_rows.h) in, Parquet out */
+};
+
+/* How a result is encoded (worker_encode.h). */
+enum worker_format {
+    WORKER_FORMAT_JSON,    /* one document, the snapshot contract's */
+    WORKER_FORMAT_NDJSON,  /* an object per line */
+    WORKER_FORMAT_CSV,     /* RFC 4180 with a header line */
+    WORKER_FORMAT_ARROW,   /* Arrow IPC stream */
+    WORKER_FORMAT_PARQUET, /* one file */
+    WORKER_FORMAT_COUNT
 };
 
 /* Numbers first, so that the fixed part is one block. */
@@ -77,6 +90,9 @@ struct worker_job {
     struct worker_limits limits;
     /* WORKER_QUERY */
     struct str statement;
+    uint32_t format;       /* enum worker_format */
+    uint64_t rows_max;     /* rows of the result that are wanted; 0 for all */
+    struct str parameters; /* JSON: an array for $1, $2 or ?, an object for $name; empty for none */
     /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
     const struct worker_column *columns;
     size_t columns_count;
@@ -116,9 +132,15 @@ struct worker_table {
     size_t schemas_count;
 };
 
+struct worker_progress {
+    uint32_t permille; /* of the statement's work, by the engine's estimate; 0..1000 */
+    uint64_t rows;     /* encoded so far */
+    uint64_t peak_bytes;
+};
+
 struct worker_outcome {
-    uint32_t kind; /* enum err_kind; ERR_NONE for success */
-    uint32_t reserved;
+    uint32_t kind;      /* enum err_kind; ERR_NONE for success */
+    uint32_t truncated; /* there were more than rows_max rows */
     uint64_t rows;
     uint64_t peak_bytes; /* of resident memory */
     struct str message;
@@ -132,6 +154,7 @@ void worker_put_job(struct buf *buf, const struct worker_job *job);
 void worker_put_schema(struct buf *buf, const struct worker_schema *schema);
 void worker_put_table(struct buf *buf, const struct worker_table *table);
 void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome);
+void worker_put_progress(struct buf *buf, const struct worker_progress *progress);
 
 /* ---- decoding: a cursor that fails once and stays failed ---- */
 struct worker_cursor {
@@ -156,6 +179,8 @@ bool worker_get_table(struct worker_cursor *cursor, struct worker_table *ret_tab
 void worker_table_finish(struct worker_table *table);
 bool worker_get_outcome(struct str payload, struct worker_outcome *ret_outcome,
                         struct err *err) MUST_CHECK;
+bool worker_get_progress(struct str payload, struct worker_progress *ret_progress,
+                         struct err *err) MUST_CHECK;
 
 /* ---- frames on a socket ---- */
 
