@@ -183,6 +183,7 @@ static void create_api(struct server *server)
         .body_bytes_max = config_number(config, "EIDER_BODY_MAX"),
         .body_decoded_bytes_max = config_number(config, "EIDER_BODY_DECODED_MAX"),
         .bodies_bytes_max = config_number(config, "EIDER_BODIES_MAX"),
+        .results_bytes_max = config_number(config, "EIDER_RESULT_CACHE_MAX"),
         .query_timeout_ms = (int64_t)config_number(config, "EIDER_QUERY_TIMEOUT_MS"),
         .snapshot_timeout_ms = (int64_t)config_number(config, "EIDER_SNAPSHOT_TIMEOUT_MS"),
         .ingest_timeout_ms = (int64_t)config_number(config, "EIDER_INGEST_TIMEOUT_MS"),

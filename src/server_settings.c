@@ -26,6 +26,7 @@ const struct setting server_settings[] = {
     BYTES("EIDER_BODY_MAX", "50MiB", "Largest request body, as sent."),
     BYTES("EIDER_BODY_DECODED_MAX", "100MiB", "Largest request body after its Content-Encoding is undone."),
     BYTES("EIDER_BODIES_MAX", "1GiB", "All request bodies in memory at one time; beyond it requests get 503."),
+    BYTES("EIDER_RESULT_CACHE_MAX", "64MiB", "Memory for results of queries that are asked again; 0 keeps none."),
     COUNT("EIDER_QUERY_TIMEOUT_MS", "100000", 10, 86400000, "Time for one query, waiting included; then 504, and its process is killed."),
     COUNT("EIDER_SNAPSHOT_TIMEOUT_MS", "100000", 10, 86400000, "Time for one snapshot."),
     COUNT("EIDER_INGEST_TIMEOUT_MS", "60000", 10, 86400000, "Time for one batch to reach the lake."),

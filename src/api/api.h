@@ -45,6 +45,7 @@ struct api_options {
     uint64_t body_bytes_max; /* over the wire */
     uint64_t body_decoded_bytes_max;
     uint64_t bodies_bytes_max; /* all bodies in flight */
+    uint64_t results_bytes_max;
     int64_t query_timeout_ms;
     int64_t snapshot_timeout_ms;
     int64_t ingest_timeout_ms;

@@ -12,6 +12,7 @@ struct api *api_create(const struct api_options *options)
 {
     struct api *api = mem_alloc(sizeof(*api));
     api->options = *options;
+    api->results = results_create(options->results_bytes_max);
     api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
     api->lanes[LANE_QUERY] = lane_create("query", options->queries_max, options->queries_queue_max);
     api->lanes[LANE_SNAPSHOT] =
@@ -34,6 +35,7 @@ void api_destroy(struct api *api)
     for (size_t i = 0; i < LANE_COUNT; i++) {
         lane_destroy(api->lanes[i]);
     }
+    results_destroy(api->results);
     mem_free(api);
 }
 

@@ -6,6 +6,7 @@
 #include "json_scan.h"
 #include "json_write.h"
 #include "ops_lane.h"
+#include "ops_results.h"
 
 #include <stdatomic.h>
 
@@ -41,8 +42,16 @@ struct route {
 };
 
 enum {
-    REQUEST_PARAMETERS_MAX = 2,
+    REQUEST_HEADERS_MAX = 6,
+    REQUEST_HEADER_SIZE = 80,
     HOLD_BACK_SIZE = 1 << 20
+};
+
+/* A header of the reply. */
+struct request_header {
+    const char *name;
+    bool of_result; /* not of an error */
+    char value[REQUEST_HEADER_SIZE];
 };
 
 struct request {
@@ -57,8 +66,12 @@ struct request {
     uint64_t body_reserved;
     struct buf text;       /* the body in UTF-8, when it came in another encoding */
     struct json_span body; /* the body as JSON; points into http_body or `text` */
-    struct buf held;       /* the beginning of a streamed result */
+    struct request_header headers[REQUEST_HEADERS_MAX];
+    size_t headers_count;
+    enum worker_format format; /* of a result */
+    struct buf held;           /* the beginning of a streamed result */
     bool streaming;
+    bool line_open; /* what was streamed last does not end a line */
     uint64_t rows;
     void *work; /* what check leaves for run; freed by work_finish */
     void (*work_finish)(void *work);
@@ -67,6 +80,7 @@ struct request {
 struct api {
     struct api_options options;
     struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
+    struct results *results;
     atomic_bool draining;
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
@@ -96,10 +110,23 @@ void reply_not_there(struct request *request); /* 501 */
 /* A full queue of the snapshot personality: 503 with the numbers. */
 void reply_busy(struct request *request, const char *text, const struct lane_counts *counts);
 
-/* A result of engine_run becomes the reply: the first MiB is held back so that early errors keep
- * their status. */
-bool result_pass(void *request, struct str bytes, struct err *err) MUST_CHECK;
-void result_end(struct request *request, bool good, const struct err *err);
+/* Adds a header to the reply, whatever that will be; `name` is static text. Too long a value is
+ * cut. */
+void reply_add_header(struct request *request, const char *name, const char *value);
+/* The same, but for errors. */
+void reply_add_result_header(struct request *request, const char *name, const char *value);
+/* The same with the body of request->format. */
+void reply_result(struct request *request, struct str body);
+void reply_not_modified(struct request *request);
+/* If-None-Match names this tag (compared weakly), or any. */
+bool reply_matches_etag(const struct request *request, struct str etag);
+
+/* ---- results (api_result.c) ---- */
+/* A result of engine_run becomes the reply, in request->format: the first MiB is held back so that
+ * early errors keep their status. */
+bool result_pass(struct request *request, struct str bytes, struct err *err) MUST_CHECK;
+/* `err` is NULL for success. */
+void result_end(struct request *request, const struct err *err);
 
 /* ---- the request's life (api_dispatch.c) ---- */
 /* Moves on to `run` on the route's lane; false, with err, when its queue is full. */

@@ -1,33 +1,10 @@
+#include "api_query.h"
+#include "api_format.h"
 #include "api_s3_config.h"
-#include "map.h"
 #include "mem.h"
+#include "num.h"
 
 #include <stdio.h>
-
-enum {
-    FIELD_SIZE_MAX = 2 << 20,
-    OBJECTS_MAX = 100000
-};
-
-/* One declared table: a name, and the paths it was given. */
-struct declared_table {
-    struct str name;
-    struct str folded; /* in lower case: SQL does not care */
-    struct str *paths; /* without leading slashes */
-    size_t paths_count;
-    bool added;
-    struct declared_table *next; /* the one declared before */
-};
-
-struct query {
-    struct buf sql;
-    struct store *store;           /* NULL: the server's own lake */
-    struct buf url;                /* s3://bucket/ */
-    struct declared_table *tables; /* the last declared first */
-    struct map by_name;            /* folded names; the last declared wins */
-    struct request *request;
-    uint64_t objects_count;
-};
 
 static void query_finish(void *work)
 {
@@ -35,16 +12,12 @@ static void query_finish(void *work)
     while (query->tables != NULL) {
         struct declared_table *table = query->tables;
         query->tables = table->next;
-        mem_free((char *)(uintptr_t)table->name.ptr);
-        mem_free((char *)(uintptr_t)table->folded.ptr);
-        for (size_t i = 0; i < table->paths_count; i++) {
-            mem_free((char *)(uintptr_t)table->paths[i].ptr);
-        }
-        mem_free(table->paths);
-        mem_free(table);
+        declared_table_destroy(table);
     }
     map_finish(&query->by_name);
     store_close(query->store);
+    lake_statement_destroy(query->over_lake);
+    buf_finish(&query->copy);
     buf_finish(&query->sql);
     buf_finish(&query->url);
     mem_free(query);
@@ -114,7 +87,7 @@ static bool read_table(struct query *query, struct json_span table, uint64_t ind
     declared->next = query->tables;
     query->tables = declared;
     struct buf text;
-    buf_init(&text, FIELD_SIZE_MAX);
+    buf_init(&text, QUERY_FIELD_SIZE_MAX);
     bool good = snapshot_text_field(table, "name", name, &text, err);
     if (good) {
         declared->name = copy_text(&text);
@@ -153,20 +126,54 @@ static bool is_over_lake(struct request *request)
            !json_find(request->body, STR("tables"), &ignored);
 }
 
+/* A whole number from 1 to max; *ret_value stays as it is when the field is absent. */
+static bool read_count(struct json_span body, const char *name, uint64_t max, uint64_t *ret_value,
+                       struct err *err)
+{
+    struct json_span field;
+    struct err ignored;
+    if (!json_find(body, str_of(name), &field)) {
+        return true;
+    }
+    return (field.kind == JSON_INTEGER && num_parse_u64(field.text, 1, max, ret_value, &ignored)) ||
+           err_set(err, ERR_INVALID, "%s must be a whole number from 1 to %llu", name,
+                   (unsigned long long)max);
+}
+
+/* What is ours beside the contract's fields. */
+static bool read_options(struct request *request, struct query *query, struct err *err)
+{
+    uint64_t timeout_max_ms = (uint64_t)request->api->options.query_timeout_ms;
+    uint64_t timeout_ms = timeout_max_ms;
+    struct json_span parameters;
+    if (json_find(request->body, STR("params"), &parameters)) {
+        if (parameters.kind != JSON_ARRAY && parameters.kind != JSON_OBJECT) {
+            return err_set(err, ERR_INVALID, "params must be an array or an object");
+        }
+        query->parameters = parameters.text;
+    }
+    bool good = read_count(request->body, "timeout_ms", timeout_max_ms, &timeout_ms, err) &&
+                read_count(request->body, "max_rows", INT64_MAX, &query->rows_max, err) &&
+                format_choose(request, &request->format, err);
+    query->timeout_ms = (int64_t)timeout_ms;
+    return good;
+}
+
 static bool read_query(struct request *request, struct query *query, struct err *err)
 {
     if (!snapshot_text_field(request->body, "sql", "sql", &query->sql, err)) {
         return false;
     }
     if (is_over_lake(request)) {
-        return true;
+        query->over_lake = lake_statement_create(request->api->options.lake);
+        return read_options(request, query, err);
     }
     if (!snapshot_open_store(request, &query->store, err) ||
         !read_tables(query, request->body, err)) {
         return false;
     }
     store_append_url(query->store, STR(""), &query->url);
-    return true;
+    return read_options(request, query, err);
 }
 
 static void reply_full(struct request *request, const struct lane_counts *counts)
@@ -186,159 +193,16 @@ void query_check(struct request *request)
     }
     struct query *query = mem_alloc(sizeof(*query));
     query->request = request;
-    buf_init(&query->sql, FIELD_SIZE_MAX);
-    buf_init(&query->url, FIELD_SIZE_MAX);
+    buf_init(&query->sql, QUERY_FIELD_SIZE_MAX);
+    buf_init(&query->url, QUERY_FIELD_SIZE_MAX);
+    buf_init(&query->copy, (size_t)results_body_max(request->api->results) + 1);
     struct err err;
     struct lane_counts counts;
     bool good = read_query(request, query, &err);
     request_set_work(request, query, query_finish);
     if (!good) {
         reply_error(request, &err);
-    } else if (!request_run(request, request->api->options.query_timeout_ms, &counts, &err)) {
+    } else if (!request_run(request, query->timeout_ms, &counts, &err)) {
         reply_full(request, &counts);
     }
-}
-
-/* ---- the tables, when the worker asks for them ---- */
-
-/* The objects of one table, in the order found. */
-struct found {
-    struct query *query;
-    struct engine_job *job;
-    struct str pattern; /* while a glob is listed */
-    struct buf files;   /* as worker_put_table has them */
-    uint64_t count;
-};
-
-static bool add_object(struct found *found, struct str key, const struct store_object *object,
-                       struct err *err)
-{
-    struct query *query = found->query;
-    if (++query->objects_count > OBJECTS_MAX) {
-        return err_set(err, ERR_UNPROCESSABLE, "the statement reads more than %d objects",
-                       OBJECTS_MAX);
-    }
-    struct buf path;
-    buf_init(&path, FIELD_SIZE_MAX);
-    buf_append(&path, buf_str(&query->url));
-    buf_append(&path, key);
-    engine_declare(found->job, buf_str(&path), query->store, key, object);
-    worker_put_text(&found->files, buf_str(&path));
-    worker_put_u32(&found->files, 0);
-    found->count++;
-    buf_finish(&path);
-    return true;
-}
-
-static bool visit_match(void *context, struct str key, const struct store_object *object,
-                        struct err *err)
-{
-    struct found *found = context;
-    return !store_match_key(found->pattern, key) || add_object(found, key, object, err);
-}
-
-/* An object of exactly this name comes before a pattern. */
-static bool find_path(struct found *found, struct str path, struct err *err)
-{
-    struct query *query = found->query;
-    struct cancel *cancel = query->request->cancel;
-    struct store_object object;
-    uint64_t before = found->count;
-    if (store_head(query->store, path, cancel, &object, err)) {
-        return add_object(found, path, &object, err);
-    }
-    if (err->kind != ERR_STORE_MISSING || !store_has_glob(path)) {
-        return false;
-    }
-    found->pattern = path;
-    if (!store_list(query->store, store_glob_prefix(path), visit_match, found, cancel, err)) {
-        return false;
-    }
-    return found->count > before ||
-           err_set(err, ERR_STORE_MISSING, "no objects match \"%.*s\"", STR_ARG(path));
-}
-
-static bool add_table(struct query *query, struct engine_job *job,
-                      const struct declared_table *table, struct buf *tables, uint64_t *count,
-                      struct err *err)
-{
-    struct found found = {.query = query, .job = job};
-    buf_init(&found.files, WORKER_FRAME_SIZE_MAX);
-    bool good = true;
-    for (size_t i = 0; good && i < table->paths_count; i++) {
-        good = find_path(&found, table->paths[i], err);
-    }
-    if (good) {
-        worker_put_text(tables, table->name);
-        worker_put_u32(tables, WORKER_TABLE_FILES);
-        worker_put_u64(tables, found.count);
-        buf_append(tables, buf_str(&found.files));
-        worker_put_u64(tables, 0); /* no schemas */
-        (*count)++;
-    }
-    buf_finish(&found.files);
-    return good;
-}
-
-static bool add_once(struct query *query, struct engine_job *job, struct declared_table *table,
-                     struct buf *tables, uint64_t *count, struct err *err)
-{
-    if (table == NULL || table->added) {
-        return true;
-    }
-    table->added = true;
-    return add_table(query, job, table, tables, count, err);
-}
-
-/* Only what the statement names is looked at: a stale snapshot of another table does no harm. */
-static bool resolve(void *context, struct engine_job *job, const struct engine_names *names,
-                    struct buf *tables, uint64_t *ret_tables_count, struct err *err)
-{
-    struct query *query = context;
-    bool good = true;
-    for (size_t i = 0; good && i < names->count; i++) {
-        struct str name = map_folded_key(names->names[i]);
-        struct declared_table *table = map_find(&query->by_name, name);
-        mem_free((char *)(uintptr_t)name.ptr);
-        good = add_once(query, job, table, tables, ret_tables_count, err);
-    }
-    struct declared_table *table = names->all ? query->tables : NULL;
-    for (; good && table != NULL; table = table->next) {
-        bool shadowed = map_find(&query->by_name, table->folded) != table;
-        good = shadowed || engine_is_catalog_name(table->folded) ||
-               add_once(query, job, table, tables, ret_tables_count, err);
-    }
-    return good;
-}
-
-static bool pass_result(void *context, struct str bytes, struct err *err)
-{
-    struct query *query = context;
-    return result_pass(query->request, bytes, err);
-}
-
-void query_run(struct request *request)
-{
-    struct query *query = request->work;
-    struct engine_outcome outcome;
-    struct err err;
-    bool good;
-    atomic_fetch_add(&request->api->pool_created, 1);
-    if (query->store == NULL) {
-        struct lake_query over_lake = {
-            .statement = buf_str(&query->sql), .result = pass_result, .context = query};
-        good =
-            lake_run_query(request->api->options.lake, &over_lake, request->cancel, &outcome, &err);
-    } else {
-        struct engine_request run = {
-            .job = {.kind = WORKER_QUERY, .statement = buf_str(&query->sql)},
-            .input_fd = -1,
-            .output_fd = -1,
-            .resolve = resolve,
-            .result = pass_result,
-            .context = query,
-        };
-        good = engine_run(request->api->options.engine, &run, request->cancel, &outcome, &err);
-    }
-    result_end(request, good, &err);
 }

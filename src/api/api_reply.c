@@ -1,4 +1,5 @@
-#include "api_internal.h"
+#include "api_reply.h"
+#include "api_format.h"
 #include "clock.h"
 #include "log.h"
 
@@ -45,27 +46,87 @@ static bool is_reading(const struct request *request)
     return str_equal(method, STR("GET")) || str_equal(method, STR("HEAD"));
 }
 
-void reply_json(struct request *request, unsigned status, struct str body)
+bool reply_matches_etag(const struct request *request, struct str etag)
 {
-    struct http_reply reply = {.status = status, .content_type = content_type_of(request)};
-    struct http_reply_header headers[1];
-    reply.headers = headers;
-    char etag[40];
-    if (request->personality == PERSONALITY_SNAPSHOT && is_reading(request) && status == 200) {
-        make_etag(body, etag);
-        headers[reply.headers_count++] = (struct http_reply_header){"ETag", etag};
-        struct str wanted = http_header(request->exchange, "If-None-Match");
-        if (matches_etag(wanted, str_of(etag))) {
-            reply.status = 304;
-            reply.content_type = NULL;
-            body = STR("");
+    return matches_etag(http_header(request->exchange, "If-None-Match"), etag);
+}
+
+void reply_add_header(struct request *request, const char *name, const char *value)
+{
+    assert(request->headers_count < REQUEST_HEADERS_MAX);
+    struct request_header *header = &request->headers[request->headers_count++];
+    header->name = name;
+    (void)snprintf(header->value, sizeof(header->value), "%s", value);
+}
+
+void reply_add_result_header(struct request *request, const char *name, const char *value)
+{
+    reply_add_header(request, name, value);
+    request->headers[request->headers_count - 1].of_result = true;
+}
+
+static void drop_result_headers(struct request *request)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (!request->headers[i].of_result) {
+            request->headers[kept++] = request->headers[i];
         }
     }
+    request->headers_count = kept;
+}
+
+size_t reply_headers(const struct request *request, struct http_reply_header *into)
+{
+    for (size_t i = 0; i < request->headers_count; i++) {
+        const struct request_header *header = &request->headers[i];
+        into[i] = (struct http_reply_header){header->name, header->value};
+    }
+    return request->headers_count;
+}
+
+static void send(struct request *request, unsigned status, const char *content_type,
+                 struct str body)
+{
+    struct http_reply reply = {.status = status, .content_type = content_type};
+    struct http_reply_header headers[REQUEST_HEADERS_MAX + 1];
+    reply.headers = headers;
+    reply.headers_count = reply_headers(request, headers);
     if (status == 503) {
         headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", "2"};
     }
     lane_leave(); /* who has the answer finds the place free */
     http_reply(request->exchange, &reply, body);
+}
+
+void reply_json(struct request *request, unsigned status, struct str body)
+{
+    char etag[40];
+    if (request->personality == PERSONALITY_SNAPSHOT && is_reading(request) && status == 200) {
+        make_etag(body, etag);
+        reply_add_header(request, "ETag", etag);
+        if (reply_matches_etag(request, str_of(etag))) {
+            reply_not_modified(request);
+            return;
+        }
+    }
+    send(request, status, content_type_of(request), body);
+}
+
+void reply_not_modified(struct request *request)
+{
+    send(request, 304, NULL, STR(""));
+}
+
+void reply_result(struct request *request, struct str body)
+{
+    send(request, 200, reply_result_type(request), body);
+}
+
+const char *reply_result_type(const struct request *request)
+{
+    const char *type = format_content_type(request->format);
+    return type != NULL ? type : content_type_of(request);
 }
 
 void reply_buf(struct request *request, unsigned status, const struct buf *body)
@@ -92,7 +153,7 @@ static void write_error(const struct request *request, const struct err *err,
 }
 
 /* What a person who runs the server needs and the client does not get. */
-static void log_failure(const struct request *request, unsigned status, const struct err *err)
+void reply_log_failure(const struct request *request, unsigned status, const struct err *err)
 {
     if (status >= 500 && err->kind != ERR_BUSY && err->kind != ERR_NOT_IMPLEMENTED) {
         LOG(LOG_WARN, "api.request_failed", LOG_TEXT("request", http_request_id(request->exchange)),
@@ -103,7 +164,8 @@ static void log_failure(const struct request *request, unsigned status, const st
 
 void reply_status_error(struct request *request, unsigned status, const struct err *err)
 {
-    log_failure(request, status, err);
+    reply_log_failure(request, status, err);
+    drop_result_headers(request);
     struct buf body;
     buf_init(&body, REPLY_BODY_MAX);
     if (request->personality == PERSONALITY_INGEST) {
@@ -208,41 +270,4 @@ void reply_busy(struct request *request, const char *text, const struct lane_cou
     json_end_object(&writer);
     reply_buf(request, 503, &body);
     buf_finish(&body);
-}
-
-bool result_pass(void *context, struct str bytes, struct err *err)
-{
-    struct request *request = context;
-    if (!request->streaming && bytes.len <= HOLD_BACK_SIZE - request->held.len) {
-        buf_append(&request->held, bytes);
-        return !buf_failed(&request->held) ||
-               err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
-    }
-    if (!request->streaming) {
-        struct http_reply reply = {.status = 200, .content_type = content_type_of(request)};
-        http_stream_begin(request->exchange, &reply);
-        request->streaming = true;
-        if (!http_stream_write(request->exchange, buf_str(&request->held), err)) {
-            return false;
-        }
-        buf_reset(&request->held);
-    }
-    return http_stream_write(request->exchange, bytes, err);
-}
-
-void result_end(struct request *request, bool good, const struct err *err)
-{
-    lane_leave();
-    if (!request->streaming) {
-        if (good) {
-            reply_buf(request, 200, &request->held);
-        } else {
-            reply_error(request, err);
-        }
-    } else if (good) {
-        http_stream_end(request->exchange);
-    } else {
-        log_failure(request, err_kind_info(err->kind)->http_status, err);
-        http_stream_abort(request->exchange);
-    }
 }

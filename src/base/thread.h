@@ -27,6 +27,7 @@
     ROW(LOCK_LANE,      "lane: its queue of requests and its counters")             \
     ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")       \
     ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
+    ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \

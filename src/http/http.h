@@ -134,5 +134,6 @@ void http_stream_begin(struct http_exchange *exchange, const struct http_reply *
 bool http_stream_write(struct http_exchange *exchange, struct str bytes,
                        struct err *err) MUST_CHECK;
 void http_stream_end(struct http_exchange *exchange);
-void http_stream_abort(
-    struct http_exchange *exchange); /* cuts the body, so that the client notices */
+/* Cuts the body, so that the client notices; what was written before, and `last` (at most 4 KiB),
+ * are still sent. */
+void http_stream_abort(struct http_exchange *exchange, struct str last);

@@ -17,6 +17,7 @@
 #define HTTP_HEADER_BYTES_MAX 16384
 #define HTTP_HEADER_FIELDS_MAX 100
 #define HTTP_STREAM_BYTES_MAX ((size_t)256 << 10)
+#define HTTP_STREAM_LAST_MAX ((size_t)4 << 10) /* of it: kept free for last words */
 #define HTTP_DISCARD_BYTES_MAX ((uint64_t)64 << 20)
 #define HTTP_BODY_STEP_BYTES ((uint64_t)64 << 10)
 #define HTTP_REQUEST_ID_SIZE 129

@@ -118,9 +118,9 @@ static size_t ring_get(struct http_exchange *exchange, char *into, size_t size_m
     return size;
 }
 
-static size_t ring_put(struct http_exchange *exchange, struct str bytes)
+static size_t ring_put(struct http_exchange *exchange, struct str bytes, size_t len_max)
 {
-    size_t room = HTTP_STREAM_BYTES_MAX - exchange->ring_len;
+    size_t room = len_max - exchange->ring_len;
     size_t size = bytes.len < room ? bytes.len : room;
     size_t end = (exchange->ring_start + exchange->ring_len) % HTTP_STREAM_BYTES_MAX;
     size_t until_wrap = HTTP_STREAM_BYTES_MAX - end;
@@ -153,12 +153,14 @@ static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size
     struct http_exchange *exchange = cls;
     ssize_t result;
     lock_take(&exchange->lock);
-    if (exchange->aborted || exchange->state == HTTP_GONE) {
+    if (exchange->state == HTTP_GONE) {
         result = MHD_CONTENT_READER_END_WITH_ERROR;
     } else if (exchange->ring_len > 0) {
         result = (ssize_t)ring_get(exchange, into, size_max);
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
         condition_broadcast(&exchange->drained);
+    } else if (exchange->aborted) {
+        result = MHD_CONTENT_READER_END_WITH_ERROR;
     } else if (exchange->state == HTTP_ANSWERED) {
         result = MHD_CONTENT_READER_END_OF_STREAM;
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
@@ -201,14 +203,15 @@ static bool still_wanted(struct http_exchange *exchange, struct err *err)
 
 bool http_stream_write(struct http_exchange *exchange, struct str bytes, struct err *err)
 {
+    static const size_t written_max = HTTP_STREAM_BYTES_MAX - HTTP_STREAM_LAST_MAX;
     lock_take(&exchange->lock);
     bool wanted = still_wanted(exchange, err);
     if (exchange->request.head) {
         bytes.len = 0; /* the header is all that is sent */
     }
     while (wanted && bytes.len > 0) {
-        if (exchange->ring_len < HTTP_STREAM_BYTES_MAX) {
-            bytes = str_from(bytes, ring_put(exchange, bytes));
+        if (exchange->ring_len < written_max) {
+            bytes = str_from(bytes, ring_put(exchange, bytes, written_max));
             http_exchange_resume(exchange);
         } else {
             int wait_ms = cancel_left_ms(&exchange->cancel, WRITER_LOOK_MS);
@@ -221,11 +224,14 @@ bool http_stream_write(struct http_exchange *exchange, struct str bytes, struct 
     return wanted;
 }
 
-static void finish_stream(struct http_exchange *exchange, bool aborted)
+static void finish_stream(struct http_exchange *exchange, bool aborted, struct str last)
 {
     lock_take(&exchange->lock);
     if (exchange->state != HTTP_GONE) {
         exchange->aborted = aborted;
+        if (!exchange->request.head) {
+            (void)ring_put(exchange, last, HTTP_STREAM_BYTES_MAX);
+        }
         http_exchange_enter(exchange, HTTP_ANSWERED);
         http_exchange_resume(exchange);
     }
@@ -235,10 +241,10 @@ static void finish_stream(struct http_exchange *exchange, bool aborted)
 
 void http_stream_end(struct http_exchange *exchange)
 {
-    finish_stream(exchange, false);
+    finish_stream(exchange, false, STR(""));
 }
 
-void http_stream_abort(struct http_exchange *exchange)
+void http_stream_abort(struct http_exchange *exchange, struct str last)
 {
-    finish_stream(exchange, true);
+    finish_stream(exchange, true, last);
 }

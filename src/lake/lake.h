@@ -42,15 +42,24 @@ bool lake_append_batch(struct lake *lake, struct str table, struct lake_date dat
 bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
                        void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
 
-/* SQL over the lake's own tables: result as in engine.h. An unknown table is ERR_INVALID by the
- * engine's own words. */
-struct lake_query {
-    struct str statement;
-    bool (*result)(void *context, struct str bytes, struct err *err);
-    void *context;
-};
-bool lake_run_query(struct lake *lake, const struct lake_query *query, struct cancel *cancel,
-                    struct engine_outcome *ret_outcome, struct err *err) MUST_CHECK;
+/* SQL over the lake's own tables. What a statement will read is looked up once: by
+ * lake_statement_find, or when its worker asks. */
+struct lake_statement;
+struct lake_statement *lake_statement_create(struct lake *lake);
+void lake_statement_destroy(struct lake_statement *statement); /* accepts NULL */
+
+/* Looks up the tables among `names`. */
+bool lake_statement_find(struct lake_statement *statement, const struct engine_names *names,
+                         struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Appends a text that is the same for another statement only when it has found the same tables with
+ * the same objects. False when an object has no ETag to tell it by. */
+bool lake_statement_append_identity(const struct lake_statement *statement, struct buf *into);
+
+/* Runs request->job; resolve and schema are the lake's, input and output stay unset. An unknown
+ * table is ERR_INVALID that names those that there are. */
+bool lake_statement_run(struct lake_statement *statement, const struct engine_request *request,
+                        struct cancel *cancel, struct engine_outcome *ret_outcome,
+                        struct err *err) MUST_CHECK;
 
 /* ---- also used for snapshots, which are no lake tables ---- */
 struct lake_file_options {

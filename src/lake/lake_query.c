@@ -8,16 +8,6 @@ enum {
     FILES_MAX = 100000
 };
 
-/* One statement over the lake, while it runs. */
-struct statement {
-    struct lake *lake;
-    const struct lake_query *query;
-    struct cancel *cancel;
-    struct engine_job *job;
-    struct file_list *tables; /* what was listed */
-    struct map files_by_path; /* for the schemas that come back */
-};
-
 /* The objects of one table, as the store listed them. */
 struct listed_file {
     char *key;
@@ -32,7 +22,30 @@ struct file_list {
     size_t capacity;
     struct buf *schemas; /* each as worker_put_schema writes it, distinct */
     size_t schemas_count;
-    struct file_list *next;
+};
+
+/* One table of SQL: the folders whose names differ at most in case, which a table's first writers
+ * chose and SQL does not tell apart. */
+struct sql_table {
+    struct str name; /* folded */
+    size_t *folders; /* indexes into the names of the lake */
+    size_t folders_count;
+    struct file_list *list; /* once it has been found */
+    bool added;             /* the worker knows it */
+    struct sql_table *next;
+};
+
+/* One statement over the lake. */
+struct lake_statement {
+    struct lake *lake;
+    bool listed; /* names, by_name and tables are filled */
+    struct lake_names names;
+    struct map by_name; /* tables by their folded names */
+    struct sql_table *tables;
+    struct map files_by_path;             /* for the schemas that come back */
+    const struct engine_request *request; /* while it runs */
+    struct engine_job *job;
+    struct cancel *cancel;
 };
 
 static void list_destroy(struct file_list *list)
@@ -118,7 +131,7 @@ static char *path_of(const struct lake *lake, const char *key)
 }
 
 /* Appends what worker_put_table would, straight from the list. */
-static void append_table(struct statement *statement, struct str name, struct file_list *list,
+static void append_table(struct lake_statement *statement, struct str name, struct file_list *list,
                          struct buf *tables)
 {
     worker_put_text(tables, name);
@@ -140,18 +153,18 @@ static void append_table(struct statement *statement, struct str name, struct fi
 }
 
 /* Lists the objects of one folder behind those that the list has already. */
-static bool list_folder(struct statement *statement, struct str folder, struct file_list *list,
-                        struct err *err)
+static bool list_folder(struct lake *lake, struct str folder, struct file_list *list,
+                        struct cancel *cancel, struct err *err)
 {
-    struct lake *lake = statement->lake;
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     lake_append_table_prefix(&prefix, lake, folder);
-    bool good =
-        store_list(lake->store, buf_str(&prefix), visit_object, list, statement->cancel, err);
+    bool good = store_list(lake->store, buf_str(&prefix), visit_object, list, cancel, err);
     buf_finish(&prefix);
     return good;
 }
+
+/* ---- which tables there are ---- */
 
 static bool keep_name(void *context, struct str name)
 {
@@ -160,46 +173,16 @@ static bool keep_name(void *context, struct str name)
     return true;
 }
 
-/* One table of SQL: the folders whose names differ at most in case, which a table's first writers
- * chose and SQL does not tell apart. */
-struct sql_table {
-    struct str name; /* folded */
-    size_t *folders; /* indexes into the names of the lake */
-    size_t folders_count;
-    bool added;
-    struct sql_table *next;
-};
-
-/* All tables of the lake by their folded names. */
-struct catalog {
-    struct lake_names names;
-    struct map by_name;
-    struct sql_table *tables;
-};
-
-static void catalog_finish(struct catalog *catalog)
+static void add_name(struct lake_statement *statement, size_t index)
 {
-    while (catalog->tables != NULL) {
-        struct sql_table *table = catalog->tables;
-        catalog->tables = table->next;
-        mem_free((char *)(uintptr_t)table->name.ptr);
-        mem_free(table->folders);
-        mem_free(table);
-    }
-    map_finish(&catalog->by_name);
-    lake_names_finish(&catalog->names);
-}
-
-static void catalog_add(struct catalog *catalog, size_t index)
-{
-    struct str name = map_folded_key(str_of(catalog->names.items[index]));
-    struct sql_table *table = map_find(&catalog->by_name, name);
+    struct str name = map_folded_key(str_of(statement->names.items[index]));
+    struct sql_table *table = map_find(&statement->by_name, name);
     if (table == NULL) {
         table = mem_alloc(sizeof(*table));
         table->name = name;
-        table->next = catalog->tables;
-        catalog->tables = table;
-        map_set(&catalog->by_name, table->name, table);
+        table->next = statement->tables;
+        statement->tables = table;
+        map_set(&statement->by_name, table->name, table);
     } else {
         mem_free((char *)(uintptr_t)name.ptr);
     }
@@ -212,69 +195,90 @@ static void catalog_add(struct catalog *catalog, size_t index)
     table->folders = grown;
 }
 
-static bool add_table(struct statement *statement, const struct catalog *catalog,
-                      struct sql_table *table, struct buf *into, uint64_t *ret_count,
-                      struct err *err)
+static bool list_names(struct lake_statement *statement, struct cancel *cancel, struct err *err)
+{
+    if (statement->listed) {
+        return true;
+    }
+    if (!lake_visit_tables(statement->lake, keep_name, &statement->names, cancel, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < statement->names.count; i++) {
+        add_name(statement, i);
+    }
+    statement->listed = true;
+    return true;
+}
+
+/* ---- one table ---- */
+
+static bool find_table(struct lake_statement *statement, struct sql_table *table,
+                       struct cancel *cancel, struct err *err)
+{
+    if (table->list != NULL) {
+        return true;
+    }
+    struct file_list *list = mem_alloc(sizeof(*list));
+    for (size_t i = 0; i < table->folders_count; i++) {
+        struct str folder = str_of(statement->names.items[table->folders[i]]);
+        if (!list_folder(statement->lake, folder, list, cancel, err)) {
+            list_destroy(list);
+            return false;
+        }
+    }
+    look_up_schemas(statement->lake, list);
+    table->list = list;
+    return true;
+}
+
+static bool add_table(struct lake_statement *statement, struct sql_table *table, struct buf *into,
+                      uint64_t *ret_count, struct err *err)
 {
     if (table->added) {
         return true;
     }
     table->added = true;
-    struct file_list *list = mem_alloc(sizeof(*list));
-    list->next = statement->tables;
-    statement->tables = list;
-    for (size_t i = 0; i < table->folders_count; i++) {
-        struct str folder = str_of(catalog->names.items[table->folders[i]]);
-        if (!list_folder(statement, folder, list, err)) {
-            return false;
-        }
+    if (!find_table(statement, table, statement->cancel, err)) {
+        return false;
     }
-    look_up_schemas(statement->lake, list);
-    if (list->count > 0) {
-        append_table(statement, str_of(catalog->names.items[table->folders[0]]), list, into);
+    if (table->list->count > 0) {
+        struct str name = str_of(statement->names.items[table->folders[0]]);
+        append_table(statement, name, table->list, into);
         (*ret_count)++;
     }
     return true;
 }
 
-static bool add_wanted(struct statement *statement, const struct catalog *catalog,
-                       const struct engine_names *wanted, struct buf *into, uint64_t *ret_count,
-                       struct err *err)
+static struct sql_table *find_name(const struct lake_statement *statement, struct str wanted)
 {
-    bool good = true;
-    for (size_t i = 0; good && i < wanted->count; i++) {
-        struct str name = map_folded_key(wanted->names[i]);
-        struct sql_table *table = map_find(&catalog->by_name, name);
-        mem_free((char *)(uintptr_t)name.ptr);
-        good = table == NULL || add_table(statement, catalog, table, into, ret_count, err);
-    }
-    struct sql_table *table = wanted->all ? catalog->tables : NULL;
-    for (; good && table != NULL; table = table->next) {
-        good = engine_is_catalog_name(table->name) ||
-               add_table(statement, catalog, table, into, ret_count, err);
-    }
-    return good;
+    struct str name = map_folded_key(wanted);
+    struct sql_table *table = map_find(&statement->by_name, name);
+    mem_free((char *)(uintptr_t)name.ptr);
+    return table;
 }
 
 static bool resolve(void *context, struct engine_job *job, const struct engine_names *names,
                     struct buf *tables, uint64_t *ret_tables_count, struct err *err)
 {
-    struct statement *statement = context;
+    struct lake_statement *statement = context;
     statement->job = job;
-    CLEANUP(catalog_finish) struct catalog catalog = {0};
-    if (!lake_visit_tables(statement->lake, keep_name, &catalog.names, statement->cancel, err)) {
-        return false;
+    bool good = list_names(statement, statement->cancel, err);
+    for (size_t i = 0; good && i < names->count; i++) {
+        struct sql_table *table = find_name(statement, names->names[i]);
+        good = table == NULL || add_table(statement, table, tables, ret_tables_count, err);
     }
-    for (size_t i = 0; i < catalog.names.count; i++) {
-        catalog_add(&catalog, i);
+    struct sql_table *table = names->all ? statement->tables : NULL;
+    for (; good && table != NULL; table = table->next) {
+        good = engine_is_catalog_name(table->name) ||
+               add_table(statement, table, tables, ret_tables_count, err);
     }
-    return add_wanted(statement, &catalog, names, tables, ret_tables_count, err);
+    return good;
 }
 
 /* A worker has read a footer: the next statement need not. */
 static void keep_schema(void *context, struct str path, const struct worker_schema *schema)
 {
-    struct statement *statement = context;
+    struct lake_statement *statement = context;
     struct lake *lake = statement->lake;
     const struct listed_file *file = map_find(&statement->files_by_path, path);
     if (file != NULL) {
@@ -316,34 +320,94 @@ static void name_tables(struct lake *lake, struct cancel *cancel, struct err *er
     buf_finish(&names);
 }
 
-static bool pass_result(void *context, struct str bytes, struct err *err)
+/* ---- the statement ---- */
+
+struct lake_statement *lake_statement_create(struct lake *lake)
 {
-    struct statement *statement = context;
-    return statement->query->result(statement->query->context, bytes, err);
+    struct lake_statement *statement = mem_alloc(sizeof(*statement));
+    statement->lake = lake;
+    return statement;
 }
 
-bool lake_run_query(struct lake *lake, const struct lake_query *query, struct cancel *cancel,
-                    struct engine_outcome *ret_outcome, struct err *err)
+void lake_statement_destroy(struct lake_statement *statement)
 {
-    struct statement statement = {.lake = lake, .query = query, .cancel = cancel};
-    struct engine_request request = {
-        .job = {.kind = WORKER_QUERY, .statement = query->statement},
-        .input_fd = -1,
-        .output_fd = -1,
-        .resolve = resolve,
-        .result = pass_result,
-        .schema = keep_schema,
-        .context = &statement,
-    };
-    bool good = engine_run(lake->engine, &request, cancel, ret_outcome, err);
-    if (!good) {
-        name_tables(lake, cancel, err);
+    if (statement == NULL) {
+        return;
     }
-    map_finish(&statement.files_by_path);
-    while (statement.tables != NULL) {
-        struct file_list *list = statement.tables;
-        statement.tables = list->next;
-        list_destroy(list);
+    while (statement->tables != NULL) {
+        struct sql_table *table = statement->tables;
+        statement->tables = table->next;
+        if (table->list != NULL) {
+            list_destroy(table->list);
+        }
+        mem_free((char *)(uintptr_t)table->name.ptr);
+        mem_free(table->folders);
+        mem_free(table);
+    }
+    map_finish(&statement->files_by_path);
+    map_finish(&statement->by_name);
+    lake_names_finish(&statement->names);
+    mem_free(statement);
+}
+
+bool lake_statement_find(struct lake_statement *statement, const struct engine_names *names,
+                         struct cancel *cancel, struct err *err)
+{
+    bool good = list_names(statement, cancel, err);
+    for (size_t i = 0; good && i < names->count; i++) {
+        struct sql_table *table = find_name(statement, names->names[i]);
+        good = table == NULL || find_table(statement, table, cancel, err);
+    }
+    return good;
+}
+
+bool lake_statement_append_identity(const struct lake_statement *statement, struct buf *into)
+{
+    bool good = true;
+    const struct sql_table *table = statement->tables;
+    for (; table != NULL; table = table->next) {
+        if (table->list == NULL) {
+            continue;
+        }
+        worker_put_text(into, table->name);
+        worker_put_u64(into, table->list->count);
+        for (size_t i = 0; i < table->list->count; i++) {
+            worker_put_text(into, str_of(table->list->files[i].key));
+            worker_put_text(into, str_of(table->list->files[i].object.etag));
+            good = good && table->list->files[i].object.etag[0] != '\0';
+        }
+    }
+    return good;
+}
+
+static bool pass_result(void *context, struct str bytes, struct err *err)
+{
+    const struct engine_request *request = ((struct lake_statement *)context)->request;
+    return request->result(request->context, bytes, err);
+}
+
+static void pass_progress(void *context, const struct engine_progress *progress)
+{
+    const struct engine_request *request = ((struct lake_statement *)context)->request;
+    if (request->progress != NULL) {
+        request->progress(request->context, progress);
+    }
+}
+
+bool lake_statement_run(struct lake_statement *statement, const struct engine_request *request,
+                        struct cancel *cancel, struct engine_outcome *ret_outcome, struct err *err)
+{
+    statement->request = request;
+    statement->cancel = cancel;
+    struct engine_request inner = *request;
+    inner.resolve = resolve;
+    inner.schema = keep_schema;
+    inner.result = pass_result;
+    inner.progress = pass_progress;
+    inner.context = statement;
+    bool good = engine_run(statement->lake->engine, &inner, cancel, ret_outcome, err);
+    if (!good) {
+        name_tables(statement->lake, cancel, err);
     }
     return good;
 }

@@ -12,6 +12,11 @@ void store_append_url(const struct store *store, struct str key, struct buf *buf
     store->operations->append_url(store, key, buf);
 }
 
+void store_append_identity(const struct store *store, struct buf *into)
+{
+    store->operations->append_identity(store, into);
+}
+
 bool store_put(struct store *store, struct str key, const struct store_source *source,
                const struct store_put_options *options, struct cancel *cancel,
                struct store_object *ret_object, struct err *err)

@@ -66,6 +66,10 @@ bool store_check_bucket(struct str bucket, struct err *err) MUST_CHECK;
  * path). */
 void store_append_url(const struct store *store, struct str key, struct buf *buf);
 
+/* Appends a text that tells this store from every other, whoever asks: its endpoint and bucket, or
+ * its folder. */
+void store_append_identity(const struct store *store, struct buf *into);
+
 /* What is put: `bytes` when fd is -1, else `size` bytes of fd from offset 0. */
 struct store_source {
     struct str bytes;

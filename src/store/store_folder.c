@@ -156,6 +156,11 @@ static void append_url(const struct store *store, struct str key, struct buf *bu
     buf_append(buf, key);
 }
 
+static void append_identity(const struct store *store, struct buf *into)
+{
+    append_url(store, STR(""), into);
+}
+
 /* --- reading --- */
 
 static bool head(struct store *store, struct str key, struct cancel *cancel,
@@ -320,6 +325,7 @@ static bool delete_key(struct store *store, struct str key, struct cancel *cance
 static const struct store_operations operations_folder = {
     .close = close_folder,
     .append_url = append_url,
+    .append_identity = append_identity,
     .put = folder_put,
     .head = head,
     .get_range = get_range,

@@ -7,6 +7,7 @@
 struct store_operations {
     void (*close)(struct store *store);
     void (*append_url)(const struct store *store, struct str key, struct buf *buf);
+    void (*append_identity)(const struct store *store, struct buf *into);
     bool (*put)(struct store *store, struct str key, const struct store_source *source,
                 const struct store_put_options *options, struct cancel *cancel,
                 struct store_object *ret_object, struct err *err);

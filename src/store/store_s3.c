@@ -154,6 +154,12 @@ static void append_url(const struct store *store, struct str key, struct buf *bu
     buf_append(buf, key);
 }
 
+static void append_identity(const struct store *store, struct buf *into)
+{
+    const struct store_s3 *s3 = (const struct store_s3 *)store;
+    buf_append_format(into, "%s%s %s", s3->origin, s3->path_prefix, s3->bucket);
+}
+
 /* --- reading --- */
 
 void s3_copy_etag(struct store_object *object, const char *etag)
@@ -489,6 +495,7 @@ static bool delete_key(struct store *store, struct str key, struct cancel *cance
 static const struct store_operations operations_s3 = {
     .close = close_s3,
     .append_url = append_url,
+    .append_identity = append_identity,
     .put = put,
     .head = head,
     .get_range = get_range,

@@ -440,7 +440,7 @@ bool parameters_bind(const struct parameters *parameters, duckdb_prepared_statem
         return err_set(err, ERR_INVALID, "the statement has parameters, and no values for them");
     }
     if (!parameters->named && count != parameters->count) {
-        return err_set(err, ERR_INVALID, "the statement has %llu parameters, params has %zu values",
+        return err_set(err, ERR_INVALID, "the statement takes %llu values, params has %zu",
                        (unsigned long long)count, parameters->count);
     }
     bool good = true;

@@ -2,6 +2,7 @@
 #include "worker_guard.h"
 #include "worker_params.h"
 #include "worker_run.h"
+#include "worker_text.h"
 
 #include <stdio.h>
 
@@ -16,28 +17,23 @@ struct query {
     struct encode_outcome outcome;
 };
 
-/* Every name in the text, quoted or not: more than the tables, never less. */
+struct name_list {
+    struct buf *names;
+    uint64_t count;
+};
+
+static void put_name(void *context, struct str name)
+{
+    struct name_list *list = context;
+    worker_put_text(list->names, name);
+    list->count++;
+}
+
 static uint64_t put_all_names(struct str statement, struct buf *names)
 {
-    struct guard_token token;
-    struct err ignored;
-    uint64_t count = 0;
-    struct buf name;
-    buf_init(&name, GUARD_STATEMENT_SIZE_MAX);
-    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
-        if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
-            continue;
-        }
-        buf_reset(&name);
-        for (size_t i = 0; i < token.text.len; i++) {
-            buf_append_byte(&name, token.text.ptr[i]);
-            i += token.kind == GUARD_QUOTED && token.text.ptr[i] == '"'; /* a doubled quote */
-        }
-        worker_put_text(names, buf_str(&name));
-        count++;
-    }
-    buf_finish(&name);
-    return count;
+    struct name_list list = {.names = names};
+    worker_visit_names(statement, put_name, &list);
+    return list.count;
 }
 
 /* The engine leaves out names of its own views: a client's table may have such a name. */

@@ -80,7 +80,7 @@ static inline void write_pattern(struct fixture *fixture, struct http_exchange *
         struct err err;
         if (!http_stream_write(exchange, str_make(block, size), &err)) {
             atomic_fetch_add(&fixture->write_failures, 1);
-            http_stream_abort(exchange);
+            http_stream_abort(exchange, STR(""));
             return;
         }
         offset += size;
@@ -121,7 +121,7 @@ static inline void run_stream(struct fixture *fixture, struct http_exchange *exc
     if (str_equal(http_path(exchange), STR("/cut"))) {
         (void)!http_stream_write(exchange, STR("only a part"), &err);
         wait_for_release(fixture, exchange);
-        http_stream_abort(exchange);
+        http_stream_abort(exchange, STR(""));
     } else if (str_equal(http_path(exchange), STR("/pause"))) {
         (void)!http_stream_write(exchange, STR("first"), &err);
         wait_for_release(fixture, exchange);

@@ -1,0 +1,62 @@
+/* api_query.h - one POST /query on its way: read (api_query.c), its tables found
+ * (api_query_tables.c), answered from memory or run (api_query_run.c). */
+#pragma once
+
+#include "api_internal.h"
+#include "map.h"
+
+enum {
+    QUERY_FIELD_SIZE_MAX = 2 << 20
+};
+
+/* One object of a declared table. */
+struct query_object {
+    struct str key; /* owned */
+    struct store_object info;
+    bool proven; /* by a HEAD with the request's own credentials; else it was listed */
+};
+
+/* One declared table: a name, and the paths it was given. */
+struct declared_table {
+    struct str name;
+    struct str folded; /* in lower case: SQL does not care */
+    struct str *paths; /* without leading slashes */
+    size_t paths_count;
+    struct query_object *objects; /* once they were looked up */
+    size_t objects_count;
+    size_t objects_capacity;
+    bool found;
+    bool added;                  /* the worker knows it */
+    struct declared_table *next; /* the one declared before */
+};
+
+struct query {
+    struct request *request;
+    struct buf sql;
+    struct str parameters; /* points into the body */
+    uint64_t rows_max;
+    int64_t timeout_ms;
+    struct store *store;              /* NULL: the server's own lake */
+    struct lake_statement *over_lake; /* where there is no store */
+    struct buf url;                   /* s3://bucket/ */
+    struct declared_table *tables;    /* the last declared first */
+    struct map by_name;               /* folded names; the last declared wins */
+    uint64_t objects_count;
+    bool has_key;
+    struct sha256 key; /* of the result */
+    bool collecting;   /* into `copy`, to be kept */
+    struct buf copy;
+};
+
+/* ---- tables (api_query_tables.c) ---- */
+void declared_table_destroy(struct declared_table *table);
+/* Looks up the objects of the tables that the text names. False when that cannot be done (err says
+ * why; the statement may still run: the name may be no table in it). */
+bool query_find_tables(struct query *query, struct err *err) MUST_CHECK;
+/* Whether every object found has been seen with the request's own credentials, which is done here
+ * for a few that were only listed. */
+bool query_prove_objects(struct query *query);
+/* Appends what tells the objects found from others; false when one has no ETag. */
+bool query_append_identity(const struct query *query, struct buf *into) MUST_CHECK;
+bool query_resolve(void *context, struct engine_job *job, const struct engine_names *names,
+                   struct buf *tables, uint64_t *ret_tables_count, struct err *err) MUST_CHECK;

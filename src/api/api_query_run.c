@@ -1,0 +1,164 @@
+#include "api_query.h"
+#include "worker_text.h"
+
+#include <stdio.h>
+
+enum {
+    KEY_TEXT_MAX = 1 << 30
+};
+
+/* ---- results that are asked for again ---- */
+
+/* Cache-Control of a request: no-cache wants an answer of now, no-store does not want it kept
+ * either. */
+static bool cache_control_has(const struct request *request, struct str directive)
+{
+    struct str rest = http_header(request->exchange, "Cache-Control");
+    struct str part;
+    while (rest.ptr != NULL && str_next_part(&rest, ',', &part)) {
+        if (str_equal_nocase(str_trim(part), directive)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Everything the answer depends on. The credentials are not in it: the objects in it have been seen
+ * with the request's own. */
+static bool make_key(struct query *query)
+{
+    struct buf text;
+    buf_init(&text, KEY_TEXT_MAX);
+    worker_put_u32(&text, query->request->format);
+    worker_put_u64(&text, query->rows_max);
+    worker_put_text(&text, query->parameters);
+    worker_put_text(&text, buf_str(&query->sql));
+    bool good = query_append_identity(query, &text) && !buf_failed(&text);
+    query->key = digest_sha256(buf_str(&text));
+    buf_finish(&text);
+    return good;
+}
+
+/* W/"..." of the key: equal ones are equal answers, though rows may stand in another order. */
+static void make_etag(const struct sha256 *key, char text[static 40])
+{
+    char hex[DIGEST_SHA256_HEX_SIZE];
+    digest_hex(key->bytes, sizeof(key->bytes), hex);
+    (void)snprintf(text, 40, "W/\"%.32s\"", hex);
+}
+
+static void find_key(struct query *query)
+{
+    struct err ignored;
+    query->has_key = worker_is_repeatable(buf_str(&query->sql)) &&
+                     !cache_control_has(query->request, STR("no-store")) &&
+                     query_find_tables(query, &ignored) && make_key(query);
+}
+
+static void add_truncated(struct request *request, bool truncated)
+{
+    if (truncated) {
+        reply_add_result_header(request, "X-Truncated", "true");
+    }
+}
+
+/* True when the reply has been sent. */
+static bool answer_from_memory(struct query *query)
+{
+    struct request *request = query->request;
+    struct results *results = request->api->results;
+    char etag[40];
+    make_etag(&query->key, etag);
+    reply_add_result_header(request, "ETag", etag);
+    bool fresh_wanted = cache_control_has(request, STR("no-cache"));
+    if (fresh_wanted || !query_prove_objects(query)) {
+        return false;
+    }
+    if (reply_matches_etag(request, str_of(etag))) {
+        reply_add_result_header(request, "X-Cache", "hit");
+        reply_not_modified(request);
+        return true;
+    }
+    const struct results_entry *entry = results_find(results, &query->key);
+    if (entry == NULL) {
+        return false;
+    }
+    reply_add_result_header(request, "X-Cache", "hit");
+    add_truncated(request, entry->truncated);
+    request->rows = entry->rows;
+    reply_result(request, entry->body);
+    results_release(results, entry);
+    return true;
+}
+
+static void keep_result(struct query *query, const struct engine_outcome *outcome)
+{
+    if (query->collecting) {
+        struct results_entry entry = {
+            .body = buf_str(&query->copy),
+            .rows = outcome->rows,
+            .truncated = outcome->truncated,
+        };
+        results_keep(query->request->api->results, &query->key, &entry);
+    }
+}
+
+/* ---- running ---- */
+
+static bool pass_result(void *context, struct str bytes, struct err *err)
+{
+    struct query *query = context;
+    if (query->collecting) {
+        buf_append(&query->copy, bytes);
+        query->collecting = !buf_failed(&query->copy);
+    }
+    return result_pass(query->request, bytes, err);
+}
+
+static bool run(struct query *query, struct engine_outcome *ret_outcome, struct err *err)
+{
+    struct request *request = query->request;
+    struct engine_request run = {
+        .job =
+            {
+                .kind = WORKER_QUERY,
+                .statement = buf_str(&query->sql),
+                .parameters = query->parameters,
+                .format = request->format,
+                .rows_max = query->rows_max,
+            },
+        .input_fd = -1,
+        .output_fd = -1,
+        .result = pass_result,
+        .context = query,
+    };
+    if (query->over_lake != NULL) {
+        return lake_statement_run(query->over_lake, &run, request->cancel, ret_outcome, err);
+    }
+    run.resolve = query_resolve;
+    return engine_run(request->api->options.engine, &run, request->cancel, ret_outcome, err);
+}
+
+void query_run(struct request *request)
+{
+    struct query *query = request->work;
+    struct engine_outcome outcome;
+    struct err err;
+    find_key(query);
+    if (query->has_key && answer_from_memory(query)) {
+        return;
+    }
+    atomic_fetch_add(&request->api->pool_created, 1);
+    reply_add_result_header(request, "X-Cache", "miss");
+    query->collecting = query->has_key && results_body_max(request->api->results) > 0;
+    if (!run(query, &outcome, &err)) {
+        result_end(request, &err);
+        return;
+    }
+    request->rows = outcome.rows;
+    if (!request->streaming) {
+        add_truncated(request, outcome.truncated);
+    }
+    keep_result(query, &outcome);
+    result_end(request, NULL);
+}

@@ -1,0 +1,16 @@
+/* worker_text.h - what can be told of a statement from its text alone.
+ * Promise   only our tokenizer looks at the text: safe with any bytes.
+ * Not here  whether a statement may run (worker_guard), what it means (the engine).
+ * Owner     nothing is kept.   Threads  any. */
+#pragma once
+
+#include "buf.h"
+
+/* Calls `visit` with every name in the text, quoted (without the quotes) or not: more than its
+ * tables, never fewer. A text that is no SQL has those before the place where it breaks. */
+void worker_visit_names(struct str statement, void (*visit)(void *context, struct str name),
+                        void *context);
+
+/* Whether the same text over the same tables gives the same answer at any other time: no clock, no
+ * random numbers, no sampling, no catalog, no EXPLAIN. */
+bool worker_is_repeatable(struct str statement);

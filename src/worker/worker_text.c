@@ -1,0 +1,85 @@
+#include "worker_text.h"
+
+#include "worker_guard.h"
+
+/* Functions, and words that work as one without parentheses, whose value is not in the text. */
+/* clang-format off */
+static const char *const changing_names[] = {
+    "now", "today", "current_date", "current_time", "current_timestamp", "get_current_time",
+    "get_current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
+    "transaction_timestamp", "statement_timestamp", "clock_timestamp", "age", "random", "setseed", "uuid", "uuidv4", "uuidv7",
+    "gen_random_uuid", "tablesample", "sample", "reservoir_quantile", "explain", "current_user", "current_role", "session_user",
+    "user", "current_database", "current_schema", "current_schemas", "version", "stats", "nextval", "currval",
+};
+
+/* Texts that the engine reads as a time of today when they become one. */
+static const char *const changing_texts[] = { "now", "today", "tomorrow", "yesterday" };
+/* clang-format on */
+
+static bool is_among(struct str text, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (str_equal_nocase(text, str_of(words[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* The last word of a text in any kind of quotes. */
+static struct str last_word(struct str token)
+{
+    while (token.len > 0 && !is_letter(token.ptr[token.len - 1])) {
+        token.len--;
+    }
+    size_t start = token.len;
+    while (start > 0 && is_letter(token.ptr[start - 1])) {
+        start--;
+    }
+    return str_from(token, start);
+}
+
+void worker_visit_names(struct str statement, void (*visit)(void *context, struct str name),
+                        void *context)
+{
+    struct guard_token token;
+    struct err ignored;
+    struct buf name;
+    buf_init(&name, GUARD_STATEMENT_SIZE_MAX);
+    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
+        if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
+            continue;
+        }
+        buf_reset(&name);
+        for (size_t i = 0; i < token.text.len; i++) {
+            buf_append_byte(&name, token.text.ptr[i]);
+            i += token.kind == GUARD_QUOTED && token.text.ptr[i] == '"'; /* a doubled quote */
+        }
+        visit(context, buf_str(&name));
+    }
+    buf_finish(&name);
+}
+
+bool worker_is_repeatable(struct str statement)
+{
+    struct guard_verdict verdict;
+    struct guard_token token;
+    struct err ignored;
+    if (!guard_check(statement, &verdict, &ignored) || verdict.catalog) {
+        return false;
+    }
+    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
+        bool name = token.kind == GUARD_WORD || token.kind == GUARD_QUOTED;
+        if ((name && is_among(token.text, changing_names, COUNT_OF(changing_names))) ||
+            (token.kind == GUARD_STRING &&
+             is_among(last_word(token.text), changing_texts, COUNT_OF(changing_texts)))) {
+            return false;
+        }
+    }
+    return true;
+}
