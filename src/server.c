@@ -8,6 +8,7 @@
 #include "mem.h"
 #include "server_lake.h"
 #include "server_machine.h"
+#include "server_metrics.h"
 #include "thread.h"
 #include "worker.h"
 
@@ -35,6 +36,8 @@ struct server {
     struct server_lake where;
     struct engine *engine;
     struct lake *lake;
+    struct ops_metrics *metrics;
+    struct server_metrics counted;
     struct api *api;
     struct http_server *http;
 };
@@ -169,6 +172,7 @@ static void create_api(struct server *server)
         .engine = server->engine,
         .lake = server->lake,
         .net = server->net,
+        .metrics = server->metrics,
         .spool_folder = server->spool_folder,
         .lake_endpoint = server->where.endpoint,
         .lake_bucket = server->where.bucket,
@@ -319,6 +323,9 @@ static bool start_http(struct server *server, const struct listener *list, size_
         .handlers = api_handlers(server->api),
     };
     server->http = http_server_create(&options);
+    server->counted.engine = server->engine;
+    server->counted.http = server->http;
+    server_metrics_add(&server->counted, server->metrics);
     for (size_t i = 0; i < count; i++) {
         if (!listen_on(server, &list[i], err)) {
             return false;
@@ -389,6 +396,7 @@ struct server *server_start(const struct config *config, struct err *err)
     if (good) {
         server->lake = lake_create(server->where.store, str_of(server->where.prefix),
                                    server->engine, server->spool_folder);
+        server->metrics = ops_metrics_create();
         create_api(server);
         good = start_http(server, list, count, err);
     }
@@ -448,6 +456,7 @@ void server_stop(struct server *server)
         http_server_destroy(server->http);
     }
     api_destroy(server->api);
+    ops_metrics_destroy(server->metrics);
     lake_destroy(server->lake);
     engine_destroy(server->engine);
     server_lake_close(&server->where);

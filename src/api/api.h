@@ -17,6 +17,7 @@
 #include "lake.h"
 
 struct api;
+struct ops_metrics;
 
 /* Which listener a request came through; also the index of its `tag`. */
 enum api_listener {
@@ -33,6 +34,7 @@ struct api_options {
     struct engine *engine;
     struct lake *lake;
     struct net *net;
+    struct ops_metrics *metrics; /* the api adds its own families to it */
     const char *spool_folder;
     /* what the ingest personality tells about its lake */
     const char *lake_endpoint;

@@ -1,6 +1,5 @@
-#include "api_internal.h"
+#include "api_access.h"
 #include "clock.h"
-#include "log.h"
 #include "mem.h"
 
 enum {
@@ -19,6 +18,8 @@ struct api *api_create(const struct api_options *options)
         lane_create("snapshot", options->snapshots_max, options->snapshots_queue_max);
     api->lanes[LANE_INGEST] =
         lane_create("ingest", options->ingests_max, options->ingests_queue_max);
+    api->access = access_create();
+    api_add_metrics(api);
     return api;
 }
 
@@ -36,6 +37,7 @@ void api_destroy(struct api *api)
         lane_destroy(api->lanes[i]);
     }
     results_destroy(api->results);
+    access_destroy(api->access);
     mem_free(api);
 }
 
@@ -214,6 +216,7 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
                  struct err *err)
 {
     request->cancel->deadline_ms = clock_now_ms() + timeout_ms;
+    request->waited_us += request->task.waited_us;
     request->task =
         (struct lane_task){.run = run_work, .context = request, .cancel = request->cancel};
     return lane_submit(request->api->lanes[request->route->lane], &request->task, ret_counts, err);
@@ -234,16 +237,8 @@ static void refuse(void *context, struct http_exchange *exchange, const struct e
 static void done(void *context, struct http_exchange *exchange, unsigned status,
                  uint64_t reply_bytes, int64_t elapsed_us)
 {
-    (void)context;
-    struct request *request = http_context(exchange);
-    enum log_level level = is_probe(request == NULL ? NULL : request->route) ? LOG_DEBUG : LOG_INFO;
-    if (log_wants(level)) {
-        LOG(level, "http.request", LOG_TEXT("request", http_request_id(exchange)),
-            LOG_TEXT("method", str_first(http_method(exchange), 16)),
-            LOG_TEXT("path", str_first(http_path(exchange), 256)), LOG_NUM("status", status),
-            LOG_NUM("us", elapsed_us), LOG_NUM("bytes_in", http_body(exchange).len),
-            LOG_NUM("bytes_out", reply_bytes));
-    }
+    struct api *api = context;
+    access_done(api->access, exchange, status, reply_bytes, elapsed_us);
 }
 
 struct http_handlers api_handlers(struct api *api)

@@ -362,6 +362,7 @@ void ingest_run(struct request *request)
         reply_error(request, &err);
         return;
     }
+    request->rows_ingested = batch->rows.rows_count;
     struct buf body;
     struct json_writer writer;
     char message[64];

@@ -15,6 +15,7 @@ enum api_personality {
     PERSONALITY_INGEST,
     PERSONALITY_SNAPSHOT,
     PERSONALITY_ABSENT, /* projects, analytics, staging: not there yet */
+    PERSONALITY_COUNT
 };
 
 enum api_lane {
@@ -71,9 +72,11 @@ struct request {
     enum worker_format format; /* of a result */
     struct buf held;           /* the beginning of a streamed result */
     bool streaming;
-    bool line_open; /* what was streamed last does not end a line */
-    uint64_t rows;
-    void *work; /* what check leaves for run; freed by work_finish */
+    bool line_open;         /* what was streamed last does not end a line */
+    uint64_t rows;          /* of the answer */
+    uint64_t rows_ingested; /* that were stored */
+    int64_t waited_us;      /* in queues before that of `task` */
+    void *work;             /* what check leaves for run; freed by work_finish */
     void (*work_finish)(void *work);
 };
 
@@ -84,6 +87,7 @@ struct api {
     atomic_bool draining;
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
+    struct access *access; /* api_access.h */
 };
 
 /* ---- routes (api_routes.c) ---- */
@@ -145,6 +149,9 @@ void operate_health(struct request *request);
 void operate_live(struct request *request);
 void operate_ready(struct request *request);
 void operate_index(struct request *request);
+void operate_metrics(struct request *request);
+/* The families of the api and its lanes (api_metrics.c). */
+void api_add_metrics(struct api *api);
 
 void ingest_index(struct request *request);
 void ingest_health(struct request *request);

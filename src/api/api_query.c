@@ -1,4 +1,5 @@
 #include "api_query.h"
+#include "api_access.h"
 #include "api_format.h"
 #include "api_s3_config.h"
 #include "mem.h"
@@ -176,9 +177,19 @@ static bool read_query(struct request *request, struct query *query, struct err 
     return read_options(request, query, err);
 }
 
+void query_log(const struct query *query, const char *status)
+{
+    uint64_t tables_count = 0;
+    for (const struct declared_table *at = query->tables; at != NULL; at = at->next) {
+        tables_count++;
+    }
+    access_log_query(query->request, status, tables_count);
+}
+
 static void reply_full(struct request *request, const struct lane_counts *counts)
 {
     char text[160];
+    query_log(request->work, "busy");
     (void)snprintf(text, sizeof(text),
                    "sidecar is busy (queue full: %u/%u); retry shortly. Please retry in a few "
                    "seconds.",

@@ -48,6 +48,9 @@ struct query {
     struct buf copy;
 };
 
+/* The event sidecar_query, before the reply: `status` is ok, busy or error (api_query.c). */
+void query_log(const struct query *query, const char *status);
+
 /* ---- tables (api_query_tables.c) ---- */
 void declared_table_destroy(struct declared_table *table);
 /* Looks up the objects of the tables that the text names. False when that cannot be done (err says

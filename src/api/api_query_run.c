@@ -76,6 +76,7 @@ static bool answer_from_memory(struct query *query)
     }
     if (reply_matches_etag(request, str_of(etag))) {
         reply_add_result_header(request, "X-Cache", "hit");
+        query_log(query, "ok");
         reply_not_modified(request);
         return true;
     }
@@ -86,6 +87,7 @@ static bool answer_from_memory(struct query *query)
     reply_add_result_header(request, "X-Cache", "hit");
     add_truncated(request, entry->truncated);
     request->rows = entry->rows;
+    query_log(query, "ok");
     reply_result(request, entry->body);
     results_release(results, entry);
     return true;
@@ -152,6 +154,7 @@ void query_run(struct request *request)
     reply_add_result_header(request, "X-Cache", "miss");
     query->collecting = query->has_key && results_body_max(request->api->results) > 0;
     if (!run(query, &outcome, &err)) {
+        query_log(query, "error");
         result_end(request, &err);
         return;
     }
@@ -160,5 +163,6 @@ void query_run(struct request *request)
         add_truncated(request, outcome.truncated);
     }
     keep_result(query, &outcome);
+    query_log(query, "ok");
     result_end(request, NULL);
 }

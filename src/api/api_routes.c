@@ -10,6 +10,7 @@ const struct route api_routes[] = {
     { "GET",  "/health",               PERSONALITY_OPERATE,  operate_health,       NULL,              LANE_INLINE,   "is the server up" },
     { "GET",  "/health/live",          PERSONALITY_OPERATE,  operate_live,         NULL,              LANE_INLINE,   "the process answers" },
     { "GET",  "/health/ready",         PERSONALITY_OPERATE,  operate_ready,        NULL,              LANE_INLINE,   "new work is welcome" },
+    { "GET",  "/metrics",              PERSONALITY_OPERATE,  operate_metrics,      NULL,              LANE_INLINE,   "counters, for Prometheus" },
 
     { "GET",  "/",                     PERSONALITY_INGEST,   ingest_index,         NULL,              LANE_INLINE,   "Service information" },
     { "GET",  "/health",               PERSONALITY_INGEST,   ingest_health,        NULL,              LANE_INLINE,   "Health check" },

@@ -1,3 +1,4 @@
+#include "api_access.h"
 #include "api_s3_config.h"
 #include "fd.h"
 #include "mem.h"
@@ -304,6 +305,8 @@ void snapshot_run(struct request *request)
         reply_error(request, &err);
         return;
     }
+    request->rows_ingested = snapshot->rows.rows_count;
+    access_log_snapshot(request);
     struct buf body;
     struct json_writer writer;
     buf_init(&body, REPLY_SIZE_MAX);

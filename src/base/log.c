@@ -32,6 +32,8 @@ static void format_json(struct buf *line, const char *when, enum log_level level
         json_key(&writer, str_of(fields[i].name));
         if (fields[i].text.ptr != NULL) {
             json_put_string(&writer, fields[i].text);
+        } else if (fields[i].is_flag) {
+            json_put_bool(&writer, fields[i].number != 0);
         } else {
             json_put_i64(&writer, fields[i].number);
         }
@@ -56,6 +58,22 @@ static void format_text(struct buf *line, const char *when, enum log_level level
     }
 }
 
+/* JSON escapes the control characters below space. DEL, and U+0080 to U+009F, which some terminals
+ * obey (U+009B begins a sequence of theirs), become question marks. */
+static void disarm(struct buf *line)
+{
+    for (size_t i = 0; i < line->len; i++) {
+        unsigned char byte = (unsigned char)line->ptr[i];
+        unsigned char next = i + 1 < line->len ? (unsigned char)line->ptr[i + 1] : 0;
+        if (byte == 0x7f) {
+            line->ptr[i] = '?';
+        } else if (byte == 0xc2 && next >= 0x80 && next <= 0x9f) {
+            line->ptr[i] = '?';
+            line->ptr[i + 1] = '?';
+        }
+    }
+}
+
 void log_write(enum log_level level, const char *event, const struct log_field *fields,
                size_t count)
 {
@@ -72,6 +90,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         format_json(&line, when, level, event, fields, count);
     }
     if (!buf_failed(&line)) {
+        disarm(&line);
         buf_append_byte(&line, '\n');
         (void)!write(STDERR_FILENO, line.ptr, line.len);
     }

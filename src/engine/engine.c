@@ -32,6 +32,7 @@ struct engine {
     struct zygote *zygote;
     struct fetch_pool *fetchers;
     struct engine_memory memory;
+    struct engine_counts counts;
 };
 
 struct engine *engine_create(const struct engine_options *options)
@@ -81,6 +82,22 @@ const char *engine_version(struct engine *engine)
 unsigned engine_landlock_abi(struct engine *engine)
 {
     return zygote_landlock_abi(engine->zygote);
+}
+
+const struct engine_counts *engine_counts(const struct engine *engine)
+{
+    return &engine->counts;
+}
+
+uint64_t engine_zygote_restarts(struct engine *engine)
+{
+    return zygote_restarts(engine->zygote);
+}
+
+uint64_t engine_memory_reserved(struct engine *engine, uint64_t *ret_total_bytes)
+{
+    *ret_total_bytes = engine->options.memory_total_bytes;
+    return engine_memory_in_use(&engine->memory);
 }
 
 /* ---- starting a worker ---- */
@@ -290,21 +307,42 @@ static bool died_of_memory(const struct engine_job *job, int signal_number)
     return signal_number != 0 && job->child.peak_bytes >= job->memory_bytes / 2;
 }
 
+static void count_kill(struct engine *engine, enum engine_kill reason)
+{
+    metric_add(&engine->counts.kills[reason], 1);
+}
+
+/* What ended a job whose worker had not. */
+static enum engine_kill reason_to_stop(const struct engine_job *job, const struct err *err)
+{
+    if (atomic_load(&job->cancel->reason) == ERR_UNAVAILABLE) {
+        return ENGINE_KILL_SHUTDOWN;
+    }
+    if (err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED) {
+        return ENGINE_KILL_CANCEL;
+    }
+    return err->kind == ERR_TIMEOUT ? ENGINE_KILL_DEADLINE : ENGINE_KILL_UNWANTED;
+}
+
 static bool report_death(struct engine *engine, struct engine_job *job, struct err *err)
 {
+    job->died = true;
     bool known = zygote_wait_status(engine->zygote, &job->child, STATUS_WAIT_MS);
     int status = known ? job->child.status : 0;
     int signal_number = known && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     LOG(LOG_WARN, "engine.worker_died", LOG_NUM("pid", job->child.pid),
         LOG_NUM("signal", signal_number), LOG_NUM("status", status));
     if (signal_number == SIGXCPU) {
+        count_kill(engine, ENGINE_KILL_PROCESSOR_TIME);
         return err_set(err, ERR_TIMEOUT, "the statement used more processor time than it may");
     }
     if (died_of_memory(job, signal_number)) {
+        count_kill(engine, ENGINE_KILL_MEMORY);
         return err_set(err, ERR_UNPROCESSABLE,
                        "Out of Memory Error: the statement needs more than the %llu MB it may use",
                        (unsigned long long)(job->memory_bytes / 1000000));
     }
+    count_kill(engine, ENGINE_KILL_DIED);
     return err_set(err, ERR_INTERNAL, "the worker process that ran the statement died");
 }
 
@@ -360,10 +398,16 @@ static bool run_job(struct engine *engine, struct engine_job *job,
         return report_death(engine, job, err); /* an answer could not be sent: there is nobody */
     }
     if (!job->finished) {
+        if (!job->died) {
+            count_kill(engine, reason_to_stop(job, err));
+        }
+        metric_enter(&engine->counts.stopping);
         stop_worker(job);
+        metric_leave(&engine->counts.stopping);
         return false;
     }
     if (!wait_exit(job, EXIT_WAIT_MS)) {
+        count_kill(engine, ENGINE_KILL_STUCK);
         kill_worker(job);
     }
     return take_result(job, ret_outcome, err);
@@ -389,7 +433,10 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     if (good) {
         good = fork_worker(engine, &job, err);
         if (good) {
+            metric_add(&engine->counts.forked, 1);
+            metric_enter(&engine->counts.running);
             good = run_job(engine, &job, ret_outcome, err);
+            metric_leave(&engine->counts.running);
             zygote_forget(engine->zygote, &job.child);
         }
         fd_close(&job.socket_fd);

@@ -21,6 +21,7 @@
 
 #include "cancel.h"
 #include "err.h"
+#include "metric.h"
 #include "store.h"
 #include "worker_job.h"
 
@@ -99,3 +100,29 @@ struct engine_outcome {
 
 bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,
                 struct engine_outcome *ret_outcome, struct err *err) MUST_CHECK;
+
+/* Why a worker ended before its job was done. */
+enum engine_kill {
+    ENGINE_KILL_DEADLINE,
+    ENGINE_KILL_CANCEL,         /* the client left, or somebody cancelled */
+    ENGINE_KILL_SHUTDOWN,       /* the server stops */
+    ENGINE_KILL_UNWANTED,       /* its result was refused, or it broke the format of its messages */
+    ENGINE_KILL_STUCK,          /* it had reported its outcome and did not end */
+    ENGINE_KILL_MEMORY,         /* it died of the limit of its memory */
+    ENGINE_KILL_PROCESSOR_TIME, /* it died of the limit of its processor time */
+    ENGINE_KILL_DIED,           /* it died of anything else */
+    ENGINE_KILL_COUNT
+};
+
+/* Since the engine was created; lives as long as it, and changes while it is read. */
+struct engine_counts {
+    struct metric_gauge running;  /* workers that are there */
+    struct metric_gauge stopping; /* those of them that were asked to stop */
+    struct metric_counter forked;
+    struct metric_counter kills[ENGINE_KILL_COUNT];
+};
+
+const struct engine_counts *engine_counts(const struct engine *engine);
+uint64_t engine_zygote_restarts(struct engine *engine);
+/* Memory that running jobs were granted, and the most that all together may be. */
+uint64_t engine_memory_reserved(struct engine *engine, uint64_t *ret_total_bytes);

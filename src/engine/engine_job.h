@@ -36,6 +36,7 @@ struct engine_job {
     struct err
         store_err; /* the first failure of a store: the reason behind the engine's own words */
     bool finished; /* OUTCOME has come */
+    bool died;     /* it ended by itself without one */
     struct worker_outcome worker;
     char message[sizeof(((struct err *)0)->message)]; /* of the outcome */
     uint64_t read_bytes;

@@ -52,3 +52,11 @@ void engine_memory_release(struct engine_memory *memory, uint64_t granted_bytes)
     memory->reserved_bytes -= granted_bytes;
     lock_release(&memory->lock);
 }
+
+uint64_t engine_memory_in_use(struct engine_memory *memory)
+{
+    lock_take(&memory->lock);
+    uint64_t bytes = memory->reserved_bytes;
+    lock_release(&memory->lock);
+    return bytes;
+}

@@ -23,3 +23,4 @@ void engine_memory_finish(struct engine_memory *memory);
 /* 0 when all slots are taken. */
 uint64_t engine_memory_reserve(struct engine_memory *memory);
 void engine_memory_release(struct engine_memory *memory, uint64_t granted_bytes);
+uint64_t engine_memory_in_use(struct engine_memory *memory);

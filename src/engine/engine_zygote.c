@@ -35,6 +35,7 @@ struct zygote {
     char problem[128]; /* why the last start failed */
     int stop_fd;
     pthread_t thread;
+    struct metric_counter restarts; /* without the lock */
 };
 
 /* ---- messages ---- */
@@ -182,6 +183,7 @@ static void finish_start(struct zygote *zygote)
                    status);
     lock_release(&zygote->lock);
     if (!stopping) {
+        metric_add(&zygote->restarts, 1);
         LOG(LOG_WARN, "engine.zygote_ended", LOG_NUM("pid", pid), LOG_NUM("status", status));
     }
 }
@@ -254,6 +256,11 @@ const char *zygote_version(struct zygote *zygote)
 unsigned zygote_landlock_abi(struct zygote *zygote)
 {
     return zygote->landlock_abi;
+}
+
+uint64_t zygote_restarts(const struct zygote *zygote)
+{
+    return metric_value(&zygote->restarts);
 }
 
 /* Waits for news in short turns, so that a raised cancel is seen soon. */

@@ -7,6 +7,7 @@
 
 #include "cancel.h"
 #include "err.h"
+#include "metric.h"
 #include "thread.h"
 #include "worker.h"
 
@@ -33,6 +34,8 @@ bool zygote_is_ready(struct zygote *zygote);
 /* After zygote_wait_ready. */
 const char *zygote_version(struct zygote *zygote);
 unsigned zygote_landlock_abi(struct zygote *zygote);
+/* How often it ended though the server did not, and was started again. */
+uint64_t zygote_restarts(const struct zygote *zygote);
 
 /* Forks a worker that owns job_socket's other end. ERR_CONFLICT: the zygote died meanwhile and a
  * fork may or may not have happened; call again with a new socket pair. On success the child is

@@ -70,6 +70,13 @@ bool http_start(struct http_server *server, struct err *err) MUST_CHECK;
 void http_stop_accepting(struct http_server *server);
 /* Waits until no exchange is in flight; false when deadline_ms (clock_now_ms) came first. */
 bool http_wait_idle(struct http_server *server, int64_t deadline_ms);
+/* As they are now, but for connections_total. */
+struct http_counts {
+    uint64_t connections;
+    uint64_t exchanges; /* requests that are not over */
+    uint64_t connections_total;
+};
+struct http_counts http_counts(struct http_server *server);
 void http_server_destroy(
     struct http_server *server); /* raises cancel on what is left, and waits for it */
 
@@ -83,6 +90,8 @@ struct str http_query(const struct http_exchange
 struct str http_header(const struct http_exchange *exchange,
                        const char *name); /* ptr NULL when absent */
 struct str http_body(const struct http_exchange *exchange);
+/* Bytes of the body that came over the wire, those that nobody wanted included. */
+uint64_t http_body_received(const struct http_exchange *exchange);
 struct str http_client_address(const struct http_exchange *exchange);
 bool http_has_body(
     const struct http_exchange *exchange); /* Content-Length above zero, or chunked */

@@ -366,6 +366,7 @@ enum MHD_Result http_exchange_serve(struct http_exchange *exchange, const char *
     if (*upload_size > 0) {
         struct str bytes = str_make(upload, *upload_size);
         *upload_size = 0;
+        exchange->body_received += bytes.len;
         return serve_body(exchange, bytes);
     }
     return serve_end(exchange);
@@ -438,4 +439,9 @@ unsigned http_tag(const struct http_exchange *exchange)
 struct str http_body(const struct http_exchange *exchange)
 {
     return buf_str(&exchange->body);
+}
+
+uint64_t http_body_received(const struct http_exchange *exchange)
+{
+    return exchange->body_received;
 }

@@ -72,6 +72,7 @@ struct http_server {
     struct condition idle;  /* exchanges_count has become zero */
     size_t exchanges_count; /* GUARDED_BY(lock), as all below */
     size_t connections_count;
+    uint64_t connections_total; /* since the start */
     struct http_connection *connections;
     /* Closed connections. Only the watch thread frees them, between two rounds, because an event it
      * has already fetched may still point at one. */
@@ -137,6 +138,7 @@ struct http_exchange {
     bool cancel_made;
     struct cancel cancel;
     struct buf body;
+    uint64_t body_received; /* bytes over the wire, wanted or not */
     uint64_t body_bytes_max;
     uint64_t body_granted; /* what `grow` has agreed to */
     uint64_t discard_left;

@@ -270,6 +270,18 @@ bool http_wait_idle(struct http_server *server, int64_t deadline_ms)
     return idle;
 }
 
+struct http_counts http_counts(struct http_server *server)
+{
+    lock_take(&server->lock);
+    struct http_counts counts = {
+        .connections = server->connections_count,
+        .exchanges = server->exchanges_count,
+        .connections_total = server->connections_total,
+    };
+    lock_release(&server->lock);
+    return counts;
+}
+
 /* No connection may be suspended when a daemon stops. Whoever would suspend after this sees
  * `stopping`. */
 static void leave_all(struct http_server *server)

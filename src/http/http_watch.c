@@ -58,6 +58,7 @@ struct http_connection *http_connection_open(struct http_listener *listener,
     }
     server->connections = connection;
     server->connections_count++;
+    server->connections_total++;
     lock_release(&server->lock);
     /* Once per connection and only for hang-ups, so that a request costs no system call.
      * Edge-triggered: `left` remembers. */

@@ -1,15 +1,18 @@
 #include "ops_lane.h"
 
+#include "clock.h"
 #include "mem.h"
 #include "thread.h"
 
 struct lane {
+    const char *name;
     struct lock lock; /* LOCK_LANE */
     struct condition work;
     struct lane_counts counts;
     struct lane_task *first;
     struct lane_task **last;
     bool stopping;
+    struct lane_totals totals; /* without the lock */
     pthread_t threads[];
 };
 
@@ -38,6 +41,10 @@ static struct lane_task *take_task(struct lane *lane)
         lane->counts.running++;
     }
     lock_release(&lane->lock);
+    if (task != NULL) {
+        task->waited_us = clock_now_us() - task->queued_us;
+        metric_observe_us(&lane->totals.wait, task->waited_us);
+    }
     return task;
 }
 
@@ -71,6 +78,7 @@ struct lane *lane_create(const char *name, unsigned running_max, unsigned queued
 {
     assert(running_max > 0);
     struct lane *lane = mem_alloc(sizeof(*lane) + running_max * sizeof(lane->threads[0]));
+    lane->name = name;
     lock_init(&lane->lock, LOCK_LANE);
     condition_init(&lane->work);
     lane->counts = (struct lane_counts){.running_max = running_max, .queued_max = queued_max};
@@ -121,11 +129,13 @@ static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
     return dead;
 }
 
-static void run_dead(struct lane_task *dead)
+static void run_dead(struct lane *lane, struct lane_task *dead)
 {
     while (dead != NULL) {
         struct lane_task *task = dead;
         dead = task->next;
+        task->waited_us = clock_now_us() - task->queued_us;
+        metric_add(&lane->totals.left, 1);
         task->run(task->context);
     }
 }
@@ -133,8 +143,11 @@ static void run_dead(struct lane_task *dead)
 bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
                  struct err *err)
 {
+    task->queued_us = clock_now_us();
+    task->waited_us = 0;
     lock_take(&lane->lock);
     struct lane_task *dead = take_dead(lane);
+    task->queued_before = lane->counts.queued;
     bool room = lane->counts.queued < lane->counts.queued_max ||
                 lane->counts.running + lane->counts.queued < lane->counts.running_max;
     if (room) {
@@ -146,7 +159,10 @@ bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *
     }
     struct lane_counts counts = lane->counts;
     lock_release(&lane->lock);
-    run_dead(dead);
+    run_dead(lane, dead);
+    if (!room) {
+        metric_add(&lane->totals.refused, 1);
+    }
     if (ret_counts != NULL) {
         *ret_counts = counts;
     }
@@ -160,6 +176,16 @@ struct lane_counts lane_counts(struct lane *lane)
     struct lane_task *dead = take_dead(lane);
     struct lane_counts counts = lane->counts;
     lock_release(&lane->lock);
-    run_dead(dead);
+    run_dead(lane, dead);
     return counts;
+}
+
+const struct lane_totals *lane_totals(const struct lane *lane)
+{
+    return &lane->totals;
+}
+
+const char *lane_name(const struct lane *lane)
+{
+    return lane->name;
 }

@@ -11,13 +11,18 @@
 
 #include "cancel.h"
 #include "err.h"
+#include "metric.h"
 
 struct lane;
 
 struct lane_task {
     void (*run)(void *context);
     void *context;
-    struct cancel *cancel;  /* looked at while the task waits; may be NULL */
+    struct cancel *cancel; /* looked at while the task waits; may be NULL */
+    /* what the lane tells about its wait, while it runs and afterwards */
+    unsigned queued_before; /* tasks that waited already when it came */
+    int64_t queued_us;      /* when it came, by clock_now_us */
+    int64_t waited_us;
     struct lane_task *next; /* the lane's own */
 };
 
@@ -28,6 +33,14 @@ struct lane_counts {
     unsigned queued;
 };
 
+/* Since the start. A task that is taken ends up in `wait` or in `left`. */
+struct lane_totals {
+    struct metric_histogram wait;  /* of the tasks that began to run */
+    struct metric_counter left;    /* their cancel was raised while they waited */
+    struct metric_counter refused; /* the queue was full */
+};
+
+/* `name` is kept, and its threads go by it. */
 struct lane *lane_create(const char *name, unsigned running_max, unsigned queued_max);
 void lane_destroy(struct lane *lane);
 
@@ -43,3 +56,5 @@ void lane_leave(void);
 
 /* Those who left while they waited are not counted: they are run, as in lane_submit. */
 struct lane_counts lane_counts(struct lane *lane);
+const struct lane_totals *lane_totals(const struct lane *lane);
+const char *lane_name(const struct lane *lane);

@@ -21,6 +21,7 @@
 #include "buf.h"
 #include "cancel.h"
 #include "err.h"
+#include "metric.h"
 
 struct net;
 struct store;
@@ -126,3 +127,27 @@ bool store_delete(struct store *store, struct str key, struct cancel *cancel,
 bool store_has_glob(struct str pattern);
 struct str store_glob_prefix(struct str pattern); /* the part before the first special character */
 bool store_match_key(struct str pattern, struct str key);
+
+/* What was asked of stores since the process began, by whomever. In S3 each request with its own
+ * answer is a call (a page of a list, a part of an upload), further attempts are retries; in a
+ * folder each call of this interface is one. Bytes are those of bodies, failed attempts included;
+ * objects that are read in place are not seen. */
+enum store_operation {
+    STORE_HEAD,
+    STORE_GET,
+    STORE_PUT,
+    STORE_LIST,
+    STORE_DELETE,
+    STORE_MULTIPART, /* begin, part, complete or abort of an upload */
+    STORE_OPERATION_COUNT
+};
+
+struct store_counts {
+    struct metric_counter calls[STORE_OPERATION_COUNT][ERR_KIND_COUNT]; /* ERR_NONE: it worked */
+    struct metric_histogram time[STORE_OPERATION_COUNT]; /* retries and their pauses included */
+    struct metric_counter retries[STORE_OPERATION_COUNT];
+    struct metric_counter bytes_in; /* from stores */
+    struct metric_counter bytes_out;
+};
+
+const struct store_counts *store_counts(void);

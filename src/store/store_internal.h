@@ -5,6 +5,7 @@
 #include "store.h"
 
 struct store_operations {
+    bool counts_itself; /* its requests, one by one; else store.c counts calls */
     void (*close)(struct store *store);
     void (*append_url)(const struct store *store, struct str key, struct buf *buf);
     void (*append_identity)(const struct store *store, struct buf *into);
@@ -60,3 +61,8 @@ struct store_payload {
 
 bool store_digest_source(const struct store_source *source, uint64_t offset, uint64_t size,
                          struct store_payload *ret_payload, struct err *err) MUST_CHECK;
+
+/* ---- counting (store_counts.c) ---- */
+void store_count_call(enum store_operation operation, int64_t start_us, enum err_kind result);
+void store_count_retry(enum store_operation operation);
+void store_count_bytes(uint64_t in, uint64_t out);

@@ -142,5 +142,8 @@ bool s3_perform(struct store_s3 *s3, const struct s3_request *request, struct ca
         .into_offset = request->into_offset,
         .first_byte_timeout_ms = request->first_byte_timeout_ms,
     };
-    return net_perform(s3->net, &sent, cancel, ret_response, err);
+    bool answered = net_perform(s3->net, &sent, cancel, ret_response, err);
+    bool body_sent = request->body != NULL && ret_response->request_sent;
+    store_count_bytes(ret_response->body_size, body_sent ? request->body->size : 0);
+    return answered;
 }

@@ -157,8 +157,42 @@ static enum s3_doubt doubt_about(bool answered, const struct net_response *respo
     return response->request_sent ? S3_DOUBT_LOST : S3_DOUBT_NONE;
 }
 
-bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
-             struct net_response *ret_response, enum s3_doubt *ret_doubt, struct err *err)
+static enum store_operation operation_of(const struct s3_request *request)
+{
+    for (size_t i = 0; i < request->query_count; i++) {
+        struct str name = request->query[i].name;
+        if (str_equal(name, STR("uploads")) || str_equal(name, STR("uploadId"))) {
+            return STORE_MULTIPART;
+        }
+    }
+    struct str method = str_of(request->method);
+    if (str_equal(method, STR("GET"))) {
+        return request->key.ptr == NULL ? STORE_LIST : STORE_GET;
+    }
+    return str_equal(method, STR("HEAD"))     ? STORE_HEAD
+           : str_equal(method, STR("DELETE")) ? STORE_DELETE
+                                              : STORE_PUT;
+}
+
+/* What the final answer is called, as the caller of the store will hear it. */
+static enum err_kind result_of(const struct store_s3 *s3, const struct s3_request *request,
+                               bool answered, const struct net_response *response,
+                               const struct err *err)
+{
+    struct err meaning;
+    if (!answered) {
+        return err->kind;
+    }
+    if (response->status >= 200 && response->status < 300) {
+        return ERR_NONE;
+    }
+    (void)s3_fail(s3, request->method, request->key, response, &meaning);
+    return meaning.kind;
+}
+
+static bool call_until_final(struct store_s3 *s3, const struct s3_request *request,
+                             struct cancel *cancel, struct net_response *ret_response,
+                             enum s3_doubt *ret_doubt, struct err *err)
 {
     enum s3_doubt worst = S3_DOUBT_NONE;
     bool clock_learnt = false;
@@ -173,6 +207,7 @@ bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cance
         if (answered && !clock_learnt && learn_clock(s3, ret_response)) {
             clock_learnt = true;
             net_response_finish(ret_response);
+            store_count_retry(operation_of(request));
             continue;
         }
         if (answered && !again) {
@@ -190,6 +225,17 @@ bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cance
         if (!cancel_wait(cancel, wait_ms, err)) {
             return false;
         }
+        store_count_retry(operation_of(request));
         attempt++;
     }
+}
+
+bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
+             struct net_response *ret_response, enum s3_doubt *ret_doubt, struct err *err)
+{
+    int64_t start_us = clock_now_us();
+    bool answered = call_until_final(s3, request, cancel, ret_response, ret_doubt, err);
+    store_count_call(operation_of(request), start_us,
+                     result_of(s3, request, answered, ret_response, err));
+    return answered;
 }

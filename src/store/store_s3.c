@@ -493,6 +493,7 @@ static bool delete_key(struct store *store, struct str key, struct cancel *cance
 }
 
 static const struct store_operations operations_s3 = {
+    .counts_itself = true,
     .close = close_s3,
     .append_url = append_url,
     .append_identity = append_identity,

@@ -1,0 +1,196 @@
+#include "server_metrics.h"
+
+#include "store.h"
+
+/* ---- the build ---- */
+
+static void collect_build(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(
+        samples,
+        OPS_LABELS({"version", STR(EIDER_VERSION)}, {"engine", str_of(engine_version(context))}),
+        1);
+}
+
+/* clang-format off */
+static const struct ops_family build_families[] = {
+    { "eider_build_info", OPS_GAUGE, "Always 1: the version of Eider and of its engine.", collect_build },
+};
+/* clang-format on */
+
+/* ---- connections ---- */
+
+static void collect_connections(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, http_counts(context).connections);
+}
+
+static void collect_connections_total(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, http_counts(context).connections_total);
+}
+
+static void collect_exchanges(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, http_counts(context).exchanges);
+}
+
+/* clang-format off */
+static const struct ops_family http_families[] = {
+    { "eider_http_connections",        OPS_GAUGE,   "Open connections of clients.",                 collect_connections },
+    { "eider_http_connections_total",  OPS_COUNTER, "Connections of clients that were accepted.",   collect_connections_total },
+    { "eider_http_requests_in_flight", OPS_GAUGE,   "Requests that are not over, this one included.", collect_exchanges },
+};
+/* clang-format on */
+
+/* ---- workers ---- */
+
+static const char *const kill_reasons[ENGINE_KILL_COUNT] = {
+    [ENGINE_KILL_DEADLINE] = "deadline",
+    [ENGINE_KILL_CANCEL] = "cancel",
+    [ENGINE_KILL_SHUTDOWN] = "shutdown",
+    [ENGINE_KILL_UNWANTED] = "unwanted",
+    [ENGINE_KILL_STUCK] = "stuck",
+    [ENGINE_KILL_MEMORY] = "memory",
+    [ENGINE_KILL_PROCESSOR_TIME] = "processor_time",
+    [ENGINE_KILL_DIED] = "died",
+};
+
+static uint64_t not_negative(int64_t value)
+{
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static void collect_workers(void *context, struct ops_samples *samples)
+{
+    const struct engine_counts *counts = engine_counts(context);
+    int64_t stopping = metric_level(&counts->stopping);
+    int64_t running = metric_level(&counts->running) - stopping;
+    ops_put_u64(samples, OPS_LABELS({"state", STR("running")}), not_negative(running));
+    ops_put_u64(samples, OPS_LABELS({"state", STR("stopping")}), not_negative(stopping));
+}
+
+static void collect_zygote_ready(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, engine_is_ready(context) ? 1 : 0);
+}
+
+static void collect_zygote_restarts(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, engine_zygote_restarts(context));
+}
+
+static void collect_forked(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&engine_counts(context)->forked));
+}
+
+static void collect_kills(void *context, struct ops_samples *samples)
+{
+    const struct engine_counts *counts = engine_counts(context);
+    for (size_t i = 0; i < ENGINE_KILL_COUNT; i++) {
+        ops_put_u64(samples, OPS_LABELS({"reason", str_of(kill_reasons[i])}),
+                    metric_value(&counts->kills[i]));
+    }
+}
+
+static void collect_memory_reserved(void *context, struct ops_samples *samples)
+{
+    uint64_t total;
+    ops_put_u64(samples, OPS_NO_LABELS, engine_memory_reserved(context, &total));
+}
+
+static void collect_memory_total(void *context, struct ops_samples *samples)
+{
+    uint64_t total;
+    (void)engine_memory_reserved(context, &total);
+    ops_put_u64(samples, OPS_NO_LABELS, total);
+}
+
+/* clang-format off */
+static const struct ops_family engine_families[] = {
+    { "eider_workers",                      OPS_GAUGE,   "Worker processes, by state; stopping: asked to end, or about to be killed.",    collect_workers },
+    { "eider_workers_forked_total",         OPS_COUNTER, "Worker processes that were started.",                                           collect_forked },
+    { "eider_worker_kills_total",           OPS_COUNTER, "Worker processes that ended before their job was done, by reason.",             collect_kills },
+    { "eider_worker_memory_reserved_bytes", OPS_GAUGE,   "Memory that running jobs were granted.",                                        collect_memory_reserved },
+    { "eider_worker_memory_max_bytes",      OPS_GAUGE,   "Memory that all jobs together may be granted (see EIDER_MEMORY_TOTAL).",        collect_memory_total },
+    { "eider_zygote_ready",                 OPS_GAUGE,   "1 while the idle, warm process from which workers are forked is there.",        collect_zygote_ready },
+    { "eider_zygote_restarts_total",        OPS_COUNTER, "How often that process ended and was started again.",                           collect_zygote_restarts },
+};
+/* clang-format on */
+
+/* ---- stores ---- */
+
+static const char *const store_operations[STORE_OPERATION_COUNT] = {
+    [STORE_HEAD] = "head", [STORE_GET] = "get",       [STORE_PUT] = "put",
+    [STORE_LIST] = "list", [STORE_DELETE] = "delete", [STORE_MULTIPART] = "multipart",
+};
+
+/* What worked is told from the start, failures when they have happened. */
+static void collect_store_calls(void *context, struct ops_samples *samples)
+{
+    (void)context;
+    for (size_t i = 0; i < STORE_OPERATION_COUNT; i++) {
+        for (size_t kind = 0; kind < ERR_KIND_COUNT; kind++) {
+            uint64_t value = metric_value(&store_counts()->calls[i][kind]);
+            if (value > 0 || kind == ERR_NONE) {
+                const char *result = err_kind_info((enum err_kind)kind)->code;
+                ops_put_u64(samples,
+                            OPS_LABELS({"operation", str_of(store_operations[i])},
+                                       {"result", str_of(result)}),
+                            value);
+            }
+        }
+    }
+}
+
+static void collect_store_time(void *context, struct ops_samples *samples)
+{
+    (void)context;
+    for (size_t i = 0; i < STORE_OPERATION_COUNT; i++) {
+        ops_put_histogram(samples, OPS_LABELS({"operation", str_of(store_operations[i])}),
+                          &store_counts()->time[i]);
+    }
+}
+
+static void collect_store_retries(void *context, struct ops_samples *samples)
+{
+    (void)context;
+    for (size_t i = 0; i < STORE_OPERATION_COUNT; i++) {
+        ops_put_u64(samples, OPS_LABELS({"operation", str_of(store_operations[i])}),
+                    metric_value(&store_counts()->retries[i]));
+    }
+}
+
+static void collect_store_bytes_in(void *context, struct ops_samples *samples)
+{
+    (void)context;
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&store_counts()->bytes_in));
+}
+
+static void collect_store_bytes_out(void *context, struct ops_samples *samples)
+{
+    (void)context;
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&store_counts()->bytes_out));
+}
+
+/* clang-format off */
+static const struct ops_family store_families[] = {
+    { "eider_store_calls_total",            OPS_COUNTER,   "Requests to object stores (in a folder: calls), by operation and result.",   collect_store_calls },
+    { "eider_store_call_duration_seconds",  OPS_HISTOGRAM, "How long they took, further attempts and the pauses before them included.",  collect_store_time },
+    { "eider_store_retries_total",          OPS_COUNTER,   "Further attempts of such requests.",                                         collect_store_retries },
+    { "eider_store_read_bytes_total",       OPS_COUNTER,   "Bytes of bodies that came from stores.",                                     collect_store_bytes_in },
+    { "eider_store_written_bytes_total",    OPS_COUNTER,   "Bytes of bodies that were sent to stores.",                                  collect_store_bytes_out },
+};
+/* clang-format on */
+
+/* ---- all of them ---- */
+
+void server_metrics_add(struct server_metrics *parts, struct ops_metrics *metrics)
+{
+    ops_metrics_add(metrics, build_families, COUNT_OF(build_families), parts->engine);
+    ops_process_add(metrics, &parts->process);
+    ops_metrics_add(metrics, http_families, COUNT_OF(http_families), parts->http);
+    ops_metrics_add(metrics, engine_families, COUNT_OF(engine_families), parts->engine);
+    ops_metrics_add(metrics, store_families, COUNT_OF(store_families), NULL);
+}
