@@ -174,20 +174,16 @@ static enum store_operation operation_of(const struct s3_request *request)
                                               : STORE_PUT;
 }
 
-/* What the final answer is called, as the caller of the store will hear it. */
-static enum err_kind result_of(const struct store_s3 *s3, const struct s3_request *request,
-                               bool answered, const struct net_response *response,
-                               const struct err *err)
+/* Under the kind of error that the caller of the store will hear of. */
+static void count_call(const struct store_s3 *s3, const struct s3_request *request,
+                       int64_t start_us, bool answered, const struct net_response *response,
+                       const struct err *err)
 {
-    struct err meaning;
-    if (!answered) {
-        return err->kind;
+    struct err meaning = {.kind = answered ? ERR_NONE : err->kind};
+    if (answered && (response->status < 200 || response->status > 299)) {
+        (void)s3_fail(s3, request->method, request->key, response, &meaning);
     }
-    if (response->status >= 200 && response->status < 300) {
-        return ERR_NONE;
-    }
-    (void)s3_fail(s3, request->method, request->key, response, &meaning);
-    return meaning.kind;
+    store_count_call(operation_of(request), start_us, meaning.kind);
 }
 
 static bool call_until_final(struct store_s3 *s3, const struct s3_request *request,
@@ -235,7 +231,15 @@ bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cance
 {
     int64_t start_us = clock_now_us();
     bool answered = call_until_final(s3, request, cancel, ret_response, ret_doubt, err);
-    store_count_call(operation_of(request), start_us,
-                     result_of(s3, request, answered, ret_response, err));
+    count_call(s3, request, start_us, answered, ret_response, err);
+    return answered;
+}
+
+bool s3_call_once(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
+                  struct net_response *ret_response, struct err *err)
+{
+    int64_t start_us = clock_now_us();
+    bool answered = s3_perform(s3, request, cancel, ret_response, err);
+    count_call(s3, request, start_us, answered, ret_response, err);
     return answered;
 }

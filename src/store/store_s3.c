@@ -189,7 +189,7 @@ static bool explain_head(struct store_s3 *s3, struct str key, const struct net_r
     };
     s3_add_header(&request, "range", STR("bytes=0-0"));
     bool explains = (refused->status == 404 || refused->status == 400) &&
-                    s3_perform(s3, &request, cancel, &response, err) && response.status >= 400 &&
+                    s3_call_once(s3, &request, cancel, &response, err) && response.status >= 400 &&
                     response.status < 500 && response.status != 416;
     return explains ? s3_fail(s3, "GET", key, &response, err)
                     : s3_fail(s3, "HEAD", key, refused, err);

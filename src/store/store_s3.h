@@ -53,7 +53,7 @@ struct s3_request {
 void s3_add_query(struct s3_request *request, const char *name, struct str value);
 void s3_add_header(struct s3_request *request, const char *name, struct str value);
 
-/* One attempt. */
+/* One attempt, which counts as nothing yet. */
 bool s3_perform(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
                 struct net_response *ret_response, struct err *err) MUST_CHECK;
 
@@ -70,6 +70,10 @@ enum s3_doubt {
 bool s3_call(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
              struct net_response *ret_response, enum s3_doubt *ret_doubt,
              struct err *err) MUST_CHECK;
+
+/* The same without further attempts: for questions whose answer may be missing. */
+bool s3_call_once(struct store_s3 *s3, const struct s3_request *request, struct cancel *cancel,
+                  struct net_response *ret_response, struct err *err) MUST_CHECK;
 
 /* The fields of an <Error> document, "" where there are none. */
 struct s3_error {
