@@ -53,17 +53,21 @@ struct shared {
     struct metric_counter counter;
     struct metric_gauge gauge;
     struct metric_histogram histogram;
+    atomic_uint there; /* adders that have arrived: all begin together */
     atomic_bool stop;
 };
 
 enum {
     ADDERS = 4,
-    ADDITIONS = 20000
+    ADDITIONS = 100000
 };
 
 static void *add_many(void *argument)
 {
     struct shared *shared = argument;
+    atomic_fetch_add(&shared->there, 1);
+    while (atomic_load(&shared->there) < ADDERS) {
+    }
     for (int i = 0; i < ADDITIONS; i++) {
         metric_enter(&shared->gauge);
         metric_add(&shared->counter, 2);
