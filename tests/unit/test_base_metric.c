@@ -59,7 +59,7 @@ struct shared {
 
 enum {
     ADDERS = 4,
-    ADDITIONS = 100000
+    ADDITIONS = 1000000
 };
 
 static void *add_many(void *argument)
