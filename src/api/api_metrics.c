@@ -216,6 +216,39 @@ static void collect_wait(void *context, struct ops_samples *samples)
     }
 }
 
+/* ---- kept results ---- */
+
+static struct results_counts counts_of_results(const void *context)
+{
+    const struct api *api = context;
+    return results_counts(api->results);
+}
+
+static void collect_result_hits(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, counts_of_results(context).hits);
+}
+
+static void collect_result_misses(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, counts_of_results(context).misses);
+}
+
+static void collect_result_evictions(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, counts_of_results(context).evictions);
+}
+
+static void collect_result_entries(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, counts_of_results(context).entries);
+}
+
+static void collect_result_bytes(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, counts_of_results(context).bytes);
+}
+
 /* clang-format off */
 static const struct ops_family families[] = {
     { "eider_http_requests_total",           OPS_COUNTER,   "Requests that are over, by route and status; status none: the client left before it had an answer.", collect_requests },
@@ -232,6 +265,11 @@ static const struct ops_family families[] = {
     { "eider_lane_wait_seconds",             OPS_HISTOGRAM, "How long requests waited for their turn.",                                                          collect_wait },
     { "eider_lane_left_total",               OPS_COUNTER,   "Requests whose client left while they waited.",                                                     collect_left },
     { "eider_lane_refused_total",            OPS_COUNTER,   "Requests that found the queue full.",                                                               collect_refused },
+    { "eider_result_cache_hits_total",       OPS_COUNTER,   "Statements that were answered from memory.",                                                        collect_result_hits },
+    { "eider_result_cache_misses_total",     OPS_COUNTER,   "Statements whose result was looked for in memory and was not there.",                               collect_result_misses },
+    { "eider_result_cache_evictions_total",  OPS_COUNTER,   "Results that made room for others.",                                                                collect_result_evictions },
+    { "eider_result_cache_entries",          OPS_GAUGE,     "Results that are kept.",                                                                            collect_result_entries },
+    { "eider_result_cache_bytes",            OPS_GAUGE,     "Memory that they take.",                                                                            collect_result_bytes },
 };
 /* clang-format on */
 

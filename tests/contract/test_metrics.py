@@ -239,7 +239,7 @@ def test_workers_that_did_not_end_by_themselves(busy, wait_until):
         assert scrape(server).value("eider_workers", state="running") == 1
         end(worker)
         assert call.result(10).status_code >= 500
-    sidecar.alive()
+    assert sidecar.rows("SELECT 43 AS v") == [(43,)]
     after = scrape(server)
     assert after.by(KILLS, "reason") == {"died": 2, "processor_time": 1}
     assert after.value("eider_workers_forked_total") == 5
@@ -346,6 +346,26 @@ def test_a_folder_counts_its_calls(start_eider, table):
     assert calls[("put", "ok")] == 1 and calls[("list", "ok")] >= 1
     assert moved(before, after, "eider_store_call_duration_seconds_count", "operation")["put"] == 1
     assert after.value("eider_store_written_bytes_total") > before.value("eider_store_written_bytes_total")
+
+
+# ---- kept results ----
+def test_kept_results_are_counted(start_eider, table):
+    server = start_eider()
+    assert post_batch(server, table, [{"a": 1}]).status_code == 200
+    before = scrape(server)
+    answers = [server.post("/query", json={"sql": f"SELECT a FROM {table}"}) for _ in range(3)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["miss", "hit", "hit"]
+    after = scrape(server)
+    gains = {name: after.value(name) - before.value(name) for name in after.types if "result_cache" in name}
+    size = gains.pop("eider_result_cache_bytes")
+    assert size >= len(answers[0].content)
+    assert gains == {
+        "eider_result_cache_hits_total": 2,
+        "eider_result_cache_misses_total": 1,
+        "eider_result_cache_evictions_total": 0,
+        "eider_result_cache_entries": 1,
+    }
+    assert [event["row_count"] for event in server.events("sidecar_query")] == [1, 1, 1]
 
 
 # ---- what strangers can do to it ----
