@@ -7,6 +7,7 @@
 #include "json_write.h"
 #include "ops_lane.h"
 #include "ops_results.h"
+#include "ops_running.h"
 
 #include <stdatomic.h>
 
@@ -73,7 +74,9 @@ struct request {
     bool streaming;
     bool line_open; /* what was streamed last does not end a line */
     uint64_t rows;
-    void *work; /* what check leaves for run; freed by work_finish */
+    char query_id[RUNNING_ID_SIZE]; /* of POST /query, else empty */
+    struct running_query *listed;   /* in api->running, until it has ended there */
+    void *work;                     /* what check leaves for run; freed by work_finish */
     void (*work_finish)(void *work);
 };
 
@@ -81,6 +84,7 @@ struct api {
     struct api_options options;
     struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
     struct results *results;
+    struct running *running;
     atomic_bool draining;
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
@@ -145,6 +149,10 @@ void operate_health(struct request *request);
 void operate_live(struct request *request);
 void operate_ready(struct request *request);
 void operate_index(struct request *request);
+
+void queries_list(struct request *request);
+void queries_show(struct request *request);
+void queries_cancel(struct request *request);
 
 void ingest_index(struct request *request);
 void ingest_health(struct request *request);

@@ -1,3 +1,4 @@
+#include "api_queries.h"
 #include "api_query.h"
 #include "worker_text.h"
 
@@ -85,6 +86,8 @@ static bool answer_from_memory(struct query *query)
     }
     reply_add_result_header(request, "X-Cache", "hit");
     add_truncated(request, entry->truncated);
+    struct engine_outcome outcome = {.rows = entry->rows};
+    queries_outcome(request, &outcome);
     request->rows = entry->rows;
     reply_result(request, entry->body);
     results_release(results, entry);
@@ -115,6 +118,12 @@ static bool pass_result(void *context, struct str bytes, struct err *err)
     return result_pass(query->request, bytes, err);
 }
 
+static void pass_progress(void *context, const struct engine_progress *progress)
+{
+    const struct query *query = context;
+    queries_progress(query->request, progress);
+}
+
 static bool run(struct query *query, struct engine_outcome *ret_outcome, struct err *err)
 {
     struct request *request = query->request;
@@ -130,6 +139,7 @@ static bool run(struct query *query, struct engine_outcome *ret_outcome, struct 
         .input_fd = -1,
         .output_fd = -1,
         .result = pass_result,
+        .progress = pass_progress,
         .context = query,
     };
     if (query->over_lake != NULL) {
@@ -144,6 +154,7 @@ void query_run(struct request *request)
     struct query *query = request->work;
     struct engine_outcome outcome;
     struct err err;
+    queries_begin(request);
     find_key(query);
     if (query->has_key && answer_from_memory(query)) {
         return;
@@ -155,6 +166,7 @@ void query_run(struct request *request)
         result_end(request, &err);
         return;
     }
+    queries_outcome(request, &outcome);
     request->rows = outcome.rows;
     if (!request->streaming) {
         add_truncated(request, outcome.truncated);
