@@ -11,7 +11,7 @@ import pytest
 
 from harness.raw_http import RawConnection
 from harness.snapshot_client import DEAF, ENDLESS, InFlight, RawPost, Sidecar, error_of
-from harness.snapshot_processes import busy_worker, gone, workers
+from harness.snapshot_processes import busy_worker, gone, processor_ticks, workers
 from harness.waiting import DeadlinePassed
 
 ID = re.compile(r"[0-9a-f]{16}")
@@ -39,8 +39,8 @@ ROWS = "SELECT i, repeat('x', 100) AS s FROM range(1000000000000) AS t(i)"
 DEAF_STATEMENTS = {
     "levenshtein": DEAF,
     "repeat": "SELECT length(repeat('x', 1000000000 + i::INTEGER)) FROM range(100) AS t(i)",
-    "range": "SELECT len(range(300000000 + i)) FROM range(10) AS t(i)",
-    "list_transform": "SELECT len(list_transform(range(300000000), lambda x: x * 2))",
+    "list_sort": "SELECT len(list_sort(range(20000000 + i), 'DESC')) FROM range(1) AS t(i)",
+    "list_transform": "SELECT len(list_transform(range(20000000 + i), lambda x: length(md5(x::VARCHAR)))) FROM range(1) t(i)",
 }
 
 
@@ -152,6 +152,17 @@ def seconds_until_gone(pid, act):
     return time.monotonic() - started
 
 
+def busy_now(server):
+    """The worker that has used processor time."""
+    return next((pid for pid in workers(server) if processor_ticks(pid) >= 10), None)
+
+
+def leave(client, answer):
+    """The answer has the socket open for itself."""
+    client.close()
+    answer.close()
+
+
 def gone_in_time(attempt, capsys, what, limit=0.1, attempts=6):
     """One of a few attempts is within the limit: the machine may be busy with other things."""
     figures = []
@@ -235,12 +246,12 @@ def test_progress_grows_over_a_scan(server, sidecar, wait_until):
     count = 2_000_000
     values = pyarrow.table({"a": pyarrow.array(range(count)), "b": pyarrow.array(range(count, 2 * count))})
     sidecar.put_table("scan.parquet", values, row_group_size=20000, compression="none")
-    tables = {"t": [f"scan-{number}.parquet" for number in range(6)]}
+    tables = {"t": [f"scan-{number}.parquet" for number in range(3)]}
     for key in tables["t"]:
         sidecar.s3.client().copy_object(
             Bucket=sidecar.bucket, Key=key, CopySource={"Bucket": sidecar.bucket, "Key": "scan.parquet"}
         )
-    call = InFlight(sidecar.query, "SELECT sum(levenshtein(a::VARCHAR, b::VARCHAR)) AS s FROM t", tables)
+    call = InFlight(sidecar.query, "SELECT sum(length(md5(a::VARCHAR)) + b) AS s FROM t", tables)
     seen = []
 
     def look():
@@ -258,7 +269,7 @@ def test_progress_grows_over_a_scan(server, sidecar, wait_until):
     over = show(server, answer.headers["X-Query-Id"])
     assert (over["state"], over["progress_percent"], over["rows"]) == ("done", 100.0, 1)
     assert over["listener"] == "snapshot"
-    assert over["bytes_read"] >= 6 * count * 8
+    assert over["bytes_read"] >= 3 * count * 8
     assert over["bytes_sent"] == len(answer.content)
     assert over["peak_memory_bytes"] > 1 << 20
 
@@ -277,8 +288,7 @@ def test_rows_grow_while_a_slow_reader_streams(server, wait_until):
 
     for _ in range(3):
         query = wait_until(more, 20, "rows and bytes grow")
-    assert query["bytes_sent"] > 100 * (query["rows"] - 100000)
-    client.close()
+    leave(client, answer)
     assert ended(server, query["id"], wait_until)["error"] == "client_gone"
 
 
@@ -418,14 +428,14 @@ def test_a_streamed_answer_is_cut_within_100_ms(server, capsys, wait_until):
         client = RawPost(server.url, "/query", {"sql": ROWS}, receive_buffer=65536)
         answer = client.answer()
         assert answer.status == 200
-        worker = busy_worker(server)
         query = the_one(server, wait_until, "streaming")
+        worker = wait_until(lambda: answer.read(1 << 20) and busy_now(server), 20, "the worker has sent some")
         took = seconds_until_gone(worker, lambda: cancel(server, query["id"]))
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             while answer.read(1 << 20):
                 pass
             raise AssertionError("the body ended as if it were whole")
-        client.close()
+        leave(client, answer)
         assert ended(server, query["id"], wait_until)["state"] == "cancelled"
         return took
 
@@ -501,21 +511,26 @@ def test_looking_and_cancelling_under_load(server, wait_until):
         return threading.Thread(target=run)
 
     def query():
-        statuses["query"].append(sql(server, "SELECT sum(i) FROM range(20000000) AS t(i)").status_code)
+        answer = server.post(
+            "/query",
+            json={"sql": "SELECT sum(i) FROM range(5000000) AS t(i)"},
+            headers={"Cache-Control": "no-store"},
+        )
+        statuses["query"].append(answer.status_code)
 
     def cancel_one():
-        for one in live(server)[-1:]:
+        for one in live(server)[::2]:
             statuses["cancel"].append(cancel(server, one["id"]).status_code)
 
     def look():
         for one in listing(server)["queries"][:3]:
             assert server.get(f"/queries/{one['id']}").status_code in (200, 404)
 
-    threads = [guarded(work) for work in (query,) * 6 + (cancel_one,) * 2 + (look,) * 2]
+    threads = [guarded(work) for work in (query,) * 6 + (cancel_one,) + (look,) * 2]
     for thread in threads:
         thread.start()
     wait_until(
-        lambda: errors or (statuses["query"].count(200) > 30 and statuses["query"].count(409) > 30), 60, "many ran"
+        lambda: errors or (statuses["query"].count(200) > 10 and statuses["query"].count(409) > 10), 90, "many ran"
     )
     stop.set()
     for thread in threads:
