@@ -1,7 +1,7 @@
 /* api_queries.h - POST /query in the list of queries (ops_running.h), on its way through the api.
- * Promise   a query is listed from queries_enter on, and has ended in the list before its answer, or
- *           the end of a streamed one, is on its way to the client. All but queries_give_id do
- *           nothing for a request that is not listed, or not any more. */
+ * Promise   a query is listed from queries_enter on, and has ended in the list before its answer,
+ *           or the end of a streamed one, is on its way to the client. All but queries_enter and
+ *           queries_give_id do nothing for a request that is not listed, or not any more. */
 #pragma once
 
 #include "api_internal.h"
