@@ -380,6 +380,7 @@ def test_a_long_statement_is_cut(server):
 
 
 # ---- cancelling ----
+@pytest.mark.once
 def test_a_cancelled_query_is_gone_within_100_ms(server, sidecar, capsys, wait_until):
     def attempt():
         call = InFlight(sidecar.query, ENDLESS)
@@ -393,6 +394,7 @@ def test_a_cancelled_query_is_gone_within_100_ms(server, sidecar, capsys, wait_u
     sidecar.alive()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", DEAF_STATEMENTS)
 def test_a_deaf_statement_is_gone_within_100_ms(server, capsys, wait_until, name):
     def attempt():
@@ -408,6 +410,7 @@ def test_a_deaf_statement_is_gone_within_100_ms(server, capsys, wait_until, name
     assert server.get("/health/ready").status_code == 200
 
 
+@pytest.mark.once
 def test_a_client_that_leaves_cancels_within_100_ms(server, capsys, wait_until):
     def attempt():
         client = RawPost(server.url, "/query", {"sql": ENDLESS})
@@ -421,6 +424,7 @@ def test_a_client_that_leaves_cancels_within_100_ms(server, capsys, wait_until):
     gone_in_time(attempt, capsys, "client gone")
 
 
+@pytest.mark.once
 def test_a_streamed_answer_is_cut_within_100_ms(server, capsys, wait_until):
     """The reader stands still: nobody is in the server to take the rows, and the worker blocks."""
 
