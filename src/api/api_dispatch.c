@@ -1,4 +1,5 @@
 #include "api_access.h"
+#include "api_queries.h"
 #include "clock.h"
 #include "mem.h"
 
@@ -11,6 +12,7 @@ struct api *api_create(const struct api_options *options)
 {
     struct api *api = mem_alloc(sizeof(*api));
     api->options = *options;
+    api->running = queries_create();
     api->results = results_create(options->results_bytes_max);
     api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
     api->lanes[LANE_QUERY] = lane_create("query", options->queries_max, options->queries_queue_max);
@@ -36,6 +38,7 @@ void api_destroy(struct api *api)
     for (size_t i = 0; i < LANE_COUNT; i++) {
         lane_destroy(api->lanes[i]);
     }
+    running_destroy(api->running);
     results_destroy(api->results);
     access_destroy(api->access);
     mem_free(api);
@@ -52,6 +55,7 @@ static void release_body(struct request *request)
 static void request_finish(void *context)
 {
     struct request *request = context;
+    queries_end(request, ERR_CANCELLED);
     release_body(request);
     if (request->work_finish != NULL) {
         request->work_finish(request->work);
@@ -152,6 +156,7 @@ static void begin(void *context, struct http_exchange *exchange)
     enum api_listener listener = (enum api_listener)http_tag(exchange);
     const char *allow;
     request->route = route_find(request, listener, &allow);
+    queries_give_id(request, request->route);
     if (atomic_load(&api->draining) && !is_probe(request->route)) {
         refuse_draining(request);
     } else if (request->route == NULL && allow != NULL) {
@@ -228,7 +233,8 @@ static void refuse(void *context, struct http_exchange *exchange, const struct e
     if (request == NULL) { /* the framing is broken: begin was never called */
         const char *ignored;
         request = request_create(context, exchange);
-        (void)route_find(request, (enum api_listener)http_tag(exchange), &ignored);
+        queries_give_id(request,
+                        route_find(request, (enum api_listener)http_tag(exchange), &ignored));
     }
     release_body(request); /* the client may take long to send the rest, which nobody keeps */
     reply_error(request, err);

@@ -7,6 +7,7 @@
 #include "json_write.h"
 #include "ops_lane.h"
 #include "ops_results.h"
+#include "ops_running.h"
 
 #include <stdatomic.h>
 
@@ -76,7 +77,9 @@ struct request {
     uint64_t rows;          /* of the answer */
     uint64_t rows_ingested; /* that were stored */
     int64_t waited_us;      /* in queues before that of `task` */
-    void *work;             /* what check leaves for run; freed by work_finish */
+    char query_id[RUNNING_ID_SIZE]; /* of POST /query, else empty */
+    struct running_query *listed;   /* in api->running, until it has ended there */
+    void *work;                     /* what check leaves for run; freed by work_finish */
     void (*work_finish)(void *work);
 };
 
@@ -84,6 +87,7 @@ struct api {
     struct api_options options;
     struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
     struct results *results;
+    struct running *running;
     atomic_bool draining;
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
@@ -152,6 +156,10 @@ void operate_index(struct request *request);
 void operate_metrics(struct request *request);
 /* The families of the api and its lanes (api_metrics.c). */
 void api_add_metrics(struct api *api);
+
+void queries_list(struct request *request);
+void queries_show(struct request *request);
+void queries_cancel(struct request *request);
 
 void ingest_index(struct request *request);
 void ingest_health(struct request *request);

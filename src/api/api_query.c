@@ -1,6 +1,7 @@
 #include "api_query.h"
 #include "api_access.h"
 #include "api_format.h"
+#include "api_queries.h"
 #include "api_s3_config.h"
 #include "mem.h"
 #include "num.h"
@@ -213,7 +214,14 @@ void query_check(struct request *request)
     request_set_work(request, query, query_finish);
     if (!good) {
         reply_error(request, &err);
-    } else if (!request_run(request, query->timeout_ms, &counts, &err)) {
-        reply_full(request, &counts);
+        return;
     }
+    struct api *api = request->api;
+    queries_enter(request, buf_str(&query->sql));
+    if (!request_run(request, query->timeout_ms, &counts, &err)) {
+        queries_forget(request);
+        reply_full(request, &counts);
+        return;
+    }
+    queries_sweep(api); /* it may have been cancelled just before it was in the queue */
 }

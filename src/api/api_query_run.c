@@ -1,3 +1,4 @@
+#include "api_queries.h"
 #include "api_query.h"
 #include "worker_text.h"
 
@@ -86,6 +87,8 @@ static bool answer_from_memory(struct query *query)
     }
     reply_add_result_header(request, "X-Cache", "hit");
     add_truncated(request, entry->truncated);
+    struct engine_outcome outcome = {.rows = entry->rows};
+    queries_outcome(request, &outcome);
     request->rows = entry->rows;
     query_log(query, "ok");
     reply_result(request, entry->body);
@@ -117,6 +120,12 @@ static bool pass_result(void *context, struct str bytes, struct err *err)
     return result_pass(query->request, bytes, err);
 }
 
+static void pass_progress(void *context, const struct engine_progress *progress)
+{
+    const struct query *query = context;
+    queries_progress(query->request, progress);
+}
+
 static bool run(struct query *query, struct engine_outcome *ret_outcome, struct err *err)
 {
     struct request *request = query->request;
@@ -132,6 +141,7 @@ static bool run(struct query *query, struct engine_outcome *ret_outcome, struct 
         .input_fd = -1,
         .output_fd = -1,
         .result = pass_result,
+        .progress = pass_progress,
         .context = query,
     };
     if (query->over_lake != NULL) {
@@ -146,6 +156,7 @@ void query_run(struct request *request)
     struct query *query = request->work;
     struct engine_outcome outcome;
     struct err err;
+    queries_begin(request);
     find_key(query);
     if (query->has_key && answer_from_memory(query)) {
         return;
@@ -158,6 +169,7 @@ void query_run(struct request *request)
         result_end(request, &err);
         return;
     }
+    queries_outcome(request, &outcome);
     request->rows = outcome.rows;
     if (!request->streaming) {
         add_truncated(request, outcome.truncated);

@@ -1,5 +1,6 @@
 #include "api_reply.h"
 #include "api_format.h"
+#include "api_queries.h"
 #include "clock.h"
 #include "log.h"
 
@@ -95,6 +96,7 @@ static void send(struct request *request, unsigned status, const char *content_t
     if (status == 503) {
         headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", "2"};
     }
+    queries_answer(request, status, body.len);
     lane_leave(); /* who has the answer finds the place free */
     http_reply(request->exchange, &reply, body);
 }
@@ -164,6 +166,7 @@ void reply_log_failure(const struct request *request, unsigned status, const str
 
 void reply_status_error(struct request *request, unsigned status, const struct err *err)
 {
+    queries_end(request, err->kind);
     reply_log_failure(request, status, err);
     drop_result_headers(request);
     struct buf body;

@@ -1,3 +1,4 @@
+#include "api_queries.h"
 #include "api_reply.h"
 
 enum {
@@ -15,6 +16,8 @@ static bool start_stream(struct request *request, struct err *err)
     };
     http_stream_begin(request->exchange, &reply);
     request->streaming = true;
+    queries_stream(request);
+    queries_sent(request, request->held.len);
     bool good = http_stream_write(request->exchange, buf_str(&request->held), err);
     buf_finish(&request->held);
     return good;
@@ -28,8 +31,12 @@ bool result_pass(struct request *request, struct str bytes, struct err *err)
                err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
     }
     request->line_open = bytes.len > 0 && bytes.ptr[bytes.len - 1] != '\n';
-    return (request->streaming || start_stream(request, err)) &&
-           http_stream_write(request->exchange, bytes, err);
+    if ((!request->streaming && !start_stream(request, err)) ||
+        !http_stream_write(request->exchange, bytes, err)) {
+        return false;
+    }
+    queries_sent(request, bytes.len);
+    return true;
 }
 
 /* Who reads line by line gets the reason as a line, and then the cut. In the other formats only the
@@ -57,6 +64,9 @@ static void abort_stream(struct request *request, const struct err *err)
 
 void result_end(struct request *request, const struct err *err)
 {
+    if (request->streaming) {
+        queries_end(request, err == NULL ? ERR_NONE : err->kind);
+    }
     lane_leave();
     if (request->streaming && err == NULL) {
         http_stream_end(request->exchange);

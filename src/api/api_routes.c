@@ -11,6 +11,9 @@ const struct route api_routes[] = {
     { "GET",  "/health/live",          PERSONALITY_OPERATE,  operate_live,         NULL,              LANE_INLINE,   "the process answers" },
     { "GET",  "/health/ready",         PERSONALITY_OPERATE,  operate_ready,        NULL,              LANE_INLINE,   "new work is welcome" },
     { "GET",  "/metrics",              PERSONALITY_OPERATE,  operate_metrics,      NULL,              LANE_INLINE,   "counters, for Prometheus" },
+    { "GET",  "/queries",              PERSONALITY_OPERATE,  queries_list,         NULL,              LANE_INLINE,   "queries that wait, run or have just ended" },
+    { "GET",  "/queries/{id}",         PERSONALITY_OPERATE,  queries_show,         NULL,              LANE_INLINE,   "one query" },
+    { "DELETE", "/queries/{id}",       PERSONALITY_OPERATE,  queries_cancel,       NULL,              LANE_INLINE,   "cancel a query" },
 
     { "GET",  "/",                     PERSONALITY_INGEST,   ingest_index,         NULL,              LANE_INLINE,   "Service information" },
     { "GET",  "/health",               PERSONALITY_INGEST,   ingest_health,        NULL,              LANE_INLINE,   "Health check" },
@@ -151,7 +154,8 @@ const struct route *route_find(struct request *request, enum api_listener listen
             request->personality = route->personality;
             return route;
         }
-        *ret_allow = route->method;
+        /* One path has two methods. */
+        *ret_allow = *ret_allow == NULL ? route->method : "GET, DELETE";
         request->personality = route->personality;
     }
     return wants_snapshot_unknown(request) ? &snapshot_unknown : NULL;

@@ -34,6 +34,7 @@
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
     ROW(LOCK_STORE,     "store: retry budgets per endpoint")                        \
     ROW(LOCK_NET,       "net: idle connections kept for the next request")          \
+    ROW(LOCK_RUNNING,   "ops: the queries that are listed")                         \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
     ROW(LOCK_SEND,      "worker: whole frames on the job's socket")

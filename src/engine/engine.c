@@ -19,7 +19,7 @@
 
 enum {
     CANCEL_SEND_MS = 20,
-    STOP_WAIT_MS = 60,   /* between asking a worker to stop and SIGKILL; gone within 100 */
+    STOP_WAIT_MS = 30,   /* between asking a worker to stop and SIGKILL; gone within 100 */
     EXIT_WAIT_MS = 1000, /* for a worker that has reported to be gone */
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,

@@ -2,7 +2,7 @@
  * Promise   a job's statement runs in a process of its own, which can read the objects the job
  *           declared and nothing else. When engine_run returns, that process is gone or has been
  *           sent SIGKILL: at the deadline, when cancel is raised, and when the result callback says
- *           no, it is asked to stop and killed 60 ms later. A worker or zygote that dies costs at
+ *           no, it is asked to stop and killed 30 ms later. A worker or zygote that dies costs at
  *           most the job it ran; a job that had not started is started again. Results are handed on
  *           as they come; nothing holds a whole result.
  * Not here  what a statement may be (worker_guard), which tables exist (the resolver), queues

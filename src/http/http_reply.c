@@ -6,7 +6,7 @@
 /* How much libmicrohttpd asks for at once where a reply is not chunked (HTTP/1.0). */
 #define READ_BLOCK_BYTES ((size_t)32 << 10)
 /* A raised cancel does not signal our condition, so a blocked writer looks at it this often. */
-#define WRITER_LOOK_MS 50
+#define WRITER_LOOK_MS 20
 
 /* ---- making a response ---- */
 

@@ -1,5 +1,6 @@
 #include "worker_channel.h"
 
+#include "clock.h"
 #include "fd.h"
 #include "mem.h"
 
@@ -25,8 +26,9 @@ struct channel {
     int socket_fd;
     duckdb_connection connection;
     atomic_bool cancelled;
-    atomic_ullong rows; /* of the result, for PROGRESS */
-    struct lock lock;   /* LOCK_CHANNEL: questions, next_id */
+    atomic_ullong rows;          /* of the result, for PROGRESS */
+    atomic_llong progress_at_ms; /* when the next is due */
+    struct lock lock;            /* LOCK_CHANNEL: questions, next_id */
     struct condition answered;
     struct question *questions GUARDED_BY(lock);
     uint32_t next_id GUARDED_BY(lock);
@@ -37,6 +39,7 @@ struct channel *channel_create(int socket_fd)
 {
     struct channel *channel = mem_alloc(sizeof(*channel));
     channel->socket_fd = socket_fd;
+    atomic_init(&channel->progress_at_ms, clock_now_ms() + PROGRESS_EVERY_MS);
     lock_init(&channel->lock, LOCK_CHANNEL);
     lock_init(&channel->send_lock, LOCK_SEND);
     condition_init(&channel->answered);
@@ -68,11 +71,8 @@ static void take_answer(struct channel *channel, struct worker_frame *frame)
     lock_release(&channel->lock);
 }
 
-/* Left out when the result fills the socket: then there is progress to be seen, and this thread
- * must stay free to hear CANCEL. */
-static void send_progress(struct channel *channel)
+static bool send_progress(struct channel *channel) REQUIRES(&channel->send_lock)
 {
-    struct pollfd writable = {.fd = channel->socket_fd, .events = POLLOUT};
     struct rusage usage;
     double percentage = duckdb_query_progress(channel->connection).percentage;
     struct worker_progress progress = {
@@ -82,24 +82,45 @@ static void send_progress(struct channel *channel)
     };
     struct buf payload;
     struct err err;
+    atomic_store(&channel->progress_at_ms, clock_now_ms() + PROGRESS_EVERY_MS);
     buf_init(&payload, 64);
     worker_put_progress(&payload, &progress);
-    if (lock_try(&channel->send_lock)) {
-        bool gone = poll(&writable, 1, 0) > 0 && !worker_send(channel->socket_fd, WORKER_PROGRESS,
-                                                              buf_str(&payload), NULL, 0, -1, &err);
-        lock_release(&channel->send_lock);
-        if (gone) {
-            leave();
-        }
-    }
+    bool sent =
+        worker_send(channel->socket_fd, WORKER_PROGRESS, buf_str(&payload), NULL, 0, -1, &err);
     buf_finish(&payload);
+    return sent;
 }
 
+static int progress_wait_ms(struct channel *channel)
+{
+    int64_t left = atomic_load(&channel->progress_at_ms) - clock_now_ms();
+    return left < 0 ? 0 : left < PROGRESS_EVERY_MS ? (int)left : PROGRESS_EVERY_MS;
+}
+
+/* Left out when the result fills the socket: then it goes with the result, and this thread must
+ * stay free to hear CANCEL. */
+static void try_progress(struct channel *channel)
+{
+    struct pollfd writable = {.fd = channel->socket_fd, .events = POLLOUT};
+    bool gone = false;
+    if (lock_try(&channel->send_lock)) {
+        gone = poll(&writable, 1, 0) > 0 && !send_progress(channel);
+        lock_release(&channel->send_lock);
+    }
+    if (gone) {
+        leave();
+    }
+}
+
+/* Answers that come one after the other do not put progress off. */
 static void wait_frame(struct channel *channel)
 {
     struct pollfd readable = {.fd = channel->socket_fd, .events = POLLIN};
-    while (poll(&readable, 1, PROGRESS_EVERY_MS) == 0) {
-        send_progress(channel);
+    int wait_ms = progress_wait_ms(channel);
+    while (poll(&readable, 1, wait_ms) == 0 || wait_ms == 0) {
+        try_progress(channel);
+        wait_ms = progress_wait_ms(channel);
+        wait_ms = wait_ms == 0 ? PROGRESS_EVERY_MS : wait_ms; /* left out this time */
     }
 }
 
@@ -131,7 +152,9 @@ void channel_send(struct channel *channel, uint32_t type, struct str payload)
 {
     struct err err;
     lock_take(&channel->send_lock);
-    bool sent = worker_send(channel->socket_fd, type, payload, NULL, 0, -1, &err);
+    bool with_progress = type == WORKER_RESULT && progress_wait_ms(channel) == 0;
+    bool sent = (!with_progress || send_progress(channel)) &&
+                worker_send(channel->socket_fd, type, payload, NULL, 0, -1, &err);
     lock_release(&channel->send_lock);
     if (!sent) {
         leave();

@@ -18,9 +18,6 @@ static const char *const closing_settings[] = {
     "SET temp_directory = ''",
     "SET enable_external_file_cache = false",
     "SET preserve_insertion_order = true",
-    "SET enable_progress_bar = true",
-    "SET enable_progress_bar_print = false",
-    "SET progress_bar_time = 0",
     "SET GLOBAL TimeZone = 'UTC'",
     "SET errors_as_json = false",
     "SET allowed_directories = ['job://', 's3://', 'lake://']",
@@ -119,7 +116,9 @@ bool duck_warm(struct duck *duck, struct err *err)
 bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
 {
     char sql[256];
+    /* Progress belongs to a connection, and a worker has one of its own. */
     (void)snprintf(sql, sizeof(sql),
+                   "SET enable_progress_bar = true; SET enable_progress_bar_print = false; "
                    "SET memory_limit = '%lluB'; SET threads = %u; SET lock_configuration = true",
                    (unsigned long long)limits->memory_bytes, limits->threads);
     return duck_run(duck, str_of(sql), NULL, err);

@@ -309,6 +309,13 @@ static bool check_first(struct str rest, struct guard_token token, struct err *e
     return !is_word(token, "explain") || check_explained(rest, token, err);
 }
 
+bool guard_is_reading(struct str statement)
+{
+    struct guard_token token;
+    struct err ignored;
+    return guard_next(&statement, &token, &ignored) && check_first(statement, token, &ignored);
+}
+
 /* What the walk over the tokens has seen so far. */
 struct walk {
     struct guard_token last;

@@ -25,7 +25,10 @@ struct guard_verdict {
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
                  struct err *err) MUST_CHECK;
 
-/* ---- the tokenizer, for tests ---- */
+/* Only the beginning is judged: the words that the one statement may begin with. */
+bool guard_is_reading(struct str statement);
+
+/* ---- the tokenizer ---- */
 enum guard_token_kind {
     GUARD_END,
     GUARD_WORD,   /* an identifier or keyword, not quoted */

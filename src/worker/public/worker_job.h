@@ -8,7 +8,7 @@
  *                      TABLES    answer to RESOLVE
  *                      OPENED    answer to OPEN, one descriptor
  *                      FETCHED   answer to FETCH
- *                      CANCEL    interrupt the statement; SIGKILL follows after 60 ms
+ *                      CANCEL    interrupt the statement; SIGKILL follows after 30 ms
  *   worker -> server   RESOLVE   the names of the tables that the statement reads
  *                      OPEN      an object, by the path that TABLES gave
  *                      FETCH     a range of an opened object is wanted in its file
