@@ -10,6 +10,7 @@
 #include <duckdb/common/file_system.hpp>
 #include <duckdb/common/types/value.hpp>
 #include <duckdb/common/types/vector.hpp>
+#include <duckdb/common/vector_operations/vector_operations.hpp>
 #include <duckdb/common/virtual_file_system.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
 
@@ -188,6 +189,26 @@ class ShimFileSystem : public FileSystem
     vector<string> prefixes;
 };
 
+void FlattenParts(Vector &vector, idx_t rows)
+{
+    vector.Flatten(rows);
+    switch (vector.GetType().InternalType()) {
+    case PhysicalType::STRUCT:
+        for (auto &part : StructVector::GetEntries(vector)) {
+            FlattenParts(*part, rows);
+        }
+        break;
+    case PhysicalType::LIST:
+        FlattenParts(ListVector::GetEntry(vector), ListVector::GetListSize(vector));
+        break;
+    case PhysicalType::ARRAY:
+        FlattenParts(ArrayVector::GetEntry(vector), rows * ArrayType::GetSize(vector.GetType()));
+        break;
+    default:
+        break;
+    }
+}
+
 } // namespace
 
 extern "C" bool shim_register_files(duckdb_database database, const shim_files *files,
@@ -210,6 +231,28 @@ extern "C" bool shim_value_text(duckdb_vector vector_p, uint64_t row,
     try {
         auto text = reinterpret_cast<Vector *>(vector_p)->GetValue(row).ToString();
         append(context, text.data(), text.size());
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_flatten(duckdb_vector vector, uint64_t rows)
+{
+    try {
+        FlattenParts(*reinterpret_cast<Vector *>(vector), rows);
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows)
+{
+    try {
+        auto &result = *reinterpret_cast<Vector *>(into);
+        VectorOperations::DefaultCast(*reinterpret_cast<Vector *>(from), result, rows);
+        FlattenParts(result, rows);
         return true;
     } catch (...) {
         return false;
