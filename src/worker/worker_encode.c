@@ -1,6 +1,7 @@
 #include "worker_encode.h"
 
 #include "mem.h"
+#include "worker_arrow.h"
 #include "worker_columns.h"
 #include "worker_csv.h"
 #include "worker_json.h"
@@ -20,6 +21,7 @@ static const struct encoder encoders[WORKER_FORMAT_COUNT] = {
     [WORKER_FORMAT_JSON]   = { json_create,   json_put, json_end,   json_destroy },
     [WORKER_FORMAT_NDJSON] = { ndjson_create, json_put, ndjson_end, json_destroy },
     [WORKER_FORMAT_CSV]    = { csv_create,    csv_put,  csv_end,    csv_destroy },
+    [WORKER_FORMAT_ARROW]  = { arrow_create,  arrow_put, arrow_end, arrow_destroy },
 };
 /* clang-format on */
 
