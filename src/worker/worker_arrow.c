@@ -122,8 +122,9 @@ bool arrow_put(void *state, duckdb_data_chunk chunk, uint64_t rows, struct sink 
     uint64_t chunk_rows = duckdb_data_chunk_get_size(chunk);
     for (size_t i = 0; i < arrow->columns_count; i++) {
         duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, i);
-        if (!arrow_column_bind(&arrow->columns[i], vector, chunk_rows)) {
-            return err_set(err, ERR_UNPROCESSABLE, "a column of the result has no text form");
+        char problem[SHIM_TEXT_SIZE];
+        if (!arrow_column_bind(&arrow->columns[i], vector, chunk_rows, problem)) {
+            return err_set(err, ERR_UNPROCESSABLE, "column %zu: %s", i + 1, problem);
         }
     }
     for (uint64_t row = 0; row < rows;) {

@@ -2,7 +2,6 @@
 
 #include "mem.h"
 #include "worker_arrow_append.h"
-#include "worker_shim.h"
 
 enum {
     COLUMN_SIZE_MAX = INT32_MAX - 64
@@ -291,27 +290,29 @@ void arrow_column_reset(struct arrow_column *column)
     }
 }
 
-static bool bind_text(struct arrow_column *column, duckdb_vector *vector, uint64_t rows)
+static bool bind_text(struct arrow_column *column, duckdb_vector *vector, uint64_t rows,
+                      char problem[SHIM_TEXT_SIZE])
 {
     duckdb_destroy_vector(&column->texts_vector);
     duckdb_logical_type text = duckdb_create_logical_type(DUCKDB_TYPE_VARCHAR);
     column->texts_vector = duckdb_create_vector(text, rows > 0 ? rows : 1);
     duckdb_destroy_logical_type(&text);
-    bool good = shim_cast(*vector, column->texts_vector, rows);
+    bool good = shim_cast(*vector, column->texts_vector, rows, problem);
     *vector = column->texts_vector;
     return good;
 }
 
-bool arrow_column_bind(struct arrow_column *column, duckdb_vector vector, uint64_t rows)
+bool arrow_column_bind(struct arrow_column *column, duckdb_vector vector, uint64_t rows,
+                       char problem[SHIM_TEXT_SIZE])
 {
-    if (column->cast && !bind_text(column, &vector, rows)) {
+    if (column->cast && !bind_text(column, &vector, rows, problem)) {
         return false;
     }
     column->source_validity = duckdb_vector_get_validity(vector);
     if (column->type == ARROW_STRUCT) {
         for (size_t i = 0; i < column->parts_count; i++) {
             duckdb_vector part = duckdb_struct_vector_get_child(vector, i);
-            if (!arrow_column_bind(&column->parts[i], part, rows)) {
+            if (!arrow_column_bind(&column->parts[i], part, rows, problem)) {
                 return false;
             }
         }
@@ -319,12 +320,12 @@ bool arrow_column_bind(struct arrow_column *column, duckdb_vector vector, uint64
     }
     if (column->type == ARROW_FIXED_LIST) {
         return arrow_column_bind(column->parts, duckdb_array_vector_get_child(vector),
-                                 rows * column->list_size);
+                                 rows * column->list_size, problem);
     }
     column->source = duckdb_vector_get_data(vector);
     bool list = column->type == ARROW_LIST || column->type == ARROW_MAP;
     return !list || arrow_column_bind(column->parts, duckdb_list_vector_get_child(vector),
-                                      duckdb_list_vector_get_size(vector));
+                                      duckdb_list_vector_get_size(vector), problem);
 }
 
 size_t arrow_column_size(const struct arrow_column *column)

@@ -85,9 +85,10 @@ static bool cast_columns(struct csv *csv, duckdb_data_chunk chunk, struct text_v
     duckdb_data_chunk_reset(csv->texts);
     for (size_t i = 0; i < csv->columns_count; i++) {
         duckdb_vector texts = duckdb_data_chunk_get_vector(csv->texts, i);
+        char problem[SHIM_TEXT_SIZE];
         if (!shim_cast(duckdb_data_chunk_get_vector(chunk, i), texts,
-                       duckdb_data_chunk_get_size(chunk))) {
-            return err_set(err, ERR_UNPROCESSABLE, "a column of the result has no text form");
+                       duckdb_data_chunk_get_size(chunk), problem)) {
+            return err_set(err, ERR_UNPROCESSABLE, "column %zu: %s", i + 1, problem);
         }
         views[i].texts = duckdb_vector_get_data(texts);
         views[i].validity = duckdb_vector_get_validity(texts);

@@ -5,8 +5,9 @@
 #include "worker_columns.h"
 #include "worker_csv.h"
 #include "worker_json.h"
+#include "worker_parquet.h"
 
-/* A format that is written row after row or batch after batch. `put` gets a chunk and how many of
+/* A format that we write ourselves (Parquet is the engine's work), row after row or batch after batch. `put` gets a chunk and how many of
  * its rows are wanted; a value that the format cannot hold is its error. */
 struct encoder {
     void *(*create)(duckdb_result *result, const struct str *names, struct sink *sink);
@@ -78,11 +79,10 @@ bool encode_result(struct duck *duck, struct channel *channel, duckdb_result *re
                    const struct encode_options *options, struct encode_outcome *ret_outcome,
                    struct err *err)
 {
-    (void)duck;
     assert(options->format < WORKER_FORMAT_COUNT);
     const struct encoder *encoder = &encoders[options->format];
     if (encoder->create == NULL) {
-        return err_set(err, ERR_NOT_IMPLEMENTED, "this format is not there yet");
+        return parquet_encode(duck, channel, result, options, ret_outcome, err);
     }
     struct sink sink;
     sink_init(&sink, channel);
