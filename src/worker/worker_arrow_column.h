@@ -74,8 +74,8 @@ struct arrow_column {
 void arrow_column_init(struct arrow_column *column, struct str name, duckdb_logical_type type);
 void arrow_column_finish(struct arrow_column *column);
 
-/* The vector must be flat at every depth (columns_flatten) and stay until the next bind. False, with
- * a text in `problem`, when a value has no text or there is no memory. */
+/* The vector must be flat at every depth (columns_flatten) and stay until the next bind. False,
+ * with a text in `problem`, when a value has no text or there is no memory. */
 bool arrow_column_bind(struct arrow_column *column, duckdb_vector vector, uint64_t rows,
                        char problem[SHIM_TEXT_SIZE]) MUST_CHECK;
 void arrow_column_reset(struct arrow_column *column);

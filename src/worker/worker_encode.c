@@ -7,8 +7,9 @@
 #include "worker_json.h"
 #include "worker_parquet.h"
 
-/* A format that we write ourselves (Parquet is the engine's work), row after row or batch after batch. `put` gets a chunk and how many of
- * its rows are wanted; a value that the format cannot hold is its error. */
+/* A format that we write ourselves, row after row or batch after batch; Parquet is the engine's
+ * work. `put` gets a chunk and how many of its rows are wanted; a value that the format cannot
+ * hold is its error. */
 struct encoder {
     void *(*create)(duckdb_result *result, const struct str *names, struct sink *sink);
     bool (*put)(void *state, duckdb_data_chunk chunk, uint64_t rows, struct sink *sink,

@@ -10,7 +10,7 @@
 enum {
     GROUP_ROWS_MIN = 2048,
     GROUP_ROWS_MAX = 122880,
-    GROUP_SIZE = 64 << 20 /* of values in memory */
+    GROUP_SIZE = 32 << 20 /* of values in memory; while it is written there are copies */
 };
 
 struct parquet {
@@ -21,6 +21,7 @@ struct parquet {
     duckdb_logical_type *types; /* what the file holds */
     bool *casts;                /* where that is not what the result holds */
     duckdb_data_chunk first;    /* looked at before the copy begins, NULL once handed out */
+    bool ended;                 /* no chunk is left: asking again would be an error */
     duckdb_data_chunk current;  /* the engine reads from it until it asks for the next */
     uint64_t rows_max;
     struct encode_outcome outcome;
@@ -74,17 +75,26 @@ static uint64_t count_rows(struct parquet *parquet)
     return rows;
 }
 
+static void fetch_chunk(struct parquet *parquet)
+{
+    duckdb_destroy_data_chunk(&parquet->current);
+    if (parquet->first != NULL) {
+        parquet->current = TAKE(parquet->first);
+    } else if (!parquet->ended) {
+        parquet->current = duckdb_fetch_chunk(*parquet->result);
+    }
+    parquet->ended = parquet->current == NULL;
+}
+
 /* An output without rows is the end. */
 static void hand_out(duckdb_function_info info, duckdb_data_chunk output)
 {
     struct parquet *parquet = duckdb_function_get_extra_info(info);
     uint64_t rows = 0;
-    duckdb_destroy_data_chunk(&parquet->current);
     if (!parquet->outcome.truncated) {
-        parquet->current =
-            parquet->first != NULL ? TAKE(parquet->first) : duckdb_fetch_chunk(*parquet->result);
+        fetch_chunk(parquet);
     }
-    if (parquet->current != NULL) {
+    if (parquet->current != NULL && !parquet->outcome.truncated) {
         rows = count_rows(parquet);
         if (!put_columns(parquet, output)) {
             duckdb_function_set_error(info, parquet->problem.message);
@@ -223,6 +233,7 @@ bool parquet_encode(struct duck *duck, struct channel *channel, duckdb_result *r
         .first = duckdb_fetch_chunk(*result),
         .rows_max = options->rows_max,
     };
+    parquet.ended = parquet.first == NULL;
     sink_init(&parquet.sink, channel);
     choose_types(&parquet);
     bool good = parquet.first == NULL || columns_flatten(parquet.first);
