@@ -93,6 +93,23 @@ static bool say_problem(const struct arrow *arrow, struct err *err)
     return true;
 }
 
+/* The rows to be appended next: fewer when their texts are large. What is large in other ways is
+ * known from the last slice. */
+static uint64_t slice_rows(const struct arrow *arrow, uint64_t first, uint64_t count)
+{
+    count = arrow->slice < count ? arrow->slice : count;
+    for (; count > 1; count /= 2) {
+        size_t size = 0;
+        for (size_t i = 0; i < arrow->columns_count; i++) {
+            size += arrow_column_text_size(&arrow->columns[i], first, count);
+        }
+        if (size <= SLICE_SIZE) {
+            break;
+        }
+    }
+    return count;
+}
+
 /* A few rows of the bound chunk. Batches end between such slices, so they must be small where rows
  * are large. */
 static bool put_slice(struct arrow *arrow, uint64_t first, uint64_t count, struct sink *sink,
@@ -128,7 +145,7 @@ bool arrow_put(void *state, duckdb_data_chunk chunk, uint64_t rows, struct sink 
         }
     }
     for (uint64_t row = 0; row < rows;) {
-        uint64_t count = arrow->slice < rows - row ? arrow->slice : rows - row;
+        uint64_t count = slice_rows(arrow, row, rows - row);
         if (!put_slice(arrow, row, count, sink, err)) {
             return false;
         }

@@ -229,12 +229,11 @@ void append_bool(struct arrow_column *column, uint64_t first, uint64_t count)
     }
 }
 
-/* Bytes of all texts of these rows; NULLs have none. */
-static size_t texts_size(const struct arrow_column *column, uint64_t first, uint64_t count)
+size_t arrow_column_text_size(const struct arrow_column *column, uint64_t first, uint64_t count)
 {
     const duckdb_string_t *texts = column->source;
     size_t size = 0;
-    for (uint64_t row = first; row < first + count; row++) {
+    for (uint64_t row = first; column->append == append_bytes && row < first + count; row++) {
         size += is_null(column, row) ? 0 : texts[row].value.inlined.length;
     }
     return size;
@@ -247,7 +246,8 @@ void append_bytes(struct arrow_column *column, uint64_t first, uint64_t count)
         INLINE_SIZE = 12
     };
     (void)begin_rows(column, first, count);
-    char *start = buf_room(&column->data, texts_size(column, first, count) + INLINE_SIZE);
+    char *start =
+        buf_room(&column->data, arrow_column_text_size(column, first, count) + INLINE_SIZE);
     char *ends = buf_room(&column->offsets, count * sizeof(uint32_t));
     if (start == NULL || ends == NULL) {
         return;

@@ -83,5 +83,8 @@ void arrow_column_reset(struct arrow_column *column);
 /* Bytes gathered, nested parts included. */
 size_t arrow_column_size(const struct arrow_column *column);
 
+/* Bytes of text in these rows of the bound chunk; 0 for other types and nested ones. */
+size_t arrow_column_text_size(const struct arrow_column *column, uint64_t first, uint64_t count);
+
 /* The first column, at any depth, that met a value it cannot hold, or had no room; NULL if none. */
 const struct arrow_column *arrow_column_failed(const struct arrow_column *column);

@@ -271,6 +271,8 @@ extern "C" duckdb_logical_type shim_parquet_type(duckdb_logical_type type)
             return LogicalType::DECIMAL(38, 0);
         case LogicalTypeId::SQLNULL:
             return LogicalType::INTEGER;
+        case LogicalTypeId::ARRAY:
+            return LogicalType::LIST(ArrayType::GetChildType(part));
         case LogicalTypeId::UHUGEINT:
         case LogicalTypeId::BIGNUM:
         case LogicalTypeId::BIT:

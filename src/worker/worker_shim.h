@@ -45,7 +45,7 @@ bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows, char probl
 
 /* The type that keeps all of a value in a Parquet file as the engine writes them, at any depth: its
  * writer would make a DOUBLE of a HUGEINT, drop the microseconds of an INTERVAL and the offset of a
- * TIMETZ, and has nothing for some others. */
+ * TIMETZ, write a NULL among ARRAYs so that others cannot read it, and has nothing for some. */
 duckdb_logical_type shim_parquet_type(duckdb_logical_type type);
 bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b);
 
