@@ -30,6 +30,21 @@ void buf_append_format(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 
 void buf_append_u64(struct buf *buf, uint64_t value);
 void buf_append_i64(struct buf *buf, int64_t value);
 
+/* Room for `size` more bytes that the caller writes itself, NULL when they do not fit; buf_wrote()
+ * says where they ended. For the few places where an append per piece is too slow. */
+static inline char *buf_room(struct buf *buf, size_t size)
+{
+    bool there = size < buf->capacity - buf->len;
+    return there || buf_reserve(buf, size) ? buf->ptr + buf->len : NULL;
+}
+
+static inline void buf_wrote(struct buf *buf, char *end)
+{
+    assert(end < buf->ptr + buf->capacity);
+    *end = '\0';
+    buf->len = (size_t)(end - buf->ptr);
+}
+
 static inline bool buf_failed(const struct buf *buf)
 {
     return buf->failed;

@@ -26,6 +26,9 @@ struct files {
     struct channel *channel;
     int input_fd;
     int output_fd;
+    files_writer *result_writer;
+    void *result_context;
+    uint64_t result_size;
     struct lock lock;                    /* LOCK_VFS: everything below, and the objects' fields */
     struct map objects GUARDED_BY(lock); /* by path */
     unsigned open_count GUARDED_BY(lock);
@@ -36,6 +39,7 @@ struct file {
     struct files *files;
     struct object *object;
     int fd;
+    bool result; /* job://result */
 };
 
 static uint64_t block_count(const struct object *object)
@@ -166,6 +170,8 @@ static void *vfs_open(void *context, const char *path, bool for_writing, char *p
     struct file file = {.files = files, .fd = -1};
     if (strcmp(path, "job://in") == 0 && !for_writing) {
         file.fd = files->input_fd;
+    } else if (strcmp(path, "job://result") == 0 && for_writing && files->result_writer != NULL) {
+        file.result = true;
     } else if (strcmp(path, "job://out") == 0) {
         file.fd = files->output_fd;
     } else if (files->channel != NULL && !for_writing && !str_starts(str_of(path), STR("job:"))) {
@@ -175,7 +181,7 @@ static void *vfs_open(void *context, const char *path, bool for_writing, char *p
         }
         file.fd = file.object->fd;
     }
-    if (file.fd < 0) {
+    if (file.fd < 0 && !file.result) {
         say(problem, size, STR("access to this path is not allowed"));
         return NULL;
     }
@@ -282,6 +288,12 @@ static bool vfs_read(void *opened, void *into, uint64_t size, uint64_t offset, c
 static bool vfs_write(void *opened, const void *bytes, uint64_t size, uint64_t offset)
 {
     struct file *file = opened;
+    struct files *files = file->files;
+    if (file->result) {
+        bool next = offset == files->result_size;
+        files->result_size += size;
+        return next && files->result_writer(files->result_context, bytes, size);
+    }
     if (file->object != NULL) {
         return false;
     }
@@ -304,6 +316,9 @@ static uint64_t vfs_size(void *opened)
     struct file *file = opened;
     if (file->object != NULL) {
         return file->object->size;
+    }
+    if (file->result) {
+        return file->files->result_size;
     }
     /* Not fstat: libc asks by an empty path, and the sandbox allows no question about paths. */
     off_t size = lseek(file->fd, 0, SEEK_END);
@@ -346,4 +361,11 @@ void files_set_job(struct files *files, struct channel *channel, int input_fd, i
     files->channel = channel;
     files->input_fd = input_fd;
     files->output_fd = output_fd;
+}
+
+void files_set_result(struct files *files, files_writer *writer, void *context)
+{
+    files->result_writer = writer;
+    files->result_context = context;
+    files->result_size = 0;
 }

@@ -1,5 +1,6 @@
 /* worker_files.h - the files that the engine may read and write inside a worker, behind
- * worker_shim.h. job://in and job://out are the descriptors that came with the job. Everything else
+ * worker_shim.h. job://in and job://out are the descriptors that came with the job, job://result
+ * goes to a function, from the first byte to the last. Everything else
  * (s3://, lake://) is an object: the server is asked to open it, which it does only for objects of
  * the tables this job resolved, and ranges that are missing from its file are fetched before they
  * are read.
@@ -22,3 +23,8 @@ struct files;
  * has none). */
 struct files *files_create(duckdb_database database);
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd);
+
+/* What is written to job://result. A write that does not begin where the last one ended fails. NULL
+ * for none. */
+typedef bool files_writer(void *context, const void *bytes, uint64_t size);
+void files_set_result(struct files *files, files_writer *writer, void *context);

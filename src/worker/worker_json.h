@@ -1,23 +1,22 @@
-/* worker_json.h - result chunks become the JSON of the snapshot contract:
+/* worker_json.h - result chunks become the JSON of the snapshot contract, or its rows as lines:
  * {"columns":["a","b"],"rows":[{"a":1,"b":"x"}],"row_count":1}
- * Promise   column names in SQL order, repeated ones told apart (a, a_1); values as
- *           contracts/snapshot-query.md section 4 has them, by the same rule at any depth.
- * Owner     the caller; json_encoder_destroy accepts NULL.   Threads  none shared. */
+ * Promise   values as contracts/snapshot-query.md section 4 has them, by the same rule at any
+ *           depth. NDJSON's lines are the objects in `rows`, byte for byte.
+ * Owner     the caller; json_destroy accepts NULL.   Threads  none shared. */
 #pragma once
 
-#include "buf.h"
+#include "worker_encode.h"
+#include "worker_sink.h"
 
-#include <duckdb.h>
+/* Reads types from the result; JSON's head goes to the sink. */
+void *json_create(duckdb_result *result, const struct str *names, struct sink *sink);
+void *ndjson_create(duckdb_result *result, const struct str *names, struct sink *sink);
+void json_destroy(void *state);
 
-struct json_encoder;
+/* Appends the first rows of the chunk. */
+bool json_put(void *state, duckdb_data_chunk chunk, uint64_t rows, struct sink *sink,
+              struct err *err) MUST_CHECK;
 
-/* Reads names and types from the result; appends the head of the document to `out`. */
-struct json_encoder *json_encoder_create(duckdb_result *result, struct buf *out);
-void json_encoder_destroy(struct json_encoder *encoder);
-
-/* Appends all rows of the chunk, calling `flush` whenever `out` holds more than 64 KiB. */
-void json_encode_chunk(struct json_encoder *encoder, duckdb_data_chunk chunk, struct buf *out,
-                       void (*flush)(void *context, struct buf *out), void *context);
-
-/* Appends the tail; returns the number of rows. */
-uint64_t json_encode_end(struct json_encoder *encoder, struct buf *out);
+/* "truncated" is part of the document when the result was limited. */
+void json_end(void *state, const struct encode_outcome *outcome, bool limited, struct sink *sink);
+void ndjson_end(void *state, const struct encode_outcome *outcome, bool limited, struct sink *sink);

@@ -11,8 +11,58 @@
 
 enum {
     DIGITS_SIZE = 40,
-    DAY_MS = 86400000
+    DAY_MS = 86400000,
+    DIGITS_EXACT = 15 /* that many decimal digits are the same after a way through a double */
 };
+
+#define EXACT_MAX INT64_C(999999999999999) /* of DIGITS_EXACT nines */
+
+/* "00" to "99": most of the time of printing a number goes into dividing by ten. */
+static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233"
+                            "34353637383940414243444546474849505152535455565758596061626364656667"
+                            "68697071727374757677787980818283848586878889909192939495969798"
+                            "99";
+
+static char *put_pair(char *at, unsigned value)
+{
+    memcpy(at, pairs + (size_t)value * 2, 2);
+    return at + 2;
+}
+
+static unsigned count_digits(uint64_t value)
+{
+    unsigned count = 1;
+    for (; value >= 10000; value /= 10000) {
+        count += 4;
+    }
+    return count + (value >= 10) + (value >= 100) + (value >= 1000);
+}
+
+char *number_put_u64(char *at, uint64_t value)
+{
+    char *end = at + count_digits(value);
+    char *front = end;
+    for (; value >= 100; value /= 100) {
+        front -= 2;
+        put_pair(front, (unsigned)(value % 100));
+    }
+    if (value >= 10) {
+        put_pair(at, (unsigned)value);
+    } else {
+        *at = (char)('0' + value);
+    }
+    return end;
+}
+
+char *number_put_i64(char *at, int64_t value)
+{
+    uint64_t magnitude = (uint64_t)value;
+    if (value < 0) {
+        *at++ = '-';
+        magnitude = 0 - magnitude;
+    }
+    return number_put_u64(at, magnitude);
+}
 
 /* Number::toString of ECMAScript: digits d1..dn and an exponent with value = 0.d1..dn *
  * 10^exponent. */
@@ -43,10 +93,58 @@ static void append_js(struct buf *out, bool negative, const char *digits, int co
     }
 }
 
+static const int64_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
+
+/* value / 10^scale without trailing zeros, for at most DIGITS_EXACT digits and a scale that never
+ * needs an exponent. */
+static char *put_short_decimal(char *at, int64_t value, unsigned scale)
+{
+    assert(scale < COUNT_OF(powers));
+    if (value < 0) {
+        *at++ = '-';
+        value = -value;
+    }
+    at = number_put_u64(at, (uint64_t)(value / powers[scale]));
+    uint64_t fraction = (uint64_t)(value % powers[scale]);
+    if (fraction == 0) {
+        return at;
+    }
+    for (; fraction % 10 == 0; fraction /= 10) {
+        scale--;
+    }
+    *at = '.';
+    for (char *digit = at + scale; digit > at; digit--) {
+        *digit = (char)('0' + fraction % 10);
+        fraction /= 10;
+    }
+    return at + scale + 1;
+}
+
+/* Whole numbers, and those of a few decimals, which most doubles of tables are: when n / 10^6 is
+ * this very double and n has at most 15 digits, no other text of so few digits is. */
+static bool append_short_double(struct buf *out, double value)
+{
+    if (!(value > -1e9 && value < 1e9)) {
+        return false;
+    }
+    int64_t millionths = (int64_t)(value * 1e6 + (value < 0 ? -0.5 : 0.5));
+    if ((double)millionths / 1e6 != value || millionths > EXACT_MAX || millionths < -EXACT_MAX) {
+        return false;
+    }
+    char *at = buf_room(out, DIGITS_SIZE);
+    if (at != NULL) {
+        buf_wrote(out, put_short_decimal(at, millionths, 6));
+    }
+    return true;
+}
+
 void number_append_double(struct buf *out, double value)
 {
     if (!isfinite(value)) {
         buf_append_text(out, "null");
+        return;
+    }
+    if (append_short_double(out, value)) {
         return;
     }
     if (value >= -1e15 && value <= 1e15 && value == (double)(int64_t)value) {
@@ -61,14 +159,15 @@ void number_append_double(struct buf *out, double value)
 
 void number_append_i64(struct buf *out, int64_t value)
 {
+    char *at = buf_room(out, DIGITS_SIZE);
+    if (at == NULL) {
+        return;
+    }
     bool safe = value >= -SAFE_INTEGER_MAX && value <= SAFE_INTEGER_MAX;
-    if (!safe) {
-        buf_append_byte(out, '"');
-    }
-    buf_append_i64(out, value);
-    if (!safe) {
-        buf_append_byte(out, '"');
-    }
+    *at = '"';
+    at = number_put_i64(at + !safe, value);
+    *at = '"';
+    buf_wrote(out, at + !safe);
 }
 
 void number_append_u64(struct buf *out, uint64_t value)
@@ -128,7 +227,7 @@ void number_append_u128(struct buf *out, unsigned __int128 value)
  */
 static bool survives_double(const char *digits, int count, int exponent)
 {
-    if (count <= 15) {
+    if (count <= DIGITS_EXACT) {
         return true;
     }
     if (count > 17) {
@@ -164,6 +263,13 @@ static void append_decimal_string(struct buf *out, bool negative, const char *di
 
 void number_append_decimal(struct buf *out, __int128 value, unsigned scale)
 {
+    if (value >= -EXACT_MAX && value <= EXACT_MAX && scale < COUNT_OF(powers)) {
+        char *short_text = buf_room(out, DIGITS_SIZE);
+        if (short_text != NULL) {
+            buf_wrote(out, put_short_decimal(short_text, (int64_t)value, scale));
+        }
+        return;
+    }
     if (value == 0) {
         buf_append_byte(out, '0');
         return;
@@ -208,13 +314,16 @@ static struct calendar_day calendar_of(int64_t days)
     };
 }
 
-static char *put_digits(char *at, uint64_t value, int width)
+/* The years that take four digits; others have a sign and six. */
+static char *put_year(char *at, int64_t year)
 {
-    for (int i = width - 1; i >= 0; i--) {
-        at[i] = (char)('0' + value % 10);
-        value /= 10;
+    unsigned magnitude = (unsigned)(year < 0 ? -year : year);
+    if (year < 0 || year > 9999) {
+        *at++ = year < 0 ? '-' : '+';
+        at = put_pair(at, magnitude / 10000);
     }
-    return at + width;
+    at = put_pair(at, magnitude / 100 % 100);
+    return put_pair(at, magnitude % 100);
 }
 
 void number_append_timestamp_ms(struct buf *out, int64_t ms)
@@ -223,30 +332,29 @@ void number_append_timestamp_ms(struct buf *out, int64_t ms)
         buf_append_text(out, "null");
         return;
     }
-    int64_t days = ms / DAY_MS - (ms % DAY_MS < 0);
-    uint64_t rest = (uint64_t)(ms - days * DAY_MS);
-    struct calendar_day date = calendar_of(days);
-    bool extended = date.year < 0 || date.year > 9999;
-    char text[40];
-    char *at = text;
-    *at++ = '"';
-    if (extended) {
-        *at++ = date.year < 0 ? '-' : '+';
+    char *at = buf_room(out, DIGITS_SIZE);
+    if (at == NULL) {
+        return;
     }
-    at = put_digits(at, (uint64_t)(date.year < 0 ? -date.year : date.year), extended ? 6 : 4);
+    int64_t days = ms / DAY_MS - (ms % DAY_MS < 0);
+    unsigned rest = (unsigned)(ms - days * DAY_MS);
+    struct calendar_day date = calendar_of(days);
+    *at++ = '"';
+    at = put_year(at, date.year);
     *at++ = '-';
-    at = put_digits(at, (uint64_t)date.month, 2);
+    at = put_pair(at, (unsigned)date.month);
     *at++ = '-';
-    at = put_digits(at, (uint64_t)date.day, 2);
+    at = put_pair(at, (unsigned)date.day);
     *at++ = 'T';
-    at = put_digits(at, rest / 3600000, 2);
+    at = put_pair(at, rest / 3600000);
     *at++ = ':';
-    at = put_digits(at, rest / 60000 % 60, 2);
+    at = put_pair(at, rest / 60000 % 60);
     *at++ = ':';
-    at = put_digits(at, rest / 1000 % 60, 2);
+    at = put_pair(at, rest / 1000 % 60);
     *at++ = '.';
-    at = put_digits(at, rest % 1000, 3);
+    *at++ = (char)('0' + rest % 1000 / 100);
+    at = put_pair(at, rest % 100);
     *at++ = 'Z';
     *at++ = '"';
-    buf_append_bytes(out, text, (size_t)(at - text));
+    buf_wrote(out, at);
 }

@@ -6,6 +6,10 @@
 
 #include <duckdb.h>
 
+/* Writes the digits at `at`, at most 20 characters, and returns where they end. */
+char *number_put_u64(char *at, uint64_t value);
+char *number_put_i64(char *at, int64_t value);
+
 /* Shortest round-trip text, 1e21 as 1e+21, -0 as 0; not-a-number and infinities as null. */
 void number_append_double(struct buf *out, double value);
 

@@ -7,9 +7,12 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <duckdb/common/error_data.hpp>
 #include <duckdb/common/file_system.hpp>
+#include <duckdb/common/type_visitor.hpp>
 #include <duckdb/common/types/value.hpp>
 #include <duckdb/common/types/vector.hpp>
+#include <duckdb/common/vector_operations/vector_operations.hpp>
 #include <duckdb/common/virtual_file_system.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
 
@@ -188,6 +191,26 @@ class ShimFileSystem : public FileSystem
     vector<string> prefixes;
 };
 
+void FlattenParts(Vector &vector, idx_t rows)
+{
+    vector.Flatten(rows);
+    switch (vector.GetType().InternalType()) {
+    case PhysicalType::STRUCT:
+        for (auto &part : StructVector::GetEntries(vector)) {
+            FlattenParts(*part, rows);
+        }
+        break;
+    case PhysicalType::LIST:
+        FlattenParts(ListVector::GetEntry(vector), ListVector::GetListSize(vector));
+        break;
+    case PhysicalType::ARRAY:
+        FlattenParts(ArrayVector::GetEntry(vector), rows * ArrayType::GetSize(vector.GetType()));
+        break;
+    default:
+        break;
+    }
+}
+
 } // namespace
 
 extern "C" bool shim_register_files(duckdb_database database, const shim_files *files,
@@ -214,6 +237,62 @@ extern "C" bool shim_value_text(duckdb_vector vector_p, uint64_t row,
     } catch (...) {
         return false;
     }
+}
+
+extern "C" bool shim_flatten(duckdb_vector vector, uint64_t rows)
+{
+    try {
+        FlattenParts(*reinterpret_cast<Vector *>(vector), rows);
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows,
+                          char problem[SHIM_TEXT_SIZE])
+{
+    try {
+        auto &result = *reinterpret_cast<Vector *>(into);
+        VectorOperations::DefaultCast(*reinterpret_cast<Vector *>(from), result, rows);
+        FlattenParts(result, rows);
+        return true;
+    } catch (std::exception &caught) {
+        (void)snprintf(problem, SHIM_TEXT_SIZE, "%s", ErrorData(caught).RawMessage().c_str());
+        return false;
+    }
+}
+
+extern "C" duckdb_logical_type shim_parquet_type(duckdb_logical_type type)
+{
+    auto keep = [](const LogicalType &part) -> LogicalType {
+        switch (part.id()) {
+        case LogicalTypeId::HUGEINT:
+            return LogicalType::DECIMAL(38, 0);
+        case LogicalTypeId::SQLNULL:
+            return LogicalType::INTEGER;
+        case LogicalTypeId::ARRAY:
+            return LogicalType::LIST(ArrayType::GetChildType(part));
+        case LogicalTypeId::UHUGEINT:
+        case LogicalTypeId::BIGNUM:
+        case LogicalTypeId::BIT:
+        case LogicalTypeId::INTERVAL:
+        case LogicalTypeId::TIME_TZ:
+        case LogicalTypeId::TIME_NS:
+        case LogicalTypeId::UNION:
+            return LogicalType::VARCHAR;
+        default:
+            return part;
+        }
+    };
+    auto &mine = *reinterpret_cast<LogicalType *>(type);
+    return reinterpret_cast<duckdb_logical_type>(
+        new LogicalType(TypeVisitor::VisitReplace(mine, keep)));
+}
+
+extern "C" bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b)
+{
+    return *reinterpret_cast<LogicalType *>(a) == *reinterpret_cast<LogicalType *>(b);
 }
 
 extern "C" size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZE],

@@ -36,6 +36,19 @@ bool shim_register_files(duckdb_database database, const struct shim_files *file
 bool shim_value_text(duckdb_vector vector, uint64_t row,
                      void (*append)(void *context, const char *bytes, size_t size), void *context);
 
+/* Makes a vector of `rows` values flat, and all vectors inside it. */
+bool shim_flatten(duckdb_vector vector, uint64_t rows);
+
+/* Casts `rows` values into a vector of another type, which is flat afterwards. False, with a text
+ * in `problem`, when a value does not fit the type or there is no memory. */
+bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows, char problem[SHIM_TEXT_SIZE]);
+
+/* The type that keeps all of a value in a Parquet file as the engine writes them, at any depth: its
+ * writer would make a DOUBLE of a HUGEINT, drop the microseconds of an INTERVAL and the offset of a
+ * TIMETZ, write a NULL among ARRAYs so that others cannot read it, and has nothing for some. */
+duckdb_logical_type shim_parquet_type(duckdb_logical_type type);
+bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b);
+
 /* The shortest decimal digits that read back as the same double: `digits` without leading or
  * trailing zeros and no point, *ret_exponent such that value = 0.DIGITS * 10^exponent. Finite,
  * positive, nonzero values only. */

@@ -1,0 +1,46 @@
+#include "worker_sink.h"
+
+#include "clock.h"
+
+void sink_init(struct sink *sink, struct channel *channel)
+{
+    *sink = (struct sink){.channel = channel, .sent_ms = clock_now_ms()};
+    buf_init(&sink->out, SINK_SIZE_MAX);
+}
+
+void sink_finish(struct sink *sink)
+{
+    buf_finish(&sink->out);
+}
+
+static void send_pieces(struct sink *sink, struct str rest)
+{
+    while (rest.len > 0) {
+        struct str piece = str_first(rest, WORKER_RESULT_SIZE_MAX);
+        channel_send(sink->channel, WORKER_RESULT, piece);
+        rest = str_from(rest, piece.len);
+    }
+}
+
+void sink_flush(struct sink *sink)
+{
+    if (buf_failed(&sink->out)) {
+        return; /* what is there ends in the middle of something */
+    }
+    send_pieces(sink, buf_str(&sink->out));
+    buf_reset(&sink->out);
+    sink->sent_ms = clock_now_ms();
+}
+
+void sink_offer(struct sink *sink)
+{
+    if (sink_is_full(sink) || clock_now_ms() - sink->sent_ms >= SINK_WAIT_MS) {
+        sink_flush(sink);
+    }
+}
+
+void sink_pass(struct sink *sink, struct str bytes)
+{
+    sink_flush(sink);
+    send_pieces(sink, bytes);
+}
