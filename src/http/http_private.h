@@ -207,3 +207,10 @@ bool http_wire_is_strict(const struct http_wire *wire);
  * its connection closed. */
 bool http_check_strict(const struct http_request *request, const struct http_wire *wire,
                        bool is_http_1_0, struct err *err) MUST_CHECK;
+
+/* ---- content encodings ---- */
+
+/* Appends the unpacked bytes; ERR_TOO_LARGE when they fill `into`, which is meant to have room for
+ * one byte more than is allowed. */
+typedef bool http_unpack_fn(struct str input, struct buf *into, struct err *err);
+http_unpack_fn *http_find_unpacker(struct str encoding); /* NULL: not known */
