@@ -95,6 +95,15 @@ static bool check_library(struct err *err)
 
 /* ---- parts ---- */
 
+static bool allow_endpoints(struct server *server, struct err *err)
+{
+    static const char name[] = "EIDER_ALLOWED_ENDPOINTS";
+    const char *list = config_text(server->config, name);
+    struct err reason;
+    return list == NULL || net_allow_endpoints(server->net, str_of(list), &reason) ||
+           err_set(err, ERR_INVALID, "%s: %s", name, reason.message);
+}
+
 static bool open_net(struct server *server, struct err *err)
 {
     static const char *const names[] = {"EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
@@ -108,7 +117,8 @@ static bool open_net(struct server *server, struct err *err)
     }
     struct net_options options = {.ca_file = ca_file};
     server->net = net_create(&options);
-    return server->net != NULL || err_set(err, ERR_INTERNAL, "libcurl does not start");
+    return server->net != NULL ? allow_endpoints(server, err)
+                               : err_set(err, ERR_INTERNAL, "libcurl does not start");
 }
 
 static unsigned count_of(const struct server *server, const char *name)

@@ -96,6 +96,7 @@ static bool open_s3(const struct config *config, struct net *net, struct str buc
         .endpoint = str_of(endpoint),
         .bucket = bucket,
         .region = str_of(region),
+        .own = true,
     };
     settle_keys(config, ingest_defaults, &options);
     lake->prefix = clean_prefix(prefix);

@@ -20,6 +20,7 @@ const struct setting server_settings[] = {
     TEXT("EIDER_STAGING_LISTEN", NULL, "host:port for clients of the staging service (port 8001). Answers 501 in this version."),
     { "PORT", SETTING_PORT_NUMBER, NULL, 0, 65535, false, "As the snapshot service had it: opens the snapshot listener on this port, on the host of EIDER_LISTEN." },
     FLAG("EIDER_INSECURE", "false", "Allow listening beyond loopback although nothing asks clients who they are."),
+    TEXT("EIDER_ALLOWED_ENDPOINTS", NULL, "Where s3_config.endpoint of a request may point, separated by commas: host, host:port, *.suffix, address, address:port, network (10.0.0.0/8), or none. Unset: anywhere but link-local and metadata addresses. See operations.md."),
     TEXT("EIDER_CA_FILE", NULL, "PEM file with the certificate authorities for https stores. Also read: AWS_CA_BUNDLE, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS."),
     TEXT("EIDER_LOG_LEVEL", NULL, "debug, info, warn or error; default info. LOG_LEVEL is read too."),
     COUNT("EIDER_HTTP_THREADS", "2", 1, 64, "Threads that move bytes of requests and replies."),

@@ -129,3 +129,16 @@ pthread_t thread_start(const char *name, void *(*run)(void *), void *argument)
     must(pthread_create(&thread, NULL, begin, beginning), "thread_create");
     return thread;
 }
+
+bool thread_start_detached(const char *name, void *(*run)(void *), void *argument)
+{
+    struct beginning *beginning = mem_alloc(sizeof(*beginning));
+    *beginning = (struct beginning){.name = name, .run = run, .argument = argument};
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, begin, beginning) != 0) {
+        mem_free(beginning);
+        return false;
+    }
+    must(pthread_detach(thread), "thread_detach");
+    return true;
+}

@@ -74,3 +74,5 @@ bool condition_wait_until(struct condition *condition, struct lock *lock, int64_
 /* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start
  * only). */
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);
+/* Starts a thread that nobody waits for; false when the system has none to give. */
+bool thread_start_detached(const char *name, void *(*run)(void *), void *argument) MUST_CHECK;

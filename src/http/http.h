@@ -12,8 +12,8 @@
  * Threads   `http` (libmicrohttpd's, options.threads) and `watch` (notices clients that leave, and
  *           slow ones).
  * Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow header and slow
- *           body time-outs below; bodies as begin says. Request bodies may be chunked and gzip or
- *           deflate encoded. */
+ *           body time-outs below; bodies as begin says. Request bodies may be chunked and gzip,
+ *           deflate, br or zstd encoded. */
 #pragma once
 
 #include "buf.h"
@@ -111,10 +111,10 @@ void *http_context(const struct http_exchange *exchange);
 
 /* ---- the body ---- */
 void http_accept_body(struct http_exchange *exchange, uint64_t wire_bytes_max);
-/* The body without its Content-Encoding (identity, gzip, x-gzip, deflate), which it replaces:
- * http_body() then returns the decoded bytes. Runs on the caller's thread: call it after http_defer
- * for large bodies. Errors: ERR_MEDIA_TYPE (unknown encoding), ERR_INVALID (broken data),
- * ERR_TOO_LARGE (over decoded_bytes_max). */
+/* The body without its Content-Encoding (identity, gzip, x-gzip, deflate, br, zstd; one at a time),
+ * which it replaces: http_body() then returns the decoded bytes. Runs on the caller's thread: call
+ * it after http_defer for large bodies. Errors: ERR_MEDIA_TYPE (unknown encoding), ERR_INVALID
+ * (broken data), ERR_TOO_LARGE (over decoded_bytes_max, or a zstd window over 8 MiB). */
 bool http_decode_body(struct http_exchange *exchange, uint64_t decoded_bytes_max,
                       struct err *err) MUST_CHECK;
 

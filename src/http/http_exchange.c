@@ -260,6 +260,7 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
     } else {
         /* Where this request ends is not known: nothing that follows it may be read. */
         exchange->answer_now = true;
+        exchange->close = true;
         if (err.kind == ERR_TOO_LARGE) {
             answer_long_header(exchange);
         } else {
@@ -335,10 +336,21 @@ static enum MHD_Result serve_body(struct http_exchange *exchange, struct str byt
     return MHD_YES;
 }
 
+/* Nobody here reads them, and a proxy that does would have them refused there. */
+static bool has_trailers(struct http_exchange *exchange)
+{
+    return exchange->request.chunked && state_of(exchange) == HTTP_BODY &&
+           MHD_get_connection_values(exchange->mhd, MHD_FOOTER_KIND, NULL, NULL) > 0;
+}
+
 static enum MHD_Result serve_end(struct http_exchange *exchange)
 {
     if (exchange->told) {
         return MHD_NO;
+    }
+    if (has_trailers(exchange)) {
+        exchange->close = true;
+        refuse_kind(exchange, ERR_INVALID, "trailer fields are not accepted");
     }
     if (exchange->deferred || state_of(exchange) == HTTP_ANSWERED) {
         return queue_reply(exchange);

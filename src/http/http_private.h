@@ -107,7 +107,9 @@ struct http_field {
 };
 
 struct http_request {
-    char *target; /* the raw request target; path and query point into it */
+    char *target;            /* the raw request target; path, query and authority point into it */
+    const char *wire_target; /* the same in libmicrohttpd's memory, until begin */
+    struct str authority;    /* of an absolute target; ptr NULL without one */
     struct str path;
     struct str query;
     char *text; /* method and fields point into it */
@@ -133,6 +135,7 @@ struct http_exchange {
     /* http side only, until http_defer */
     bool begun;
     bool answer_now;    /* the reply may not wait for the rest of the body */
+    bool close;         /* nothing that follows on this connection may be read */
     bool deferred;      /* written once, before the deferring side knows the exchange */
     bool not_suspended; /* deferred, but the client had already left */
     bool cancel_made;
@@ -184,5 +187,32 @@ void http_exchange_complete(struct http_exchange *exchange);
  * case. */
 bool http_request_load(struct http_request *request, struct MHD_Connection *mhd, const char *method,
                        const char *version, struct err *err) MUST_CHECK;
+size_t http_count_fields(const struct http_request *request, struct str name,
+                         struct str *ret_first);
 void http_request_set_target(struct http_request *request, const char *target);
 void http_request_finish(struct http_request *request);
+
+/* ---- strictness ---- */
+
+/* Follows the header through libmicrohttpd's memory, field by field. */
+struct http_wire {
+    const char *end; /* of what has been seen */
+    bool odd;
+};
+
+void http_wire_begin(struct http_wire *wire, const char *target, size_t target_len,
+                     const char *version);
+void http_wire_take(struct http_wire *wire, const char *name, size_t name_len, const char *value,
+                    size_t value_len);
+bool http_wire_is_strict(const struct http_wire *wire);
+/* Line ends, field names and values, target, Host. ERR_INVALID: the request is to be refused, and
+ * its connection closed. */
+bool http_check_strict(const struct http_request *request, const struct http_wire *wire,
+                       bool is_http_1_0, struct err *err) MUST_CHECK;
+
+/* ---- content encodings ---- */
+
+/* Appends the unpacked bytes; ERR_TOO_LARGE when they fill `into`, which is meant to have room for
+ * one byte more than is allowed. */
+typedef bool http_unpack_fn(struct str input, struct buf *into, struct err *err);
+http_unpack_fn *http_find_unpacker(struct str encoding); /* NULL: not known */

@@ -26,7 +26,7 @@ static void add_headers(struct http_exchange *exchange, struct MHD_Response *res
         add_header(response, reply->headers[i].name, reply->headers[i].value);
     }
     add_header(response, "X-Request-Id", exchange->request.id);
-    if (reply->close) {
+    if (reply->close || exchange->close) {
         add_header(response, "Connection", "close");
     }
 }

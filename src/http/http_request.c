@@ -9,9 +9,10 @@
 /* ---- the request target ---- */
 
 /* `http://host/path?query`, which proxies send, is `/path?query`. */
-static struct str without_authority(struct str target)
+static struct str take_authority(struct str target, struct str *ret_authority)
 {
     struct str scheme = STR("http://");
+    *ret_authority = (struct str){0};
     if (!str_starts_nocase(target, scheme)) {
         return target;
     }
@@ -20,13 +21,15 @@ static struct str without_authority(struct str target)
     while (slash < rest.len && rest.ptr[slash] != '/' && rest.ptr[slash] != '?') {
         slash++;
     }
+    *ret_authority = str_first(rest, slash);
     return str_from(rest, slash);
 }
 
 void http_request_set_target(struct http_request *request, const char *target)
 {
     request->target = mem_copy_text(target);
-    struct str rest = without_authority(str_of(request->target));
+    struct str rest = take_authority(str_of(request->target), &request->authority);
+    request->wire_target = target;
     size_t mark = str_find_byte(rest, '?');
     request->path = str_first(rest, mark);
     request->query = mark < rest.len ? str_from(rest, mark + 1) : STR("");
@@ -39,6 +42,7 @@ void http_request_set_target(struct http_request *request, const char *target)
 
 struct copier {
     struct http_request *request;
+    struct http_wire wire;
     char *at; /* NULL while counting */
     size_t bytes;
     size_t fields;
@@ -64,6 +68,9 @@ static enum MHD_Result copy_field(void *cls, enum MHD_ValueKind kind, const char
     (void)kind;
     struct copier *copier = cls;
     struct http_field field;
+    if (copier->at == NULL) {
+        http_wire_take(&copier->wire, name, name_len, value, value == NULL ? 0 : value_len);
+    }
     field.name = put(copier, name, name_len);
     field.value = put(copier, value == NULL ? "" : value, value == NULL ? 0 : value_len);
     if (copier->at != NULL) {
@@ -74,11 +81,14 @@ static enum MHD_Result copy_field(void *cls, enum MHD_ValueKind kind, const char
 }
 
 static void copy_header(struct http_request *request, struct MHD_Connection *mhd,
-                        const char *method, size_t *ret_bytes)
+                        const char *method, const char *version, struct http_wire *ret_wire,
+                        size_t *ret_bytes)
 {
     struct copier count = {.request = request};
+    http_wire_begin(&count.wire, request->wire_target, strlen(request->target), version);
     (void)put(&count, method, strlen(method));
     (void)MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, copy_field, &count);
+    *ret_wire = count.wire;
     request->text = mem_alloc(count.bytes);
     request->fields = mem_alloc_array(count.fields + 1, sizeof(struct http_field));
     request->fields_count = count.fields;
@@ -90,8 +100,7 @@ static void copy_header(struct http_request *request, struct MHD_Connection *mhd
     *ret_bytes = count.bytes + 2 * count.fields + strlen(request->target) + sizeof(" HTTP/1.1");
 }
 
-static size_t count_fields(const struct http_request *request, struct str name,
-                           struct str *ret_first)
+size_t http_count_fields(const struct http_request *request, struct str name, struct str *ret_first)
 {
     size_t count = 0;
     *ret_first = (struct str){0};
@@ -115,8 +124,8 @@ static bool read_framing(struct http_request *request, bool is_http_1_0, struct 
 {
     struct str length;
     struct str encoding;
-    size_t lengths = count_fields(request, STR("Content-Length"), &length);
-    size_t encodings = count_fields(request, STR("Transfer-Encoding"), &encoding);
+    size_t lengths = http_count_fields(request, STR("Content-Length"), &length);
+    size_t encodings = http_count_fields(request, STR("Transfer-Encoding"), &encoding);
     if (lengths > 1 || encodings > 1 || (lengths > 0 && encodings > 0)) {
         return err_set(err, ERR_INVALID, "the length of the request body is ambiguous");
     }
@@ -146,7 +155,7 @@ static bool id_is_usable(struct str id)
 static void choose_id(struct http_request *request)
 {
     struct str sent;
-    (void)count_fields(request, STR("X-Request-Id"), &sent);
+    (void)http_count_fields(request, STR("X-Request-Id"), &sent);
     sent = str_trim(sent);
     if (id_is_usable(sent)) {
         memcpy(request->id, sent.ptr, sent.len);
@@ -162,17 +171,19 @@ bool http_request_load(struct http_request *request, struct MHD_Connection *mhd,
                        const char *version, struct err *err)
 {
     size_t header_bytes = 0;
-    copy_header(request, mhd, method, &header_bytes);
+    struct http_wire wire;
+    copy_header(request, mhd, method, version, &wire, &header_bytes);
     choose_id(request);
     bool is_http_1_0 = strcmp(version, "HTTP/1.0") == 0;
     struct str expected;
-    (void)count_fields(request, STR("Expect"), &expected);
+    (void)http_count_fields(request, STR("Expect"), &expected);
     request->head = str_equal(request->method, STR("HEAD"));
     request->expects_continue = !is_http_1_0 && str_equal_nocase(expected, STR("100-continue"));
     if (header_bytes > HTTP_HEADER_BYTES_MAX || request->fields_count > HTTP_HEADER_FIELDS_MAX) {
         return err_set(err, ERR_TOO_LARGE, "the request header is too large");
     }
-    return read_framing(request, is_http_1_0, err);
+    return http_check_strict(request, &wire, is_http_1_0, err) &&
+           read_framing(request, is_http_1_0, err);
 }
 
 void http_request_finish(struct http_request *request)
@@ -203,7 +214,7 @@ struct str http_query(const struct http_exchange *exchange)
 struct str http_header(const struct http_exchange *exchange, const char *name)
 {
     struct str first;
-    (void)count_fields(&exchange->request, str_of(name), &first);
+    (void)http_count_fields(&exchange->request, str_of(name), &first);
     return first.ptr == NULL ? first : str_trim(first);
 }
 

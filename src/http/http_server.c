@@ -218,6 +218,9 @@ static bool start_listener(struct http_server *server, struct http_listener *lis
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)options->connections_max, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)backstop_seconds(options), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY_BYTES, NULL},
+#if MHD_VERSION >= 0x00097701
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL}, /* before, http_strict.c does it */
+#endif
         {options->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END,
          (intptr_t)options->threads, NULL},
         {MHD_OPTION_END, 0, NULL},

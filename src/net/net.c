@@ -10,13 +10,6 @@ enum {
     SEND_SLACK_MS = 30000
 };
 
-struct net {
-    struct net_options options;
-    char *ca_file;
-    struct net_shelf shelf;
-    struct net_budgets budgets;
-};
-
 struct net *net_create(const struct net_options *options)
 {
     if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
@@ -32,7 +25,20 @@ struct net *net_create(const struct net_options *options)
     o->idle_timeout_ms = o->idle_timeout_ms == 0 ? 10000 : o->idle_timeout_ms;
     net_shelf_init(&net->shelf, o->idle_connections_max == 0 ? 64 : o->idle_connections_max);
     net_budgets_init(&net->budgets);
+    net->guard.resolver = net_resolver_create(net_resolve_system, NULL);
     return net;
+}
+
+bool net_allow_endpoints(struct net *net, struct str list, struct err *err)
+{
+    assert(!net->guard.rules.listed);
+    return net_rules_read(&net->guard.rules, list, err);
+}
+
+void net_set_resolver(struct net *net, net_resolve_fn *resolve, void *context)
+{
+    net_resolver_destroy(net->guard.resolver);
+    net->guard.resolver = net_resolver_create(resolve, context);
 }
 
 void net_destroy(struct net *net)
@@ -42,6 +48,8 @@ void net_destroy(struct net *net)
     }
     net_shelf_finish(&net->shelf);
     net_budgets_finish(&net->budgets);
+    net_rules_finish(&net->guard.rules);
+    net_resolver_destroy(net->guard.resolver);
     mem_free(net->ca_file);
     mem_free(net);
     curl_global_cleanup();
@@ -68,9 +76,9 @@ static void copy_origin(const char *url, char origin[static NET_ORIGIN_SIZE])
     (void)snprintf(origin, NET_ORIGIN_SIZE, "%.*s", (int)(len < 1024 ? len : 1024), url);
 }
 
-static bool append_header(struct curl_slist **list, const char *header)
+static bool append_line(struct curl_slist **list, const char *line)
 {
-    struct curl_slist *longer = curl_slist_append(*list, header);
+    struct curl_slist *longer = curl_slist_append(*list, line);
     *list = longer == NULL ? *list : longer;
     return longer != NULL;
 }
@@ -78,10 +86,10 @@ static bool append_header(struct curl_slist **list, const char *header)
 /* Headers that curl would add by itself are switched off by naming them without a value. */
 static bool make_headers(struct net_transfer *transfer)
 {
-    bool good = append_header(&transfer->headers, "Expect:") &&
-                append_header(&transfer->headers, "Accept:");
+    bool good =
+        append_line(&transfer->headers, "Expect:") && append_line(&transfer->headers, "Accept:");
     for (size_t i = 0; good && i < transfer->request->headers_count; i++) {
-        good = append_header(&transfer->headers, transfer->request->headers[i]);
+        good = append_line(&transfer->headers, transfer->request->headers[i]);
     }
     return good;
 }
@@ -128,6 +136,12 @@ static bool set_request_options(struct net_transfer *transfer, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "the server is short of memory");
     }
     (void)curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+    if (transfer->pass->pin[0] != '\0') {
+        if (!append_line(&transfer->pin, transfer->pass->pin)) {
+            return err_set(err, ERR_UNAVAILABLE, "the server is short of memory");
+        }
+        (void)curl_easy_setopt(easy, CURLOPT_RESOLVE, transfer->pin);
+    }
     if (strcmp(request->method, "HEAD") == 0) {
         (void)curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     } else {
@@ -302,8 +316,13 @@ bool net_perform(struct net *net, const struct net_request *request, struct canc
     }
     char origin[NET_ORIGIN_SIZE];
     copy_origin(request->url, origin);
+    struct net_pass pass;
+    int64_t deadline_ms = clock_now_ms() + net->options.connect_timeout_ms;
+    if (!net_guard_check(&net->guard, request, deadline_ms, cancel, &pass, err)) {
+        return false;
+    }
     struct net_connection connection;
-    if (!net_shelf_take(&net->shelf, origin, &connection)) {
+    if (!net_shelf_take(&net->shelf, origin, request->own, &connection)) {
         return err_set(err, ERR_UNAVAILABLE, "the server is short of memory");
     }
     uint64_t most = request->body_bytes_max;
@@ -312,6 +331,8 @@ bool net_perform(struct net *net, const struct net_request *request, struct canc
     buf_init(&ret_response->body, (size_t)most);
     struct net_transfer transfer = {
         .options = &net->options,
+        .guard = &net->guard,
+        .pass = &pass,
         .request = request,
         .response = ret_response,
         .multi = connection.multi,
@@ -321,6 +342,7 @@ bool net_perform(struct net *net, const struct net_request *request, struct canc
     };
     bool good = perform_transfer(&transfer, cancel, err);
     curl_slist_free_all(transfer.headers);
+    curl_slist_free_all(transfer.pin);
     net_shelf_return(&net->shelf, &connection);
     return good;
 }

@@ -7,7 +7,7 @@
  * Not here  signatures, retries, what a status means (store).
  * Owner     struct server owns one struct net.   Threads  any number may call net_perform at once;
  *           each call takes an idle connection from a bounded shelf and puts it back.
- * Errors    ERR_FORBIDDEN (an address that nobody may contact), ERR_STORE (refused, reset, TLS,
+ * Errors    ERR_FORBIDDEN (an endpoint that is not allowed), ERR_STORE (refused, reset, TLS,
  *           time-out of one phase), ERR_UNCERTAIN (a PUT, POST or DELETE was sent in full, the
  *           answer was lost), ERR_TIMEOUT and ERR_CANCELLED from cancel, ERR_CORRUPT (body over its
  *           limit).
@@ -32,6 +32,21 @@ struct net_options {
 struct net *net_create(const struct net_options *options);
 void net_destroy(struct net *net);
 
+/* Restricts all requests but those of the server's own store (net_request.own) to a list, separated
+ * by commas: host, host:port, *.suffix, *.suffix:port, an address, address:port, a network in CIDR
+ * form, or `none` alone. The endpoint's host and port have to be on it, and whatever the host
+ * resolves to has to be public or within an address or network on it; one answer that is not
+ * refuses them all. The address connected to is one that was checked. A name without a port stands
+ * for 80 and 443, an address or network without one for any; `localhost` and loopback addresses
+ * stand for all of loopback. Without a list every endpoint is allowed. Link-local, metadata,
+ * multicast and unspecified addresses are refused always, on a list or not, own or not. Call it
+ * before the first request. ERR_INVALID: the list is not well-formed. */
+bool net_allow_endpoints(struct net *net, struct str list, struct err *err) MUST_CHECK;
+
+/* A host as it may stand in a URL: an ASCII name without a dot at its end, four decimal numbers,
+ * or an IPv6 address in brackets. Older spellings of IPv4 addresses are not usable. */
+bool net_host_usable(struct str host);
+
 /* What is sent: bytes when fd is -1, else `size` bytes of fd from `offset` (pread; the position is
  * not moved). */
 struct net_body {
@@ -53,6 +68,9 @@ struct net_request {
     uint64_t into_offset;
     long first_byte_timeout_ms; /* 0 means that of the options; for requests that are known to take
                                    long */
+    bool own; /* to the server's own store, as configured: the list of endpoints does not apply */
+    const char *endpoint_host; /* the host that may be listed instead of the URL's, which is the
+                                  same with a bucket in front; NULL for none */
 };
 
 enum {

@@ -1,5 +1,5 @@
-/* net_internal.h - what the files of this folder share: the shelf's owner, the retry budgets, the
- * address rule. */
+/* net_internal.h - what the files of this folder share: the shelf's owner, the retry budgets,
+ * and the guard that decides where a request may go. */
 #pragma once
 
 #include "net.h"
@@ -31,10 +31,106 @@ void net_budgets_finish(struct net_budgets *budgets);
 bool net_budgets_take(struct net_budgets *budgets, struct str name, int64_t now_ms);
 void net_budgets_return(struct net_budgets *budgets, struct str name, int64_t now_ms);
 
-/* False for addresses that no request may go to, whatever name led there: link-local ones (cloud
- * metadata services live there), multicast and broadcast. Loopback and private networks are where
- * object stores are at home. */
-bool net_address_allowed(const struct sockaddr *address);
+/* --- addresses --- */
+
+enum {
+    NET_ADDRESS_TEXT_SIZE = 46, /* INET6_ADDRSTRLEN */
+    NET_ADDRESSES_MAX = 16,
+    NET_HOST_SIZE = 256
+};
+
+/* An IPv4 address is kept as ::ffff:a.b.c.d. */
+struct net_address {
+    uint8_t bytes[16];
+};
+
+struct net_address net_address_of_v4(const void *four_bytes);
+bool net_address_is_v4(const struct net_address *address);
+/* False for other families. */
+bool net_address_read(const struct sockaddr *from, struct net_address *ret_address);
+/* Only the plain spellings: four decimal numbers, or IPv6 without brackets. */
+bool net_address_parse(const char *text, struct net_address *ret_address);
+void net_address_format(const struct net_address *address, char text[static NET_ADDRESS_TEXT_SIZE]);
+bool net_address_within(const struct net_address *address, const struct net_address *network,
+                        unsigned prefix);
+/* False for addresses that no request may go to, whatever name or setting led there: link-local
+ * ones (cloud metadata services live there), other metadata services, unspecified, multicast and
+ * broadcast, also where they are wrapped in an IPv6 address. */
+bool net_address_allowed(const struct net_address *address);
+/* False also for loopback, private networks and what else the public internet does not reach. */
+bool net_address_public(const struct net_address *address);
+
+/* --- the list of allowed endpoints --- */
+
+struct net_entry {
+    enum {
+        NET_ENTRY_HOST,
+        NET_ENTRY_SUFFIX,
+        NET_ENTRY_NETWORK
+    } kind;
+    char *name;                 /* host or suffix */
+    struct net_address network; /* an address is a network of one */
+    unsigned prefix;            /* 0 to 128 */
+    unsigned port;              /* 0: any for a network, 80 and 443 for a name */
+    bool any_port;              /* of a name without a port */
+};
+
+struct net_rules {
+    bool listed; /* false: there is no list, every endpoint may be asked for */
+    struct net_entry *entries;
+    size_t count;
+};
+
+bool net_rules_read(struct net_rules *rules, struct str list, struct err *err) MUST_CHECK;
+void net_rules_finish(struct net_rules *rules);
+bool net_rules_list_host(const struct net_rules *rules, struct str host, unsigned port);
+bool net_rules_list_address(const struct net_rules *rules, const struct net_address *address,
+                            unsigned port);
+
+/* --- names to addresses --- */
+
+struct net_answer {
+    size_t count;
+    struct net_address addresses[NET_ADDRESSES_MAX];
+};
+
+/* Blocks. False when the name is not known. */
+typedef bool net_resolve_fn(void *context, const char *host, struct net_answer *ret_answer);
+bool net_resolve_system(void *context, const char *host, struct net_answer *ret_answer);
+
+struct net_resolver;
+struct net_resolver *net_resolver_create(net_resolve_fn *resolve, void *context);
+/* Look-ups that still hang end later, by themselves. */
+void net_resolver_destroy(struct net_resolver *resolver);
+/* Asks on a thread of its own, because the system's resolver can neither be cancelled nor given a
+ * deadline; an answer is kept for a while. */
+bool net_resolver_ask(struct net_resolver *resolver, const char *host, int64_t deadline_ms,
+                      struct cancel *cancel, struct net_answer *ret_answer,
+                      struct err *err) MUST_CHECK;
+
+/* --- the guard --- */
+
+struct net_guard {
+    struct net_rules rules;
+    struct net_resolver *resolver;
+};
+
+/* Which addresses one request may be sent to. */
+struct net_pass {
+    bool own;      /* the server's own store: the list does not apply */
+    unsigned port; /* of the URL */
+    char pin[NET_HOST_SIZE + 8 + NET_ADDRESSES_MAX * (NET_ADDRESS_TEXT_SIZE + 3)];
+    /* host:port:address,... for curl, "" where nothing is pinned */
+};
+
+bool net_guard_check(struct net_guard *guard, const struct net_request *request,
+                     int64_t deadline_ms, struct cancel *cancel, struct net_pass *ret_pass,
+                     struct err *err) MUST_CHECK;
+/* The last word, on the address that a socket is about to be connected to. */
+bool net_guard_permits(const struct net_guard *guard, const struct net_pass *pass,
+                       const struct sockaddr *address);
+
+/* --- connections --- */
 
 enum {
     NET_ORIGIN_SIZE = 300
@@ -46,6 +142,7 @@ struct net_connection {
     CURLM *multi;
     CURL *easy;
     char origin[NET_ORIGIN_SIZE];
+    bool own; /* made for the server's own store, where the list does not apply */
 };
 
 struct net_shelf {
@@ -58,10 +155,21 @@ struct net_shelf {
 void net_shelf_init(struct net_shelf *shelf, size_t count_max);
 void net_shelf_finish(struct net_shelf *shelf);
 /* False when curl has no handle to give. */
-bool net_shelf_take(struct net_shelf *shelf, const char *origin,
+bool net_shelf_take(struct net_shelf *shelf, const char *origin, bool own,
                     struct net_connection *ret_connection);
 /* The shelf owns the connection afterwards; *connection is empty. */
 void net_shelf_return(struct net_shelf *shelf, struct net_connection *connection);
+
+struct net {
+    struct net_options options;
+    char *ca_file;
+    struct net_shelf shelf;
+    struct net_budgets budgets;
+    struct net_guard guard;
+};
+
+/* For tests, before the first request. */
+void net_set_resolver(struct net *net, net_resolve_fn *resolve, void *context);
 
 /* Of an answer that is not 2xx, whatever the limit of a good one. */
 enum {
@@ -71,11 +179,14 @@ enum {
 /* One request on its way. */
 struct net_transfer {
     const struct net_options *options;
+    const struct net_guard *guard;
+    const struct net_pass *pass;
     const struct net_request *request;
     struct net_response *response;
     CURLM *multi;
     CURL *easy;
     struct curl_slist *headers;
+    struct curl_slist *pin;
     const char *origin;
     struct err *err; /* filled by the callback that gave up, see `gave_up` */
     bool gave_up;

@@ -46,6 +46,8 @@ struct store_s3_options {
     struct str secret_key;
     struct str session_token; /* may be empty */
     bool virtual_hosted;      /* the bucket in the host name; default: in the path */
+    bool own; /* the server's own store, by its configuration and with its keys: the list of allowed
+                 endpoints does not apply to it */
 };
 
 struct store *store_open_s3(struct net *net, const struct store_s3_options *options,

@@ -1,5 +1,6 @@
 #include "store_internal.h"
 
+#include "net.h"
 #include "num.h"
 
 /* --- keys --- */
@@ -96,21 +97,6 @@ bool store_check_bucket(struct str bucket, struct err *err)
                            "and begins and ends with a letter or digit");
 }
 
-static bool check_host(struct str host, struct err *err)
-{
-    bool bracketed = host.len > 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']';
-    struct str inner = bracketed ? str_make(host.ptr + 1, host.len - 2) : host;
-    bool good = inner.len > 0 && inner.len <= 253;
-    for (size_t i = 0; good && i < inner.len; i++) {
-        char byte = inner.ptr[i];
-        bool hexadecimal =
-            (byte >= '0' && byte <= '9') || ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'f');
-        good = bracketed ? hexadecimal || byte == ':' || byte == '.'
-                         : is_alphanumeric(byte) || byte == '.' || byte == '-' || byte == '_';
-    }
-    return good || err_set(err, ERR_INVALID, "the endpoint has no usable host name");
-}
-
 bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts, struct err *err)
 {
     size_t colon = str_find(endpoint, STR("://"));
@@ -148,7 +134,8 @@ bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts,
     if (str_ends(ret_parts->host, STR("."))) {
         return err_set(err, ERR_INVALID, "the endpoint's host may not end with a dot");
     }
-    return check_host(ret_parts->host, err);
+    return net_host_usable(ret_parts->host) ||
+           err_set(err, ERR_INVALID, "the endpoint has no usable host name");
 }
 
 bool store_check_endpoint(struct str endpoint, struct err *err)

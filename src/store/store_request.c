@@ -141,6 +141,8 @@ bool s3_perform(struct store_s3 *s3, const struct s3_request *request, struct ca
         .into_fd = request->into_file ? request->into_fd : -1,
         .into_offset = request->into_offset,
         .first_byte_timeout_ms = request->first_byte_timeout_ms,
+        .own = s3->own,
+        .endpoint_host = s3->endpoint_host,
     };
     bool answered = net_perform(s3->net, &sent, cancel, ret_response, err);
     bool body_sent = request->body != NULL && ret_response->request_sent;

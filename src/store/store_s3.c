@@ -27,6 +27,7 @@ static void close_s3(struct store *store)
     struct store_s3 *s3 = (struct store_s3 *)store;
     mem_free(s3->origin);
     mem_free(s3->host);
+    mem_free(s3->endpoint_host);
     mem_free(s3->path_prefix);
     mem_free(s3->bucket);
     mem_free(s3->region);
@@ -106,6 +107,7 @@ static void set_addresses(struct store_s3 *s3, const struct store_s3_options *op
     buf_append_text(&text, "://");
     buf_append(&text, buf_str(&host));
     s3->host = copy_str(buf_str(&host));
+    s3->endpoint_host = copy_str(parts->host);
     s3->origin = copy_str(buf_str(&text));
 
     buf_reset(&text);
@@ -137,6 +139,7 @@ struct store *store_open_s3(struct net *net, const struct store_s3_options *opti
     struct store_s3 *s3 = mem_alloc(sizeof(*s3));
     s3->base.operations = &operations_s3;
     s3->net = net;
+    s3->own = options->own;
     s3->bucket = copy_str(options->bucket);
     s3->region = copy_str(options->region.len == 0 ? STR("us-east-1") : options->region);
     s3->access_key = copy_str(options->access_key);

@@ -21,8 +21,10 @@ enum {
 struct store_s3 {
     struct store base;
     struct net *net;
-    char *origin;      /* http://host:port, the bucket in front of the host when virtual_hosted */
-    char *host;        /* as in the Host header */
+    char *origin;        /* http://host:port, the bucket in front of the host when virtual_hosted */
+    char *host;          /* as in the Host header */
+    char *endpoint_host; /* without bucket and port */
+    bool own;
     char *path_prefix; /* what comes before the key: "/bucket/" or "/" */
     char *bucket;
     char *region;

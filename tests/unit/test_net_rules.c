@@ -3,20 +3,10 @@
 
 #include "net_internal.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-
 static bool allowed(const char *text)
 {
-    struct sockaddr_storage storage = {0};
-    struct sockaddr_in v4 = {.sin_family = AF_INET};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-    if (inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
-        memcpy(&storage, &v4, sizeof(v4));
-    } else if (inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
-        memcpy(&storage, &v6, sizeof(v6));
-    }
-    return net_address_allowed((const struct sockaddr *)&storage);
+    struct net_address address;
+    return net_address_parse(text, &address) && net_address_allowed(&address);
 }
 
 TEST(stores_live_on_loopback_private_and_public_addresses)
@@ -38,6 +28,13 @@ TEST(link_local_metadata_and_multicast_are_refused)
     CHECK(!allowed("224.0.0.1"));
     CHECK(!allowed("255.255.255.255"));
     CHECK(!allowed("ff02::1"));
+    CHECK(!allowed("0.0.0.0"));
+    CHECK(!allowed("::"));
+    CHECK(!allowed("100.100.100.200"));
+    CHECK(!allowed("64:ff9b::a9fe:a9fe"));
+    CHECK(!allowed("64:ff9b:1::a9fe:a9fe"));
+    CHECK(!allowed("2002:a9fe:a9fe::1"));
+    CHECK(!allowed("::a9fe:a9fe"));
 }
 
 TEST(retries_end_when_the_budget_is_spent)

@@ -90,6 +90,21 @@ TEST(endpoints)
     CHECK(!endpoint_good("http://x%2fy"));
     CHECK(!endpoint_good("http://x\r\nHost: y"));
     CHECK(!endpoint_good("http://[::1"));
+    CHECK(!endpoint_good("http://[::1]x"));
+    CHECK(!endpoint_good("http://[1.2.3.4]"));
+    CHECK(!endpoint_good("http://[fe80::1%eth0]"));
+    CHECK(!endpoint_good("http://::1"));
+    CHECK(endpoint_good("http://127.0.0.1"));
+    CHECK(!endpoint_good("http://127.1"));
+    CHECK(!endpoint_good("http://2130706433"));
+    CHECK(!endpoint_good("http://0x7f000001"));
+    CHECK(!endpoint_good("http://0x7f.1"));
+    CHECK(!endpoint_good("http://0177.0.0.1"));
+    CHECK(!endpoint_good("http://127.0.0.01"));
+    CHECK(!endpoint_good("http://localhost."));
+    CHECK(!endpoint_good("http://a..b"));
+    CHECK(!endpoint_good("http://m\xc3\xbcller.example"));
+    CHECK(!endpoint_good("http://\xe2\x93\x94.example"));
 }
 
 TEST(buckets)
