@@ -1,4 +1,5 @@
 #include "mem.h"
+#include "nearest.h"
 #include "server.h"
 #include "worker.h"
 
@@ -133,6 +134,20 @@ static int usage_error(const char *what, const char *which)
     return EXIT_USAGE;
 }
 
+static int unknown_command(const char *name)
+{
+    struct nearest nearest = nearest_to(str_of(name));
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        nearest_try(&nearest, commands[i].name);
+    }
+    if (nearest.found == NULL) {
+        return usage_error("unknown command", name);
+    }
+    (void)fprintf(stderr, "eider: unknown command '%s'; did you mean `eider %s`?\n", name,
+                  nearest.found);
+    return EXIT_USAGE;
+}
+
 static bool is_help(const char *argument)
 {
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
@@ -174,5 +189,5 @@ int main(int count, char **arguments)
             return run_command(&commands[i], count - 2, arguments + 2);
         }
     }
-    return usage_error("unknown command", arguments[1]);
+    return unknown_command(arguments[1]);
 }

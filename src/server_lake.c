@@ -84,6 +84,14 @@ static bool check_place(struct str bucket, struct str prefix, const char *settin
     return good || err_set(err, ERR_INVALID, "%s: %s", setting, reason.message);
 }
 
+/* AWS wants the bucket in the host name; other stores answer to it only when told their domain. */
+static bool bucket_in_host(const struct config *config, const char *endpoint)
+{
+    return config_is_given(config, "S3_FORCE_PATH_STYLE")
+               ? !config_bool(config, "S3_FORCE_PATH_STYLE")
+               : store_is_aws(str_of(endpoint));
+}
+
 static bool open_s3(const struct config *config, struct net *net, struct str bucket,
                     struct str prefix, bool ingest_defaults, struct server_lake *lake,
                     struct err *err)
@@ -96,6 +104,7 @@ static bool open_s3(const struct config *config, struct net *net, struct str buc
         .endpoint = str_of(endpoint),
         .bucket = bucket,
         .region = str_of(region),
+        .virtual_hosted = bucket_in_host(config, endpoint),
     };
     settle_keys(config, ingest_defaults, &options);
     lake->prefix = clean_prefix(prefix);

@@ -52,6 +52,10 @@ struct store_endpoint {
 bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts,
                           struct err *err) MUST_CHECK;
 
+/* False for a bucket that cannot be a part of the host: the endpoint is an address, the name is no
+ * host name, or it has dots and https certificates (*.host) would not cover it. */
+bool store_fits_host(struct str bucket, const struct store_endpoint *parts);
+
 /* SHA-256 and CRC-32 of a source's bytes [offset, offset + size), in one reading. */
 struct store_payload {
     char sha256_hex[65];
