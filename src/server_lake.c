@@ -146,34 +146,40 @@ static bool open_folder(const struct config *config, const char *folder, struct 
     return true;
 }
 
+bool server_lake_folder(const struct config *config, char path[static SERVER_PATH_SIZE])
+{
+    const char *lake = config_text(config, "EIDER_LAKE");
+    if (lake == NULL) {
+        (void)snprintf(path, SERVER_PATH_SIZE, "%s/lake", config_text(config, "EIDER_DATA"));
+        return !ingest_variables_given(config);
+    }
+    bool file = str_starts(str_of(lake), STR("file:///"));
+    (void)snprintf(path, SERVER_PATH_SIZE, "%s", file ? lake + 7 : lake);
+    return file || str_find(str_of(lake), STR("://")) == strlen(lake);
+}
+
 bool server_lake_open(const struct config *config, struct net *net, struct server_lake *ret_lake,
                       struct err *err)
 {
     const char *lake = config_text(config, "EIDER_LAKE");
     struct str text = str_of(lake);
+    char folder[SERVER_PATH_SIZE];
+    if (server_lake_folder(config, folder)) {
+        return open_folder(config, folder, ret_lake, err);
+    }
     if (str_starts(text, STR("s3://"))) {
         struct str rest = str_from(text, 5);
         size_t slash = str_find_byte(rest, '/');
         return open_s3(config, net, str_first(rest, slash), str_from(rest, slash), false, ret_lake,
                        err);
     }
-    if (lake != NULL && str_find(text, STR("://")) < text.len &&
-        !str_starts(text, STR("file:///"))) {
+    if (lake != NULL) {
         return err_set(err, ERR_INVALID,
                        "EIDER_LAKE: '%s' is neither s3://bucket/prefix nor a folder", lake);
     }
-    if (lake != NULL) {
-        return open_folder(config, str_starts(text, STR("file:///")) ? lake + 7 : lake, ret_lake,
-                           err);
-    }
-    if (ingest_variables_given(config)) {
-        const char *bucket = config_text(config, "S3_BUCKET");
-        return open_s3(config, net, str_of(bucket == NULL ? "lake-data" : bucket), STR(""), true,
-                       ret_lake, err);
-    }
-    char folder[4096];
-    (void)snprintf(folder, sizeof(folder), "%s/lake", config_text(config, "EIDER_DATA"));
-    return open_folder(config, folder, ret_lake, err);
+    const char *bucket = config_text(config, "S3_BUCKET");
+    return open_s3(config, net, str_of(bucket == NULL ? "lake-data" : bucket), STR(""), true,
+                   ret_lake, err);
 }
 
 void server_lake_close(struct server_lake *lake)

@@ -234,24 +234,63 @@ static CURLcode read_outcome(const struct net_transfer *transfer)
                                                            : CURLE_FAILED_INIT;
 }
 
+static enum net_failure failure_of(const struct net_transfer *transfer, CURLcode code)
+{
+    if (transfer->address_refused) {
+        return NET_FAILURE_ADDRESS;
+    }
+    switch ((unsigned)code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return NET_FAILURE_RESOLVE;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return NET_FAILURE_TRUST;
+    case CURLE_SSL_CONNECT_ERROR:
+        return NET_FAILURE_TLS;
+    default:
+        return transfer->connected ? NET_FAILURE_LOST : NET_FAILURE_CONNECT;
+    }
+}
+
+static void describe_connect(const struct net_transfer *transfer, CURLcode code, struct err *err)
+{
+    const char *origin = transfer->origin;
+    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
+        (void)err_set(err, ERR_STORE, "%s is not a usable address", origin);
+    } else if (code == CURLE_OPERATION_TIMEDOUT) {
+        (void)err_set(err, ERR_STORE, "cannot connect to %s: no answer in time", origin);
+    } else {
+        (void)err_set(err, ERR_STORE, "cannot connect to %s", origin);
+    }
+}
+
 static bool fail_with_code(const struct net_transfer *transfer, CURLcode code, const char *reason,
                            struct err *err)
 {
     const char *origin = transfer->origin;
-    if (transfer->address_refused) {
+    transfer->response->failure = failure_of(transfer, code);
+    switch (transfer->response->failure) {
+    case NET_FAILURE_ADDRESS:
         (void)err_set(err, ERR_FORBIDDEN, "the address of %s may not be contacted", origin);
-    } else if (code == CURLE_COULDNT_RESOLVE_HOST) {
+        break;
+    case NET_FAILURE_RESOLVE:
         (void)err_set(err, ERR_STORE, "the host of %s is not known", origin);
-    } else if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
-        (void)err_set(err, ERR_STORE, "%s is not a usable address", origin);
-    } else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+        break;
+    case NET_FAILURE_TRUST:
         (void)err_set(err, ERR_STORE, "the TLS certificate of %s is not trusted", origin);
-    } else if (!transfer->connected) {
-        (void)err_set(err, ERR_STORE, "cannot connect to %s", origin);
-    } else if (transfer->answer_begun) {
-        (void)fail_lost(transfer, err, "the connection broke within the answer");
-    } else {
-        (void)fail_lost(transfer, err, "the connection broke before the answer");
+        break;
+    case NET_FAILURE_TLS:
+        (void)err_set(err, ERR_STORE, "%s does not speak TLS as expected", origin);
+        break;
+    case NET_FAILURE_NONE:
+    case NET_FAILURE_CONNECT:
+        describe_connect(transfer, code, err);
+        break;
+    case NET_FAILURE_LOST:
+        (void)fail_lost(transfer, err,
+                        transfer->answer_begun ? "the connection broke within the answer"
+                                               : "the connection broke before the answer");
+        break;
     }
     err_add_detail(err, "curl %d: %s", (int)code, reason[0] != '\0' ? reason : "no reason given");
     return false;

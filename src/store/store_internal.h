@@ -4,6 +4,8 @@
 
 #include "store.h"
 
+struct store_probe;
+
 struct store_operations {
     void (*close)(struct store *store);
     void (*append_url)(const struct store *store, struct str key, struct buf *buf);
@@ -25,6 +27,10 @@ struct store_operations {
     bool (*list_folders)(struct store *store, struct str prefix, store_visit_fn *visit,
                          void *context, struct cancel *cancel, struct err *err);
     bool (*delete_key)(struct store *store, struct str key, struct cancel *cancel, struct err *err);
+    /* For store_probe.c. The first tells why nothing more can be asked; the others may be NULL. */
+    bool (*probe_reach)(struct store *store, struct store_probe *probe);
+    void (*probe_conditions)(struct store *store, struct store_probe *probe);
+    void (*probe_end)(struct store *store, const struct store_probe *probe);
 };
 
 /* The first member of each kind of store. */

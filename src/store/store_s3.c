@@ -1,4 +1,5 @@
 #include "store_s3.h"
+#include "store_probe_internal.h"
 
 #include "clock.h"
 #include "digest.h"
@@ -442,4 +443,6 @@ static const struct store_operations operations_s3 = {
     .list = s3_list,
     .list_folders = s3_list_folders,
     .delete_key = delete_key,
+    .probe_reach = s3_probe_reach,
+    .probe_conditions = s3_probe_conditions,
 };
