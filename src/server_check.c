@@ -30,11 +30,14 @@ struct check {
     unsigned counts[3]; /* by enum store_probe_verdict */
 };
 
-/* One line, whatever the texts hold. */
-static void print_text(const char *text)
+/* One line, whatever the text holds, and without the dot of texts that come from outside. */
+static void print_text(struct str text)
 {
-    for (; *text != '\0'; text++) {
-        unsigned char byte = (unsigned char)*text;
+    while (str_ends(text, STR("."))) {
+        text.len--;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char byte = (unsigned char)text.ptr[i];
         (void)putchar(byte < 0x20 || byte == 0x7f ? ' ' : byte);
     }
 }
@@ -45,12 +48,8 @@ static void tell(struct check *check, enum store_probe_verdict verdict, const ch
     static const char *const words[] = {"ok", "warn", "FAIL"};
     check->counts[verdict]++;
     (void)printf("%-4s  %-18s  ", words[verdict], what);
-    print_text(found);
-    if (advice[0] != '\0') {
-        (void)fputs(". ", stdout);
-        print_text(advice);
-    }
-    (void)putchar('\n');
+    print_text(str_of(found));
+    (void)printf("%s%s\n", advice[0] == '\0' ? "" : ". ", advice);
     (void)fflush(stdout);
 }
 

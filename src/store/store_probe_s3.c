@@ -74,10 +74,14 @@ static enum store_cause cause_of_answer(const struct net_response *response)
                                                            : STORE_CAUSE_FAILED;
 }
 
+/* The detail is what the store or the HTTP client has said; where the cause is plain it only repeats
+ * that. */
 static bool fail_reach(struct store_probe *probe, enum store_cause cause, const struct err *err)
 {
-    probe_tell(probe, "reach", STORE_PROBE_FAIL, cause, "%s%s%s", err->message,
-               err->detail[0] == '\0' ? "" : "; ", err->detail);
+    bool plain = cause >= STORE_CAUSE_BUCKET_MISSING && cause <= STORE_CAUSE_TOKEN_WRONG;
+    bool more = !plain && err->detail[0] != '\0';
+    probe_tell(probe, "reach", STORE_PROBE_FAIL, cause, "%s%s%s", err->message, more ? "; " : "",
+               more ? err->detail : "");
     return false;
 }
 

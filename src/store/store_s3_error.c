@@ -117,6 +117,11 @@ static void describe_redirect(const struct store_s3 *s3, const struct net_respon
 {
     char elsewhere[NET_HEADER_SIZE] = "";
     copy_printable(elsewhere, sizeof(elsewhere), str_of(response->location));
+    if (strcmp(error->code, "AuthorizationHeaderMalformed") == 0 && error->region[0] != '\0') {
+        (void)err_set(err, ERR_STORE, "the bucket \"%s\" is in the region \"%s\", not \"%s\" (%s)",
+                      s3->bucket, error->region, s3->region, error->code);
+        return;
+    }
     const char *endpoint = error->endpoint[0] != '\0' ? error->endpoint : elsewhere;
     (void)err_set(err, ERR_STORE,
                   "the bucket \"%s\" is to be asked for elsewhere: status %u, region \"%s\", "
