@@ -265,6 +265,7 @@ static const char *const advices[STORE_CAUSE_COUNT] = {
     [STORE_CAUSE_NO_TLS]         = "Is this port for http? Then S3_ENDPOINT has to begin with http://.",
     [STORE_CAUSE_FORBIDDEN]      = "Link-local and metadata addresses are never contacted: correct S3_ENDPOINT.",
     [STORE_CAUSE_SILENT]         = "Something accepts connections and does not answer in time: look at the store's log, and at proxies in between.",
+    [STORE_CAUSE_HOST_STYLE]     = "The store does not know buckets in its host name: set S3_FORCE_PATH_STYLE=true, or tell the store its domain.",
     [STORE_CAUSE_NOT_S3]         = "S3_ENDPOINT seems to be another service (a console, a proxy), or it wants https://.",
     [STORE_CAUSE_BUCKET_MISSING] = "Create the bucket, or correct its name in EIDER_LAKE (S3_BUCKET).",
     [STORE_CAUSE_REGION]         = "Set S3_REGION to the bucket's region, and S3_ENDPOINT to the endpoint of that region.",

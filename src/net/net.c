@@ -257,11 +257,15 @@ static void describe_connect(const struct net_transfer *transfer, CURLcode code,
     const char *origin = transfer->origin;
     if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
         (void)err_set(err, ERR_STORE, "%s is not a usable address", origin);
-    } else if (code == CURLE_OPERATION_TIMEDOUT) {
-        (void)err_set(err, ERR_STORE, "cannot connect to %s: no answer in time", origin);
-    } else {
-        (void)err_set(err, ERR_STORE, "cannot connect to %s", origin);
+        return;
     }
+    char text[128];
+    const char *reason = code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
+                         : transfer->system_error != 0
+                             ? strerror_r((int)transfer->system_error, text, sizeof(text))
+                             : "";
+    (void)err_set(err, ERR_STORE, "cannot connect to %s%s%s", origin, reason[0] == '\0' ? "" : ": ",
+                  reason);
 }
 
 static bool fail_with_code(const struct net_transfer *transfer, CURLcode code, const char *reason,
@@ -296,8 +300,9 @@ static bool fail_with_code(const struct net_transfer *transfer, CURLcode code, c
     return false;
 }
 
-static void read_content_length(const struct net_transfer *transfer)
+static void read_facts(struct net_transfer *transfer)
 {
+    (void)curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &transfer->system_error);
     curl_off_t length = -1;
     (void)curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     transfer->response->has_content_length = length >= 0;
@@ -319,7 +324,7 @@ static bool perform_transfer(struct net_transfer *transfer, struct cancel *cance
     }
     bool ended = run_transfer(transfer, cancel, err);
     CURLcode code = ended ? read_outcome(transfer) : CURLE_OK;
-    read_content_length(transfer);
+    read_facts(transfer);
     (void)curl_multi_remove_handle(transfer->multi, transfer->easy);
     curl_easy_reset(transfer->easy); /* nothing of it may point to this stack any more */
     if (!ended || transfer->gave_up) {

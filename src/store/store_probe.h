@@ -30,6 +30,7 @@ enum store_cause {
     STORE_CAUSE_NO_TLS,      /* https, and the other side speaks no TLS that suits us */
     STORE_CAUSE_FORBIDDEN,   /* an address that nobody may contact */
     STORE_CAUSE_SILENT,      /* connected, and no whole answer */
+    STORE_CAUSE_HOST_STYLE,  /* it does not take the host name's first part for the bucket */
     STORE_CAUSE_NOT_S3,      /* an answer that is none of S3's */
     STORE_CAUSE_BUCKET_MISSING,
     STORE_CAUSE_REGION,

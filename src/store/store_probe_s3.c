@@ -75,10 +75,12 @@ static enum store_cause cause_of_answer(const struct net_response *response)
 }
 
 /* The detail is what the store or the HTTP client has said; where the cause is plain it only repeats
- * that. */
+ * the message. */
 static bool fail_reach(struct store_probe *probe, enum store_cause cause, const struct err *err)
 {
-    bool plain = cause >= STORE_CAUSE_BUCKET_MISSING && cause <= STORE_CAUSE_TOKEN_WRONG;
+    bool plain = (cause >= STORE_CAUSE_BUCKET_MISSING && cause <= STORE_CAUSE_TOKEN_WRONG) ||
+                 cause == STORE_CAUSE_HOST_UNKNOWN || cause == STORE_CAUSE_NO_CONNECTION ||
+                 cause == STORE_CAUSE_NOT_S3;
     bool more = !plain && err->detail[0] != '\0';
     probe_tell(probe, "reach", STORE_PROBE_FAIL, cause, "%s%s%s", err->message, more ? "; " : "",
                more ? err->detail : "");
@@ -103,6 +105,7 @@ bool s3_probe_reach(struct store *store, struct store_probe *probe)
     struct probe_key key = probe_key_of(probe, "object");
     struct s3_request request = {.method = "GET", .body_bytes_max = S3_ANSWER_BYTES_MAX};
     struct err err = {0};
+    bool in_host = s3->path_prefix[1] == '\0';
     s3_add_query(&request, "list-type", STR("2"));
     s3_add_query(&request, "max-keys", STR("1"));
     s3_add_query(&request, "prefix", str_of(key.text));
@@ -110,16 +113,22 @@ bool s3_probe_reach(struct store *store, struct store_probe *probe)
         return fail_reach(probe, cause_of_failure(response.failure), &err);
     }
     if (!succeeded(&response)) {
+        enum store_cause cause = cause_of_answer(&response);
         (void)s3_fail(s3, "GET", (struct str){0}, &response, &err);
-        return fail_reach(probe, cause_of_answer(&response), &err);
+        if (cause == STORE_CAUSE_NOT_S3) {
+            (void)err_set(&err, ERR_STORE, "%s answers with status %u, and not as S3 does",
+                          s3->origin, response.status);
+        }
+        return fail_reach(probe, cause, &err);
     }
     if (str_find(buf_str(&response.body), STR("ListBucketResult")) == response.body.len) {
-        (void)err_set(&err, ERR_STORE, "%s answers, but not as S3 does", s3->origin);
-        return fail_reach(probe, STORE_CAUSE_NOT_S3, &err);
+        (void)err_set(&err, ERR_STORE, "%s answers, but not with a list of the bucket's objects",
+                      s3->origin);
+        return fail_reach(probe, in_host ? STORE_CAUSE_HOST_STYLE : STORE_CAUSE_NOT_S3, &err);
     }
     probe_tell(probe, "reach", STORE_PROBE_OK, STORE_CAUSE_NONE,
                "%s answers for the bucket \"%s\" (region %s, bucket in the %s)", s3->origin,
-               s3->bucket, s3->region, s3->path_prefix[1] == '\0' ? "host name" : "path");
+               s3->bucket, s3->region, in_host ? "host name" : "path");
     tell_clock(s3, probe);
     return true;
 }
