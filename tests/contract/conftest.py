@@ -24,7 +24,7 @@ s3             the session's S3 server (harness.s3_server.S3Server): .name .endp
 minio          the session's MinIO, where only it will do: .temporary_keys().
 own_s3         an S3 server of this test alone, to be stopped and started: .stop() .start().
 tls_s3         an S3 server of the session behind https; .ca_file is its authority.
-s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .config(bucket)
+s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .domain_endpoint .config(bucket)
                .requests(method=, key=, query=, status=) .count(...) .wait_for(n, ...) .forget() .clear(), faults .fail(status,
                times) .reset() .stall() -> .release(), .cut_body() .corrupt_body() .drop_answer(), `with .refused():`.
                `key` is a regular expression on "bucket/key", faults take the same filters.
@@ -117,6 +117,7 @@ def any_lake(request):
     return request.getfixturevalue("eider" if request.param == "folder" else "eider_s3")
 
 
+DOMAIN = "s3.localhost"  # curl finds every name below localhost on the loopback, without a name service
 STORES = {server.name: server for server in (S3Server, MinioServer)}
 
 
@@ -142,7 +143,7 @@ def stores(tmp_path_factory):
         if (name, tls) not in started:
             folder = tmp_path_factory.mktemp(name)
             certificate = self_signed_certificate(folder) if tls else None
-            started[name, tls] = STORES[name](folder, tls=certificate, domain="localhost")
+            started[name, tls] = STORES[name](folder, tls=certificate, domain=DOMAIN)
         return started[name, tls]
 
     yield get
@@ -176,6 +177,7 @@ def own_s3(request, tmp_path):
 def s3_proxy(s3):
     proxy = FaultProxy(s3.port)
     proxy.config = lambda bucket: s3.config(bucket, proxy.endpoint)
+    proxy.domain_endpoint = f"http://{DOMAIN}:{proxy.port}"
     yield proxy
     proxy.close()
 

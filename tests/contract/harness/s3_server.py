@@ -50,9 +50,9 @@ def s3_client(*arguments, **options):
 
 
 def self_signed_certificate(folder):
-    """A certificate for 127.0.0.1 and *.localhost that is its own authority: (certificate file, key file)."""
+    """A certificate for 127.0.0.1, s3.localhost and its buckets that is its own authority: (certificate file, key file)."""
     certificate, key = folder / "ca.pem", folder / "key.pem"
-    names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:*.localhost"
+    names = "subjectAltName=IP:127.0.0.1,DNS:s3.localhost,DNS:*.s3.localhost"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
         + ["-addext", names, "-keyout", str(key), "-out", str(certificate)],
@@ -65,8 +65,7 @@ def self_signed_certificate(folder):
 class S3Server:
     """endpoint, access_key, secret_key, region; stop() and start() keep the port and the objects.
 
-    With domain="localhost" it answers for http://BUCKET.localhost:PORT too, which curl finds on the loopback without a
-    name service: .domain_endpoint.
+    With domain="s3.localhost" it answers for http://BUCKET.s3.localhost:PORT too: .domain_endpoint.
     """
 
     name = "versitygw"
