@@ -25,8 +25,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MEMORY_PER_JOB_MAX UINT64_C(6000000000)
-
 struct server {
     const struct config *config;
     int lock_fd;
@@ -93,19 +91,6 @@ bool server_check_library(struct err *err)
 
 /* ---- parts ---- */
 
-const char *server_ca_file(const struct config *config, const char **ret_setting)
-{
-    static const char *const names[] = {"EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
-                                        "NODE_EXTRA_CA_CERTS"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        if (config_text(config, names[i]) != NULL) {
-            *ret_setting = names[i];
-            return config_text(config, names[i]);
-        }
-    }
-    return NULL;
-}
-
 bool server_open_net(struct server *server, struct err *err)
 {
     const char *setting;
@@ -131,30 +116,9 @@ static unsigned threads_per_job(const struct server *server)
     return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
 }
 
-struct server_memory server_memory(const struct server *server)
-{
-    const struct config *config = server->config;
-    struct server_memory memory = {
-        .machine_bytes = machine_memory_bytes(),
-        .slots = count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES") +
-                 count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
-                 count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
-    };
-    uint64_t quarter = memory.machine_bytes / 4;
-    memory.total_bytes = config_is_given(config, "EIDER_MEMORY_TOTAL")
-                             ? config_number(config, "EIDER_MEMORY_TOTAL")
-                             : quarter * 3;
-    uint64_t per_job = config_is_given(config, "DUCKDB_MEMORY_LIMIT")
-                           ? config_number(config, "DUCKDB_MEMORY_LIMIT")
-                       : quarter < MEMORY_PER_JOB_MAX ? quarter
-                                                      : MEMORY_PER_JOB_MAX;
-    memory.per_job_bytes = per_job < memory.total_bytes ? per_job : memory.total_bytes;
-    return memory;
-}
-
 bool server_start_engine(struct server *server, struct err *err)
 {
-    struct server_memory memory = server_memory(server);
+    struct server_memory memory = server_memory(server->config);
     struct engine_options options = {
         .spool_folder = server->spool_folder,
         .memory_total_bytes = memory.total_bytes,

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "server_machine.h"
 #include "server_steps.h"
 #include "store_probe.h"
 
@@ -158,7 +159,7 @@ static void check_descriptors(struct check *check)
 
 static void check_memory(struct check *check)
 {
-    struct server_memory memory = server_memory(check->server);
+    struct server_memory memory = server_memory(check->config);
     char found[200];
     (void)snprintf(found, sizeof(found),
                    "machine %.1f GB, all queries %.1f GB, one query %.1f GB, %u at once",

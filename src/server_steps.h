@@ -8,24 +8,15 @@
 
 struct server *server_create(const struct config *config);
 
-/* Addresses are well formed, no two are the same, none is exposed against the settings, and each can
- * be opened now. */
+/* Addresses are well formed, no two are the same, none is exposed against the settings, and each
+ * can be opened now. */
 bool server_check_listeners(const struct server *server, struct err *err) MUST_CHECK;
 bool server_lock_data(struct server *server, struct err *err) MUST_CHECK;
 bool server_check_library(struct err *err) MUST_CHECK;
-/* The file of certificate authorities and the setting that names it; NULL for the system's. */
-const char *server_ca_file(const struct config *config, const char **ret_setting);
 bool server_open_net(struct server *server, struct err *err) MUST_CHECK;
 /* After server_open_net. */
 bool server_open_lake(struct server *server, const struct server_lake **ret_lake,
                       struct err *err) MUST_CHECK;
-struct server_memory {
-    uint64_t machine_bytes;
-    uint64_t total_bytes;
-    uint64_t per_job_bytes;
-    unsigned slots;
-};
-struct server_memory server_memory(const struct server *server);
 /* After server_lock_data. */
 bool server_start_engine(struct server *server, struct err *err) MUST_CHECK;
 struct engine *server_engine(const struct server *server);

@@ -85,8 +85,8 @@ static bool check_value(const struct setting *setting, const char *text, struct 
     return good || err_set(err, ERR_INVALID, "%s: %s", setting->name, reason.message);
 }
 
-/* The setting that was meant: the same name without the prefix (EIDER_S3_REGION), or the nearest one
- * that has it. */
+/* The setting that was meant: the same name without the prefix (EIDER_S3_REGION), or the nearest
+ * one that has it. */
 static const char *meant(const struct config *config, struct str name, struct str prefix)
 {
     size_t bare = find(config, str_from(name, prefix.len));

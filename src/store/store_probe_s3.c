@@ -74,8 +74,8 @@ static enum store_cause cause_of_answer(const struct net_response *response)
                                                            : STORE_CAUSE_FAILED;
 }
 
-/* The detail is what the store or the HTTP client has said; where the cause is plain it only repeats
- * the message. */
+/* The detail is what the store or the HTTP client has said; where the cause is plain it only
+ * repeats the message. */
 static bool fail_reach(struct store_probe *probe, enum store_cause cause, const struct err *err)
 {
     bool plain = (cause >= STORE_CAUSE_BUCKET_MISSING && cause <= STORE_CAUSE_TOKEN_WRONG) ||
@@ -183,8 +183,8 @@ static unsigned get_if(struct store_s3 *s3, struct store_probe *probe, struct er
     return s3_perform(s3, &request, probe->cancel, &response, err) ? response.status : 0;
 }
 
-/* Eider compares ETags itself when it reads, so a store that does not costs only bytes; replacing an
- * object by comparison needs the store. */
+/* Eider compares ETags itself when it reads, so a store that does not costs only bytes; replacing
+ * an object by comparison needs the store. */
 static void check_compare(struct store_s3 *s3, struct store_probe *probe)
 {
     struct err err = {0};
