@@ -1,5 +1,5 @@
-/* server_machine.h - what the machine or container gives this process, and what the settings make of
- * it. */
+/* server_machine.h - what the machine or container gives this process, and what the settings make
+ * of it. */
 #pragma once
 
 #include "config.h"

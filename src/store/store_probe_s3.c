@@ -110,7 +110,10 @@ bool s3_probe_reach(struct store *store, struct store_probe *probe)
     s3_add_query(&request, "max-keys", STR("1"));
     s3_add_query(&request, "prefix", str_of(key.text));
     if (!s3_call(s3, &request, probe->cancel, &response, NULL, &err)) {
-        return fail_reach(probe, cause_of_failure(response.failure), &err);
+        return fail_reach(probe,
+                          err.kind == ERR_FORBIDDEN ? STORE_CAUSE_FORBIDDEN
+                                                    : cause_of_failure(response.failure),
+                          &err);
     }
     if (!succeeded(&response)) {
         enum store_cause cause = cause_of_answer(&response);
