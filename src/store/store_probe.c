@@ -95,8 +95,10 @@ static void check_write(struct store_probe *probe, struct store_object *ret_obje
     struct probe_key key = probe_key_of(probe, "object");
     int64_t begin_us = clock_now_us();
     if (!put_text(probe, &key, FIRST_TEXT, probe->cancel, ret_object, &err)) {
+        struct err ignored;
         probe->stopped = true;
         probe_tell_error(probe, "write", &err);
+        (void)!store_delete(probe->store, str_of(key.text), probe->cancel, &ignored);
         return;
     }
     probe_tell(probe, "write", STORE_PROBE_OK, STORE_CAUSE_NONE, "an object was stored in %.1f ms",
