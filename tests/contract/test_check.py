@@ -81,6 +81,7 @@ def test_a_folder_lake_is_well_and_nothing_is_left(check):
     assert list(check.folder.iterdir()) == []
 
 
+@pytest.mark.once
 def test_folders_that_were_there_stay(check, start_eider, tmp_path, table):
     server = start_eider({"EIDER_INGEST_LISTEN": "127.0.0.1:0"}, lake=FolderLake())
     accepted(server, post_batch(server, table, [{"a": 1}]))
@@ -108,6 +109,7 @@ def test_a_bucket_is_well_and_nothing_is_left(check, s3, s3_proxy, prefix):
     assert len(written) > 32 and all(one.key.startswith(below) for one in written)
 
 
+@pytest.mark.once
 def test_the_settings_of_a_file_count(check, tmp_path):
     path = tmp_path / "eider.conf"
     path.write_text("EIDER_INGEST_LISTEN=nonsense\n")
@@ -142,12 +144,14 @@ def test_two_files_are_wrong_arguments(run_eider, tmp_path):
 
 
 # ---- the machine ----
+@pytest.mark.once
 def test_an_address_in_use(check):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         check({"EIDER_SNAPSHOT_LISTEN": address}).failure("listeners", "EIDER_SNAPSHOT_LISTEN", address, "in use")
 
 
+@pytest.mark.once
 def test_exposure(check):
     check({"EIDER_LISTEN": "0.0.0.0:0"}).failure("listeners", "EIDER_INSECURE=1")
     check({"EIDER_LISTEN": "0.0.0.0:0", "EIDER_INSECURE": "1"}).warning("exposure", "network")
@@ -169,12 +173,14 @@ def test_a_data_folder_that_cannot_be_made(check, tmp_path):
     report.says("data folder", str(blocked))
 
 
+@pytest.mark.once
 def test_memory_that_is_not_there_or_too_little(check):
     check({"EIDER_MEMORY_TOTAL": "99999GB"}).warning("memory", "EIDER_MEMORY_TOTAL is more than there is")
     report = check({"EIDER_MEMORY_TOTAL": "2GB", "SIDECAR_MAX_CONCURRENT_QUERIES": "60"})
     report.warning("memory", "68 at once", "SIDECAR_MAX_CONCURRENT_QUERIES")
 
 
+@pytest.mark.once
 def test_few_descriptors(eider_binary, tmp_path):
     command = ["bash", "-c", f"ulimit -n 1024; exec '{eider_binary}' check"]
     env = clean_environment({"EIDER_LISTEN": "127.0.0.1:0"})
@@ -243,6 +249,7 @@ def date_in(seconds):
     return {"Date": email.utils.formatdate(time.time() + seconds, usegmt=True)}
 
 
+@pytest.mark.once
 def test_clocks_that_differ(check, s3, s3_proxy):
     """Within what the store tolerates it is a warning; beyond, nothing goes."""
     environment = s3.environment(s3.make_bucket(), endpoint=s3_proxy.endpoint)
@@ -252,6 +259,7 @@ def test_clocks_that_differ(check, s3, s3_proxy):
     check(environment).failure("store: reach", "RequestTimeTooSkewed", "Set this machine's clock")
 
 
+@pytest.mark.once
 def test_a_store_that_is_too_busy(check, s3, s3_proxy):
     s3_proxy.fail(503, times=99, code="SlowDown")
     check(s3.environment(s3.make_bucket(), endpoint=s3_proxy.endpoint)).failure("store: reach", "503", "SlowDown")
@@ -310,6 +318,7 @@ def test_a_store_that_keeps_another_one_s_bytes(behind, s3_proxy):
     behind().failure("store: races", "another one's bytes")
 
 
+@pytest.mark.once
 def test_a_store_that_refuses_every_writer(behind, s3_proxy):
     s3_proxy.fail(412, times=999, code="PreconditionFailed", method="PUT", key="race-1$")
     behind().failure("store: races", "0 of 32")
@@ -325,6 +334,7 @@ def test_a_store_that_ignores_if_match(behind, s3_proxy):
     behind().warning("store: compare", "200 to a put of an object")
 
 
+@pytest.mark.once
 def test_a_store_that_ignores_checksums(behind, s3_proxy):
     s3_proxy.fail(200, times=1, method="PUT", key="-checksum$")
     behind().warning("store: checksum", "accepted", "https")
@@ -335,11 +345,13 @@ def test_a_store_that_shows_old_bytes(behind, s3_proxy):
     behind().failure("store: read", "another text", "Queries would miss")
 
 
+@pytest.mark.once
 def test_a_store_that_does_not_show_what_was_written(behind, s3_proxy):
     s3_proxy.fail(404, times=1, code="NoSuchKey", method="GET", key="-object$")
     behind().failure("store: read", "does not exist", "Queries would miss")
 
 
+@pytest.mark.once
 def test_a_store_whose_etags_change(behind, s3_proxy):
     headers = {"ETag": '"another"'}
     s3_proxy.fail(200, times=1, method="HEAD", key="-object$", headers=headers, length=15, skip=1)
@@ -357,6 +369,7 @@ def test_what_cannot_be_deleted_is_named(behind, s3_proxy):
     behind(left).warning("store: delete", "lake/.eider-check/", "s3:DeleteObject")
 
 
+@pytest.mark.once
 def test_a_failure_leaves_nothing(behind, s3_proxy):
     """Also what was written before, and after, is removed."""
     s3_proxy.corrupt_body(times=1, method="GET", key="-object$")
@@ -365,6 +378,7 @@ def test_a_failure_leaves_nothing(behind, s3_proxy):
     assert report.failed() == {"store: read", "store: create-only"}
 
 
+@pytest.mark.once
 def test_other_data_is_not_touched(check, s3):
     bucket = s3.make_bucket()
     lake = S3Lake(s3, bucket)
@@ -374,6 +388,7 @@ def test_other_data_is_not_touched(check, s3):
     assert lake.keys() == [".eider-check/somebody-else-s", "data/t/year=2025/month=01/day=01/x.parquet"]
 
 
+@pytest.mark.once
 def test_the_bucket_in_the_host_name(check, s3):
     environment = s3.environment(s3.make_bucket(), endpoint=s3.domain_endpoint)
     report = check({**environment, "S3_FORCE_PATH_STYLE": "false"})
@@ -381,6 +396,7 @@ def test_the_bucket_in_the_host_name(check, s3):
     report.says("store: reach", "in the host name")
 
 
+@pytest.mark.once
 def test_a_store_without_host_names(check, tmp_path):
     """The usual mistake: the store takes the bucket's name for a part of its own, and looks for the first folder."""
     server = S3Server(tmp_path / "plain")
