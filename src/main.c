@@ -1,5 +1,7 @@
 #include "mem.h"
+#include "nearest.h"
 #include "server.h"
+#include "server_check.h"
 #include "worker.h"
 
 #include <stdio.h>
@@ -17,6 +19,7 @@ static const char usage_text[] =
     "eider - a small server between your application and its data lake\n"
     "\n"
     "usage: eider serve   [--config FILE]   run the server\n"
+    "       eider check   [FILE]            would it serve; does the lake's store do what it must\n"
     "       eider config  [--config FILE]   every setting: name, value, default, meaning\n"
     "       eider version                   versions of Eider and of its query engine\n"
     "\n"
@@ -33,6 +36,20 @@ static const char serve_text[] =
     "                  the environment wins over the file\n"
     "\n"
     "`eider config` lists every setting.\n";
+
+static const char check_text[] =
+    "usage: eider check [FILE]\n"
+    "\n"
+    "Looks at everything a start needs (settings, addresses, data folder, DuckDB library, "
+    "sandbox,\n"
+    "memory, certificates) and asks the store of the lake whether it does what Eider builds on:\n"
+    "objects that are created once and never replaced, also by many writers at once; reading and\n"
+    "listing right after writing; conditions and checksums. It writes small objects below\n"
+    ".eider-check/ in the lake and removes them. FILE is as for `serve --config FILE`.\n"
+    "\n"
+    "One line for each thing: ok, warn or FAIL, what was found, and what to do. The exit status "
+    "is\n"
+    "0 when nothing failed (warnings may be there), 1 when something did.\n";
 
 static const char config_help_text[] =
     "usage: eider config [--config FILE]\n"
@@ -93,6 +110,15 @@ static int command_serve(const char *file)
     return code;
 }
 
+static int command_check(const char *file)
+{
+    struct err err;
+    struct config *config = load(file, &err);
+    int code = server_check(config, &err);
+    config_destroy(config);
+    return code;
+}
+
 static int command_config(const char *file)
 {
     struct err err;
@@ -121,15 +147,31 @@ static const struct command {
     int (*run)(const char *config_file);
     const char *help;
     bool takes_config;
+    bool takes_file; /* the same without --config in front */
 } commands[] = {
-    {"serve", command_serve, serve_text, true},
-    {"config", command_config, config_help_text, true},
-    {"version", command_version, version_help_text, false},
+    {"serve", command_serve, serve_text, true, false},
+    {"check", command_check, check_text, true, true},
+    {"config", command_config, config_help_text, true, false},
+    {"version", command_version, version_help_text, false, false},
 };
 
 static int usage_error(const char *what, const char *which)
 {
     (void)fprintf(stderr, "eider: %s '%s'\n\n%s", what, which, usage_text);
+    return EXIT_USAGE;
+}
+
+static int unknown_command(const char *name)
+{
+    struct nearest nearest = nearest_to(str_of(name));
+    for (size_t i = 0; i < COUNT_OF(commands); i++) {
+        nearest_try(&nearest, commands[i].name);
+    }
+    if (nearest.found == NULL) {
+        return usage_error("unknown command", name);
+    }
+    (void)fprintf(stderr, "eider: unknown command '%s'; did you mean `eider %s`?\n", name,
+                  nearest.found);
     return EXIT_USAGE;
 }
 
@@ -149,6 +191,8 @@ static int run_command(const struct command *command, int count, char **argument
         }
         if (command->takes_config && strcmp(arguments[i], "--config") == 0 && i + 1 < count) {
             file = arguments[++i];
+        } else if (command->takes_file && file == NULL && arguments[i][0] != '-') {
+            file = arguments[i];
         } else {
             return usage_error("unknown argument", arguments[i]);
         }
@@ -174,5 +218,5 @@ int main(int count, char **arguments)
             return run_command(&commands[i], count - 2, arguments + 2);
         }
     }
-    return usage_error("unknown command", arguments[1]);
+    return unknown_command(arguments[1]);
 }

@@ -9,6 +9,7 @@
 #include "server_lake.h"
 #include "server_machine.h"
 #include "server_metrics.h"
+#include "server_steps.h"
 #include "thread.h"
 #include "worker.h"
 
@@ -24,8 +25,6 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define MEMORY_PER_JOB_MAX UINT64_C(6000000000)
 
 struct server {
     const struct config *config;
@@ -45,7 +44,7 @@ struct server {
 /* ---- the data folder ---- */
 
 /* One server per folder: the lock lives as long as the process. */
-static bool lock_data_folder(struct server *server, struct err *err)
+bool server_lock_data(struct server *server, struct err *err)
 {
     const char *data = config_text(server->config, "EIDER_DATA");
     char path[4096];
@@ -74,7 +73,7 @@ static bool lock_data_folder(struct server *server, struct err *err)
 /* ---- the engine's library ---- */
 
 /* The library that is loaded must be the one this binary was built with, byte for byte. */
-static bool check_library(struct err *err)
+bool server_check_library(struct err *err)
 {
     CLEANUP(fd_close) int fd = worker_open_library(err);
     struct stat info;
@@ -104,18 +103,13 @@ static bool allow_endpoints(struct server *server, struct err *err)
            err_set(err, ERR_INVALID, "%s: %s", name, reason.message);
 }
 
-static bool open_net(struct server *server, struct err *err)
+bool server_open_net(struct server *server, struct err *err)
 {
-    static const char *const names[] = {"EIDER_CA_FILE", "AWS_CA_BUNDLE", "SSL_CERT_FILE",
-                                        "NODE_EXTRA_CA_CERTS"};
-    const char *ca_file = NULL;
-    for (size_t i = 0; ca_file == NULL && i < COUNT_OF(names); i++) {
-        ca_file = config_text(server->config, names[i]);
-        if (ca_file != NULL && access(ca_file, R_OK) != 0) {
-            return err_set(err, ERR_INVALID, "%s: cannot read %s", names[i], ca_file);
-        }
+    const char *setting;
+    struct net_options options = {.ca_file = server_ca_file(server->config, &setting)};
+    if (options.ca_file != NULL && access(options.ca_file, R_OK) != 0) {
+        return err_set(err, ERR_INVALID, "%s: cannot read %s", setting, options.ca_file);
     }
-    struct net_options options = {.ca_file = ca_file};
     server->net = net_create(&options);
     return server->net != NULL ? allow_endpoints(server, err)
                                : err_set(err, ERR_INTERNAL, "libcurl does not start");
@@ -135,23 +129,14 @@ static unsigned threads_per_job(const struct server *server)
     return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
 }
 
-static bool start_engine(struct server *server, struct err *err)
+bool server_start_engine(struct server *server, struct err *err)
 {
-    uint64_t machine = machine_memory_bytes();
-    uint64_t total = config_is_given(server->config, "EIDER_MEMORY_TOTAL")
-                         ? config_number(server->config, "EIDER_MEMORY_TOTAL")
-                         : machine / 4 * 3;
-    uint64_t per_job = machine / 4 < MEMORY_PER_JOB_MAX ? machine / 4 : MEMORY_PER_JOB_MAX;
-    if (config_is_given(server->config, "DUCKDB_MEMORY_LIMIT")) {
-        per_job = config_number(server->config, "DUCKDB_MEMORY_LIMIT");
-    }
+    struct server_memory memory = server_memory(server->config);
     struct engine_options options = {
         .spool_folder = server->spool_folder,
-        .memory_total_bytes = total,
-        .memory_per_job_bytes = per_job < total ? per_job : total,
-        .slots = count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES") +
-                 count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
-                 count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
+        .memory_total_bytes = memory.total_bytes,
+        .memory_per_job_bytes = memory.per_job_bytes,
+        .slots = memory.slots,
         .threads_per_job = threads_per_job(server),
         .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
@@ -325,6 +310,20 @@ static bool listen_on(struct server *server, const struct listener *listener, st
     return true;
 }
 
+bool server_check_listeners(const struct server *server, struct err *err)
+{
+    struct listener list[API_LISTENER_COUNT + 1];
+    size_t count = gather_listeners(server, list);
+    bool good = check_listeners(server, list, count, err);
+    for (size_t i = 0; good && i < count; i++) {
+        struct err reason;
+        good =
+            http_try_address(str_of(list[i].address), &reason) ||
+            err_set(err, reason.kind, "%s: %s %s", list[i].setting, reason.message, reason.detail);
+    }
+    return good;
+}
+
 static bool start_http(struct server *server, const struct listener *list, size_t count,
                        struct err *err)
 {
@@ -389,20 +388,37 @@ static void prepare_process(struct server *server)
     }
 }
 
-struct server *server_start(const struct config *config, struct err *err)
+struct server *server_create(const struct config *config)
 {
-    struct listener list[API_LISTENER_COUNT + 1];
     struct server *server = mem_alloc(sizeof(*server));
     server->config = config;
     server->lock_fd = -1;
     server->signal_fd = -1;
+    return server;
+}
+
+bool server_open_lake(struct server *server, const struct server_lake **ret_lake, struct err *err)
+{
+    *ret_lake = &server->where;
+    return server_lake_open(server->config, server->net, &server->where, err);
+}
+
+struct engine *server_engine(const struct server *server)
+{
+    return server->engine;
+}
+
+struct server *server_start(const struct config *config, struct err *err)
+{
+    struct listener list[API_LISTENER_COUNT + 1];
+    const struct server_lake *where;
+    struct server *server = server_create(config);
     set_log_level(config);
     prepare_process(server);
     size_t count = gather_listeners(server, list);
-    bool good = check_listeners(server, list, count, err) && lock_data_folder(server, err) &&
-                check_library(err) && open_net(server, err) &&
-                server_lake_open(config, server->net, &server->where, err) &&
-                start_engine(server, err);
+    bool good = check_listeners(server, list, count, err) && server_lock_data(server, err) &&
+                server_check_library(err) && server_open_net(server, err) &&
+                server_open_lake(server, &where, err) && server_start_engine(server, err);
     if (good) {
         server->lake = lake_create(server->where.store, str_of(server->where.prefix),
                                    server->engine, server->spool_folder);

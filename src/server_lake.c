@@ -84,6 +84,14 @@ static bool check_place(struct str bucket, struct str prefix, const char *settin
     return good || err_set(err, ERR_INVALID, "%s: %s", setting, reason.message);
 }
 
+/* AWS wants the bucket in the host name; other stores answer to it only when told their domain. */
+static bool bucket_in_host(const struct config *config, const char *endpoint)
+{
+    return config_is_given(config, "S3_FORCE_PATH_STYLE")
+               ? !config_bool(config, "S3_FORCE_PATH_STYLE")
+               : store_is_aws(str_of(endpoint));
+}
+
 static bool open_s3(const struct config *config, struct net *net, struct str bucket,
                     struct str prefix, bool ingest_defaults, struct server_lake *lake,
                     struct err *err)
@@ -97,6 +105,7 @@ static bool open_s3(const struct config *config, struct net *net, struct str buc
         .bucket = bucket,
         .region = str_of(region),
         .own = true,
+        .virtual_hosted = bucket_in_host(config, endpoint),
     };
     settle_keys(config, ingest_defaults, &options);
     lake->prefix = clean_prefix(prefix);
@@ -138,34 +147,40 @@ static bool open_folder(const struct config *config, const char *folder, struct 
     return true;
 }
 
+bool server_lake_folder(const struct config *config, char path[static SERVER_PATH_SIZE])
+{
+    const char *lake = config_text(config, "EIDER_LAKE");
+    if (lake == NULL) {
+        (void)snprintf(path, SERVER_PATH_SIZE, "%s/lake", config_text(config, "EIDER_DATA"));
+        return !ingest_variables_given(config);
+    }
+    bool file = str_starts(str_of(lake), STR("file:///"));
+    (void)snprintf(path, SERVER_PATH_SIZE, "%s", file ? lake + 7 : lake);
+    return file || str_find(str_of(lake), STR("://")) == strlen(lake);
+}
+
 bool server_lake_open(const struct config *config, struct net *net, struct server_lake *ret_lake,
                       struct err *err)
 {
     const char *lake = config_text(config, "EIDER_LAKE");
     struct str text = str_of(lake);
+    char folder[SERVER_PATH_SIZE];
+    if (server_lake_folder(config, folder)) {
+        return open_folder(config, folder, ret_lake, err);
+    }
     if (str_starts(text, STR("s3://"))) {
         struct str rest = str_from(text, 5);
         size_t slash = str_find_byte(rest, '/');
         return open_s3(config, net, str_first(rest, slash), str_from(rest, slash), false, ret_lake,
                        err);
     }
-    if (lake != NULL && str_find(text, STR("://")) < text.len &&
-        !str_starts(text, STR("file:///"))) {
+    if (lake != NULL) {
         return err_set(err, ERR_INVALID,
                        "EIDER_LAKE: '%s' is neither s3://bucket/prefix nor a folder", lake);
     }
-    if (lake != NULL) {
-        return open_folder(config, str_starts(text, STR("file:///")) ? lake + 7 : lake, ret_lake,
-                           err);
-    }
-    if (ingest_variables_given(config)) {
-        const char *bucket = config_text(config, "S3_BUCKET");
-        return open_s3(config, net, str_of(bucket == NULL ? "lake-data" : bucket), STR(""), true,
-                       ret_lake, err);
-    }
-    char folder[4096];
-    (void)snprintf(folder, sizeof(folder), "%s/lake", config_text(config, "EIDER_DATA"));
-    return open_folder(config, folder, ret_lake, err);
+    const char *bucket = config_text(config, "S3_BUCKET");
+    return open_s3(config, net, str_of(bucket == NULL ? "lake-data" : bucket), STR(""), true,
+                   ret_lake, err);
 }
 
 void server_lake_close(struct server_lake *lake)

@@ -13,6 +13,12 @@ struct server_lake {
     char *region;
 };
 
+enum {
+    SERVER_PATH_SIZE = 4096
+};
+
+/* True, with its path, when the lake is a folder. */
+bool server_lake_folder(const struct config *config, char path[static SERVER_PATH_SIZE]);
 bool server_lake_open(const struct config *config, struct net *net, struct server_lake *ret_lake,
                       struct err *err) MUST_CHECK;
 void server_lake_close(struct server_lake *lake);

@@ -55,6 +55,7 @@ const struct setting server_settings[] = {
     TEXT("S3_REGION", NULL, "Region for signatures; default us-east-1. AWS_REGION and AWS_DEFAULT_REGION are read too."),
     TEXT("AWS_REGION", NULL, "Another name of S3_REGION."),
     TEXT("AWS_DEFAULT_REGION", NULL, "Another name of S3_REGION."),
+    FLAG("S3_FORCE_PATH_STYLE", NULL, "The bucket of the lake in the path of the URL (true) or in front of the host name (false). Default: in front of the host name for AWS endpoints, else in the path."),
     SECRET("S3_ACCESS_KEY", NULL, "Access key of the lake. With the ingest service's variables: default admin."),
     SECRET("S3_SECRET_KEY", NULL, "Secret key of the lake."),
     SECRET("S3_ACCESS_KEY_ID", NULL, "Another name of S3_ACCESS_KEY."),

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "mem.h"
+#include "nearest.h"
 #include "num.h"
 
 #include <errno.h>
@@ -84,15 +85,42 @@ static bool check_value(const struct setting *setting, const char *text, struct 
     return good || err_set(err, ERR_INVALID, "%s: %s", setting->name, reason.message);
 }
 
+/* The setting that was meant: the same name without the prefix (EIDER_S3_REGION), or the nearest
+ * one that has it. */
+static const char *meant(const struct config *config, struct str name, struct str prefix)
+{
+    size_t bare = find(config, str_from(name, prefix.len));
+    if (bare < config->count) {
+        return config->settings[bare].name;
+    }
+    /* The prefix is right, so only what follows it counts. */
+    struct nearest nearest = nearest_to(str_from(name, prefix.len));
+    for (size_t i = 0; i < config->count; i++) {
+        if (str_starts(str_of(config->settings[i].name), prefix)) {
+            nearest_try(&nearest, config->settings[i].name + prefix.len);
+        }
+    }
+    return nearest.found == NULL ? NULL : nearest.found - prefix.len;
+}
+
+static bool refuse_name(const struct config *config, struct str name, struct str prefix,
+                        struct err *err)
+{
+    const char *other = meant(config, name, prefix);
+    if (other != NULL) {
+        return err_set(err, ERR_INVALID, "%.*s is not a setting; did you mean %s?", STR_ARG(name),
+                       other);
+    }
+    return err_set(err, ERR_INVALID, "%.*s is not a setting; `eider config` lists them all",
+                   STR_ARG(name));
+}
+
 static bool give(struct config *config, struct str name, struct str text, enum origin origin,
                  const char *prefix, struct err *err)
 {
     size_t i = find(config, name);
     if (i == config->count) {
-        return !str_starts(name, str_of(prefix)) ||
-               err_set(err, ERR_INVALID,
-                       "%.*s is not a setting of this version; `eider config` lists them all",
-                       STR_ARG(name));
+        return !str_starts(name, str_of(prefix)) || refuse_name(config, name, str_of(prefix), err);
     }
     mem_free(config->values[i].text);
     config->values[i].text = mem_copy_bytes(text.ptr, text.len);

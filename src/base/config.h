@@ -1,7 +1,7 @@
 /* config.h - settings by name: from the environment, then from a KEY=VALUE file.
  * Promise   every setting is a row of one table, from which reading, `eider config` and
  *           docs/config.md come. A value is checked when it is loaded; an unknown name that begins
- *           with the product's prefix is an error that names it.
+ *           with the product's prefix is an error that names it, and the nearest known one.
  * Owner     main owns one struct config; texts live as long as it.   Threads  read-only after
  *           config_load.
  * Errors    ERR_INVALID naming the setting. */

@@ -63,6 +63,8 @@ struct http_server *http_server_create(const struct http_options *options);
  * Before http_start. ret_port is the port in use. */
 bool http_listen(struct http_server *server, struct str address, unsigned tag, uint16_t *ret_port,
                  struct err *err) MUST_CHECK;
+/* Whether an address can be listened on now: opens it and closes it again. */
+bool http_try_address(struct str address, struct err *err) MUST_CHECK;
 bool http_start(struct http_server *server, struct err *err) MUST_CHECK;
 
 /* Stops accepting connections; requests on open ones are still handed to begin (which refuses

@@ -113,10 +113,8 @@ static uint16_t bound_port(int fd)
     return ntohs(((const struct sockaddr_in *)&bound)->sin_port);
 }
 
-bool http_listen(struct http_server *server, struct str address, unsigned tag, uint16_t *ret_port,
-                 struct err *err)
+static bool open_address(struct str address, int *ret_fd, struct err *err)
 {
-    assert(!server->watching);
     char host[256];
     char port[8];
     if (!split_address(address, host, port, err)) {
@@ -132,10 +130,23 @@ bool http_listen(struct http_server *server, struct str address, unsigned tag, u
         return err_set(err, ERR_INVALID, "cannot listen on %.*s: %s", STR_ARG(address),
                        gai_strerror(result));
     }
-    int fd = -1;
-    bool opened = open_socket(address, found, &fd, err);
+    bool opened = open_socket(address, found, ret_fd, err);
     freeaddrinfo(found);
-    if (!opened) {
+    return opened;
+}
+
+bool http_try_address(struct str address, struct err *err)
+{
+    CLEANUP(fd_close) int fd = -1;
+    return open_address(address, &fd, err);
+}
+
+bool http_listen(struct http_server *server, struct str address, unsigned tag, uint16_t *ret_port,
+                 struct err *err)
+{
+    assert(!server->watching);
+    int fd = -1;
+    if (!open_address(address, &fd, err)) {
         return false;
     }
     struct http_listener *listener = mem_alloc(sizeof(*listener));

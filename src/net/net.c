@@ -248,31 +248,75 @@ static CURLcode read_outcome(const struct net_transfer *transfer)
                                                            : CURLE_FAILED_INIT;
 }
 
+static enum net_failure failure_of(const struct net_transfer *transfer, CURLcode code)
+{
+    if (transfer->address_refused) {
+        return NET_FAILURE_ADDRESS;
+    }
+    switch ((unsigned)code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return NET_FAILURE_RESOLVE;
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return NET_FAILURE_TRUST;
+    case CURLE_SSL_CONNECT_ERROR:
+        return NET_FAILURE_TLS;
+    default:
+        return transfer->connected ? NET_FAILURE_LOST : NET_FAILURE_CONNECT;
+    }
+}
+
+static void describe_connect(const struct net_transfer *transfer, CURLcode code, struct err *err)
+{
+    const char *origin = transfer->origin;
+    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
+        (void)err_set(err, ERR_STORE, "%s is not a usable address", origin);
+        return;
+    }
+    char text[128];
+    const char *reason = code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
+                         : transfer->system_error != 0
+                             ? strerror_r((int)transfer->system_error, text, sizeof(text))
+                             : "";
+    (void)err_set(err, ERR_STORE, "cannot connect to %s%s%s", origin, reason[0] == '\0' ? "" : ": ",
+                  reason);
+}
+
 static bool fail_with_code(const struct net_transfer *transfer, CURLcode code, const char *reason,
                            struct err *err)
 {
     const char *origin = transfer->origin;
-    if (transfer->address_refused) {
+    transfer->response->failure = failure_of(transfer, code);
+    switch (transfer->response->failure) {
+    case NET_FAILURE_ADDRESS:
         (void)err_set(err, ERR_FORBIDDEN, "the address of %s may not be contacted", origin);
-    } else if (code == CURLE_COULDNT_RESOLVE_HOST) {
+        break;
+    case NET_FAILURE_RESOLVE:
         (void)err_set(err, ERR_STORE, "the host of %s is not known", origin);
-    } else if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL) {
-        (void)err_set(err, ERR_STORE, "%s is not a usable address", origin);
-    } else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE) {
+        break;
+    case NET_FAILURE_TRUST:
         (void)err_set(err, ERR_STORE, "the TLS certificate of %s is not trusted", origin);
-    } else if (!transfer->connected) {
-        (void)err_set(err, ERR_STORE, "cannot connect to %s", origin);
-    } else if (transfer->answer_begun) {
-        (void)fail_lost(transfer, err, "the connection broke within the answer");
-    } else {
-        (void)fail_lost(transfer, err, "the connection broke before the answer");
+        break;
+    case NET_FAILURE_TLS:
+        (void)err_set(err, ERR_STORE, "%s does not speak TLS as expected", origin);
+        break;
+    case NET_FAILURE_NONE:
+    case NET_FAILURE_CONNECT:
+        describe_connect(transfer, code, err);
+        break;
+    case NET_FAILURE_LOST:
+        (void)fail_lost(transfer, err,
+                        transfer->answer_begun ? "the connection broke within the answer"
+                                               : "the connection broke before the answer");
+        break;
     }
     err_add_detail(err, "curl %d: %s", (int)code, reason[0] != '\0' ? reason : "no reason given");
     return false;
 }
 
-static void read_content_length(const struct net_transfer *transfer)
+static void read_facts(struct net_transfer *transfer)
 {
+    (void)curl_easy_getinfo(transfer->easy, CURLINFO_OS_ERRNO, &transfer->system_error);
     curl_off_t length = -1;
     (void)curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     transfer->response->has_content_length = length >= 0;
@@ -294,7 +338,7 @@ static bool perform_transfer(struct net_transfer *transfer, struct cancel *cance
     }
     bool ended = run_transfer(transfer, cancel, err);
     CURLcode code = ended ? read_outcome(transfer) : CURLE_OK;
-    read_content_length(transfer);
+    read_facts(transfer);
     (void)curl_multi_remove_handle(transfer->multi, transfer->easy);
     curl_easy_reset(transfer->easy); /* nothing of it may point to this stack any more */
     if (!ended || transfer->gave_up) {

@@ -77,7 +77,19 @@ enum {
     NET_HEADER_SIZE = 1024
 };
 
+/* Why net_perform failed, where that is known beyond the kind of the error. */
+enum net_failure {
+    NET_FAILURE_NONE,
+    NET_FAILURE_RESOLVE, /* the host's name is not known */
+    NET_FAILURE_ADDRESS, /* nobody may contact it */
+    NET_FAILURE_CONNECT,
+    NET_FAILURE_TLS,   /* no handshake */
+    NET_FAILURE_TRUST, /* the certificate */
+    NET_FAILURE_LOST   /* connected, and no whole answer */
+};
+
 struct net_response {
+    enum net_failure failure;
     unsigned status;
     uint64_t body_size; /* bytes received; above body_bytes_max when that made it fail */
     bool has_content_length;

@@ -195,6 +195,7 @@ struct net_transfer {
     bool answer_begun;
     uint64_t body_read; /* bytes of the request body handed to curl */
     size_t headers_size;
+    long system_error; /* errno of a connection that did not come about; 0 for another reason */
     curl_off_t bytes_moved; /* in both directions, when last looked at */
     int64_t connected_ms;
     int64_t moved_ms; /* when a byte last moved, or the wait for the answer began */

@@ -45,7 +45,9 @@ struct store_s3_options {
     struct str access_key;
     struct str secret_key;
     struct str session_token; /* may be empty */
-    bool virtual_hosted;      /* the bucket in the host name; default: in the path */
+    bool virtual_hosted;      /* the bucket in the host name; default: in the path. A bucket that
+                                 cannot be there (an address as endpoint, capitals or an underscore
+                                 in its name, dots and https) stays in the path */
     bool own; /* the server's own store, by its configuration and with its keys: the list of allowed
                  endpoints does not apply to it */
 };
@@ -58,6 +60,8 @@ void store_close(struct store *store);
 
 /* Checks the form of an endpoint: http(s), a host, no userinfo, path, query or fragment. */
 bool store_check_endpoint(struct str endpoint, struct err *err) MUST_CHECK;
+/* True for AWS's own endpoints, which want the bucket in the host name. */
+bool store_is_aws(struct str endpoint);
 /* Refuses what no store should be asked for: empty, over 1024 bytes, control bytes, `.` or `..` or
  * empty segments. */
 bool store_check_key(struct str key, struct err *err) MUST_CHECK;

@@ -1,4 +1,5 @@
 #include "store_folder.h"
+#include "store_probe_internal.h"
 
 #include "fd.h"
 #include "mem.h"
@@ -334,4 +335,6 @@ static const struct store_operations operations_folder = {
     .list = folder_list,
     .list_folders = folder_list_folders,
     .delete_key = delete_key,
+    .probe_reach = folder_probe_reach,
+    .probe_end = folder_probe_end,
 };

@@ -4,6 +4,8 @@
 
 #include "store.h"
 
+struct store_probe;
+
 struct store_operations {
     bool counts_itself; /* its requests, one by one; else store.c counts calls */
     void (*close)(struct store *store);
@@ -26,6 +28,10 @@ struct store_operations {
     bool (*list_folders)(struct store *store, struct str prefix, store_visit_fn *visit,
                          void *context, struct cancel *cancel, struct err *err);
     bool (*delete_key)(struct store *store, struct str key, struct cancel *cancel, struct err *err);
+    /* For store_probe.c. The first tells why nothing more can be asked; the others may be NULL. */
+    bool (*probe_reach)(struct store *store, struct store_probe *probe);
+    void (*probe_conditions)(struct store *store, struct store_probe *probe);
+    void (*probe_end)(struct store *store, const struct store_probe *probe);
 };
 
 /* The first member of each kind of store. */
@@ -52,6 +58,10 @@ struct store_endpoint {
 
 bool store_split_endpoint(struct str endpoint, struct store_endpoint *ret_parts,
                           struct err *err) MUST_CHECK;
+
+/* False for a bucket that cannot be a part of the host: the endpoint is an address, the name is no
+ * host name, or it has dots and https certificates (*.host) would not cover it. */
+bool store_fits_host(struct str bucket, const struct store_endpoint *parts);
 
 /* SHA-256 and CRC-32 of a source's bytes [offset, offset + size), in one reading. */
 struct store_payload {

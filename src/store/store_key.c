@@ -144,6 +144,15 @@ bool store_check_endpoint(struct str endpoint, struct err *err)
     return store_split_endpoint(endpoint, &parts, err);
 }
 
+bool store_is_aws(struct str endpoint)
+{
+    struct store_endpoint parts;
+    struct err ignored;
+    return store_split_endpoint(endpoint, &parts, &ignored) &&
+           (str_ends(parts.host, STR(".amazonaws.com")) ||
+            str_ends(parts.host, STR(".amazonaws.com.cn")));
+}
+
 /* --- percent encoding --- */
 
 void store_append_encoded(struct buf *buf, struct str text, bool keep_slashes)

@@ -1,9 +1,9 @@
 #include "store_s3.h"
+#include "store_probe_internal.h"
 
 #include "clock.h"
 #include "digest.h"
 #include "mem.h"
-#include "num.h"
 
 #include <stdio.h>
 
@@ -65,68 +65,6 @@ static bool check_options(const struct store_s3_options *options, struct err *er
            check_visible(options->session_token, TOKEN_LEN_MAX, "session token", err);
 }
 
-static void append_lower(struct buf *buf, struct str text)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        char byte = text.ptr[i];
-        buf_append_byte(buf, byte >= 'A' && byte <= 'Z' ? (char)(byte | 0x20) : byte);
-    }
-}
-
-/* The port is left out when it is the scheme's own, as the HTTP client leaves it out of the Host
- * header. */
-static void append_host(struct buf *buf, const struct store_s3_options *options,
-                        const struct store_endpoint *parts)
-{
-    struct err ignored = {0};
-    uint64_t port = 0;
-    bool secure = str_equal_nocase(parts->scheme, STR("https"));
-    if (options->virtual_hosted) {
-        buf_append(buf, options->bucket);
-        buf_append_byte(buf, '.');
-    }
-    append_lower(buf, parts->host);
-    if (parts->port.len > 0 && num_parse_u64(parts->port, 1, 65535, &port, &ignored) &&
-        port != (secure ? 443 : 80)) {
-        buf_append_format(buf, ":%u", (unsigned)port);
-    }
-}
-
-static void set_addresses(struct store_s3 *s3, const struct store_s3_options *options,
-                          const struct store_endpoint *parts)
-{
-    enum {
-        ADDRESS_LEN_MAX = 2048
-    };
-    CLEANUP(buf_finish) struct buf host;
-    CLEANUP(buf_finish) struct buf text;
-    buf_init(&host, ADDRESS_LEN_MAX);
-    buf_init(&text, ADDRESS_LEN_MAX);
-    append_host(&host, options, parts);
-    append_lower(&text, parts->scheme);
-    buf_append_text(&text, "://");
-    buf_append(&text, buf_str(&host));
-    s3->host = copy_str(buf_str(&host));
-    s3->endpoint_host = copy_str(parts->host);
-    s3->origin = copy_str(buf_str(&text));
-
-    buf_reset(&text);
-    buf_append_byte(&text, '/');
-    if (!options->virtual_hosted) {
-        buf_append(&text, options->bucket);
-        buf_append_byte(&text, '/');
-    }
-    s3->path_prefix = copy_str(buf_str(&text));
-
-    /* A budget belongs to one caller at one endpoint: one that is throttled does not slow the
-     * others. */
-    buf_reset(&text);
-    buf_append_format(&text, "%s %.*s", s3->origin, STR_ARG(options->access_key));
-    s3->budget_name = copy_str(buf_str(&text));
-    assert(!buf_failed(&host));
-    assert(!buf_failed(&text));
-}
-
 static const struct store_operations operations_s3;
 
 struct store *store_open_s3(struct net *net, const struct store_s3_options *options,
@@ -145,7 +83,7 @@ struct store *store_open_s3(struct net *net, const struct store_s3_options *opti
     s3->access_key = copy_str(options->access_key);
     s3->secret_key = copy_str(options->secret_key);
     s3->session_token = copy_str(options->session_token);
-    set_addresses(s3, options, &parts);
+    s3_set_addresses(s3, options, &parts);
     atomic_init(&s3->clock_offset_ms, 0);
     return &s3->base;
 }
@@ -180,7 +118,7 @@ static bool is_success(const struct net_response *response)
 }
 
 /* An answer to HEAD has no body: whether the object, the bucket or the access key is unknown to the
- * store is learnt by asking for the first byte. */
+ * store, and what it has against a token, is learnt by asking for the first byte. */
 static bool explain_head(struct store_s3 *s3, struct str key, const struct net_response *refused,
                          struct cancel *cancel, struct err *err)
 {
@@ -191,7 +129,7 @@ static bool explain_head(struct store_s3 *s3, struct str key, const struct net_r
         .body_bytes_max = S3_ANSWER_BYTES_MAX,
     };
     s3_add_header(&request, "range", STR("bytes=0-0"));
-    bool explains = (refused->status == 404 || refused->status == 400) &&
+    bool explains = (refused->status == 404 || refused->status == 403 || refused->status == 400) &&
                     s3_call_once(s3, &request, cancel, &response, err) && response.status >= 400 &&
                     response.status < 500 && response.status != 416;
     return explains ? s3_fail(s3, "GET", key, &response, err)
@@ -508,4 +446,6 @@ static const struct store_operations operations_s3 = {
     .list = s3_list,
     .list_folders = s3_list_folders,
     .delete_key = delete_key,
+    .probe_reach = s3_probe_reach,
+    .probe_conditions = s3_probe_conditions,
 };

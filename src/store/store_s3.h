@@ -52,6 +52,10 @@ struct s3_request {
     bool error_in_200;          /* a 200 may carry an error document (CompleteMultipartUpload) */
 };
 
+/* Sets origin, host, path_prefix and budget_name. */
+void s3_set_addresses(struct store_s3 *s3, const struct store_s3_options *options,
+                      const struct store_endpoint *parts);
+
 void s3_add_query(struct s3_request *request, const char *name, struct str value);
 void s3_add_header(struct s3_request *request, const char *name, struct str value);
 

@@ -77,7 +77,9 @@ static const struct meaning meanings[] = {
     { "InvalidAccessKeyId",    0,   ERR_STORE_DENIED },
     { "SignatureDoesNotMatch", 0,   ERR_STORE_DENIED },
     { "ExpiredToken",          0,   ERR_STORE_DENIED },
+    { "TokenRefreshRequired",  0,   ERR_STORE_DENIED },
     { "InvalidToken",          0,   ERR_STORE_DENIED },
+    { "InvalidTokenId",        0,   ERR_STORE_DENIED },
     { "InvalidClientTokenId",  0,   ERR_STORE_DENIED },
     { "InvalidSecurity",       0,   ERR_STORE_DENIED },
     { "RequestTimeTooSkewed",  0,   ERR_STORE_DENIED },
@@ -115,11 +117,38 @@ static void describe_redirect(const struct store_s3 *s3, const struct net_respon
 {
     char elsewhere[NET_HEADER_SIZE] = "";
     copy_printable(elsewhere, sizeof(elsewhere), str_of(response->location));
+    if (strcmp(error->code, "AuthorizationHeaderMalformed") == 0 && error->region[0] != '\0') {
+        (void)err_set(err, ERR_STORE, "the bucket \"%s\" is in the region \"%s\", not \"%s\" (%s)",
+                      s3->bucket, error->region, s3->region, error->code);
+        return;
+    }
     const char *endpoint = error->endpoint[0] != '\0' ? error->endpoint : elsewhere;
     (void)err_set(err, ERR_STORE,
                   "the bucket \"%s\" is to be asked for elsewhere: status %u, region \"%s\", "
                   "endpoint \"%s\" (redirects are not followed)",
                   s3->bucket, response->status, error->region, endpoint);
+}
+
+/* What is known about a refusal beyond its code. */
+static const char *reason_of(const char *code)
+{
+    static const char *const reasons[][2] = {
+        {"ExpiredToken", "the session token has expired"},
+        {"TokenRefreshRequired", "the session token has expired"},
+        {"InvalidToken", "the session token is not valid"},
+        {"InvalidTokenId", "the session token is not valid"},
+        {"InvalidClientTokenId", "the session token is not valid"},
+        {"InvalidAccessKeyId", "the access key is not known"},
+        {"XAdminUserNotFound", "the access key is not known"},
+        {"SignatureDoesNotMatch", "the secret key does not belong to the access key"},
+        {"RequestTimeTooSkewed", "the clocks are too far apart"},
+    };
+    for (size_t i = 0; i < COUNT_OF(reasons); i++) {
+        if (strcmp(reasons[i][0], code) == 0) {
+            return reasons[i][1];
+        }
+    }
+    return "";
 }
 
 static void describe(const struct store_s3 *s3, const char *method, struct str key,
@@ -132,8 +161,9 @@ static void describe(const struct store_s3 *s3, const char *method, struct str k
     struct str name = key.ptr == NULL ? str_of(s3->bucket) : key;
     const char *code = error->code[0] != '\0' ? error->code : "no error code";
     if (kind == ERR_STORE_DENIED) {
-        (void)err_set(err, kind, "access denied to %s\"%.*s\" (status %u, %s)", thing,
-                      STR_ARG(name), response->status, code);
+        const char *reason = reason_of(code);
+        (void)err_set(err, kind, "access denied to %s\"%.*s\"%s%s (status %u, %s)", thing,
+                      STR_ARG(name), reason[0] == '\0' ? "" : ": ", reason, response->status, code);
     } else if (kind == ERR_STORE_MISSING &&
                (writes || key.ptr == NULL || strcmp(error->code, "NoSuchBucket") == 0)) {
         (void)err_set(err, kind, "the bucket \"%s\" does not exist (%s)", s3->bucket, code);

@@ -16,12 +16,15 @@ run_eider      run_eider(*args, env={}, cwd=None) -> CompletedProcess, for `conf
 eider          one server per module: folder lake; main, ingest and snapshot listeners.
 eider_s3       the same over an S3 lake (bucket of its own, prefix `lake`).
 any_lake       `eider` and `eider_s3` in turn: a test that takes it runs twice.
-s3             the session's S3 server (harness.s3_server.S3Server): .endpoint .access_key .secret_key .region .client()
+s3             the session's S3 server (harness.s3_server.S3Server): .name .endpoint .access_key .secret_key .region .client()
                .make_bucket() .config(bucket) -> `s3_config` of the snapshot contract, .environment(bucket, prefix) ->
-               variables for a lake in it, .keys(bucket, prefix), .uploads(bucket).
+               variables for a lake in it, .keys(bucket, prefix), .uploads(bucket), .domain_endpoint (the bucket in
+               front of the host name). It is versitygw; a test or a module with the marker `both_stores` runs once with
+               it and once with MinIO, which goes for own_s3, tls_s3 and what is made of them too.
+minio          the session's MinIO, where only it will do: .temporary_keys().
 own_s3         an S3 server of this test alone, to be stopped and started: .stop() .start().
 tls_s3         an S3 server of the session behind https; .ca_file is its authority.
-s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .config(bucket)
+s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .domain_endpoint .config(bucket)
                .requests(method=, key=, query=, status=) .count(...) .wait_for(n, ...) .forget() .clear(), faults .fail(status,
                times) .reset() .stall() -> .release(), .cut_body() .corrupt_body() .drop_answer(), `with .refused():`.
                `key` is a regular expression on "bucket/key", faults take the same filters.
@@ -41,7 +44,7 @@ from harness import eider_process
 from harness.eider_process import EiderFactory
 from harness.fault_proxy import FaultProxy
 from harness.lakes import FolderLake, S3Lake
-from harness.s3_server import S3Server, self_signed_certificate
+from harness.s3_server import MinioServer, S3Server, self_signed_certificate
 from harness.waiting import wait_until as wait_until_function
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,24 +117,58 @@ def any_lake(request):
     return request.getfixturevalue("eider" if request.param == "folder" else "eider_s3")
 
 
+DOMAIN = "s3.localhost"  # curl finds every name below localhost on the loopback, without a name service
+STORES = {server.name: server for server in (S3Server, MinioServer)}
+
+
+def pytest_generate_tests(metafunc):
+    """Parametrizes the S3 fixtures of tests marked `both_stores`. The sanitizers need not see the second server."""
+    kinds = [S3Server.name, pytest.param(MinioServer.name, marks=pytest.mark.once)]
+    if metafunc.definition.get_closest_marker("both_stores"):
+        for name, scope in (("s3", "session"), ("own_s3", "function"), ("tls_s3", "session")):
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, kinds, indirect=True, scope=scope)
+
+
+def _kind(request):
+    return getattr(request, "param", S3Server.name)
+
+
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    yield server
-    server.stop()
+def stores(tmp_path_factory):
+    """stores(name, tls=False) -> a server that is started when it is first asked for and kept to the end."""
+    started = {}
+
+    def get(name, tls=False):
+        if (name, tls) not in started:
+            folder = tmp_path_factory.mktemp(name)
+            certificate = self_signed_certificate(folder) if tls else None
+            started[name, tls] = STORES[name](folder, tls=certificate, domain=DOMAIN)
+        return started[name, tls]
+
+    yield get
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3(request, stores):
+    return stores(_kind(request))
+
+
+@pytest.fixture(scope="session")
+def minio(stores):
+    return stores("minio")
+
+
+@pytest.fixture(scope="session")
+def tls_s3(request, stores):
+    return stores(_kind(request), tls=True)
 
 
 @pytest.fixture
-def own_s3(tmp_path):
-    server = S3Server(tmp_path / "own-s3")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def tls_s3(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tls-s3")
-    server = S3Server(folder, tls=self_signed_certificate(folder))
+def own_s3(request, tmp_path):
+    server = STORES[_kind(request)](tmp_path / "own-s3")
     yield server
     server.stop()
 
@@ -140,6 +177,7 @@ def tls_s3(tmp_path_factory):
 def s3_proxy(s3):
     proxy = FaultProxy(s3.port)
     proxy.config = lambda bucket: s3.config(bucket, proxy.endpoint)
+    proxy.domain_endpoint = f"http://{DOMAIN}:{proxy.port}"
     yield proxy
     proxy.close()
 

@@ -35,6 +35,7 @@ def assert_retry_stores_once(server, table, records):
 
 
 # ---- check 18 ----
+@pytest.mark.both_stores
 def test_store_stopped_and_started_again(start_eider, own_s3, table):
     server = start_eider(INGEST, lake=S3Lake(own_s3, own_s3.make_bucket()))
     own_s3.stop()
@@ -53,6 +54,7 @@ def test_store_that_is_not_there_at_start(start_eider, own_s3, table):
     assert_retry_stores_once(server, table, [{"a": 1}])
 
 
+@pytest.mark.both_stores
 def test_bucket_that_does_not_exist(start_eider, s3, table):
     server = start_eider(INGEST, lake=S3Lake(s3, "no-such-bucket-here"))
     refused(post_batch(server, table, [{"a": 1}]), 502, FAILED)
@@ -60,6 +62,7 @@ def test_bucket_that_does_not_exist(start_eider, s3, table):
     assert "no-such-bucket-here" not in names
 
 
+@pytest.mark.both_stores
 def test_wrong_secret(start_eider, s3, table):
     lake = S3Lake(s3, s3.make_bucket())
     server = start_eider({**INGEST, "S3_SECRET_KEY": "not-the-secret"}, lake=lake)
@@ -104,6 +107,7 @@ def test_refused_connections(behind_proxy, s3_proxy, table):
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.both_stores
 def test_an_answer_lost_after_the_object_was_stored(behind_proxy, s3_proxy, table, upload, times):
     fault = s3_proxy.drop_answer(times=times, method="PUT", **upload)
     key = accepted(behind_proxy, post_batch(behind_proxy, table, [{"a": 1}, {"a": 2}]))
@@ -154,6 +158,7 @@ def large_records():
     return [{"id": n, "blob": random_bytes(700_000).hex()} for n in range(30)]
 
 
+@pytest.mark.both_stores
 def test_a_part_that_fails_for_good_leaves_no_upload(behind_proxy, s3_proxy, s3, table, upload):
     records = large_records()
     s3_proxy.fail(500, times=99, method="PUT", query="partNumber=2", **upload)
@@ -174,6 +179,7 @@ def test_a_part_that_fails_twice_is_sent_again(behind_proxy, s3_proxy, s3, table
     assert s3.uploads(behind_proxy.lake.bucket) == []
 
 
+@pytest.mark.both_stores
 def test_a_lost_answer_to_the_end_of_an_upload(behind_proxy, s3_proxy, s3, table, upload):
     fault = s3_proxy.drop_answer(method="POST", query="uploadId", **upload)
     key = accepted(behind_proxy, post_batch(behind_proxy, table, large_records()))

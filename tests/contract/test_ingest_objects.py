@@ -34,6 +34,7 @@ def test_the_message_says_records_also_for_one(eider, table):
     assert answer.json()["message"] == "Ingested 1 records"
 
 
+@pytest.mark.both_stores
 def test_a_bucket_alone_is_a_lake_at_its_root(start_eider, s3, table):
     """EIDER_LAKE unset: the variables of the original service say where the lake is."""
     bucket = s3.make_bucket("lake-data")

@@ -29,6 +29,7 @@ def test_leading_slashes_are_removed(sidecar, path):
     assert sidecar.rows("SELECT sum(a) FROM t", {"t": path}) == [(3,)]
 
 
+@pytest.mark.both_stores
 def test_missing_object_and_empty_pattern(sidecar):
     for path in ("nowhere/x.parquet", "nowhere/*.parquet", "nowhere/**"):
         assert missing_object(sidecar.query("SELECT * FROM t", {"t": path}))
@@ -82,6 +83,7 @@ PATTERNS = [
 
 
 @pytest.mark.parametrize("pattern, found", PATTERNS)
+@pytest.mark.both_stores
 def test_patterns(sidecar, pattern, found):
     for key, value in [("p1", 1), ("p2", 2), ("q3", 3), ("sub/x", 10), ("sub/deeper/deep", 20)]:
         put(sidecar, f"glob/{key}.parquet", a=[value])
@@ -98,6 +100,7 @@ def test_chunks_of_a_snapshot(sidecar):
     assert rows == [(n,) for n in range(300)]
 
 
+@pytest.mark.both_stores
 def test_more_files_than_one_list_page(sidecar):
     put(sidecar, "pages/0000.parquet", a=[1])
     body = sidecar.object("pages/0000.parquet")
@@ -106,6 +109,7 @@ def test_more_files_than_one_list_page(sidecar):
     assert sidecar.rows("SELECT count(*), sum(a) FROM t", {"t": "pages/*.parquet"}) == [(1005, 1005)]
 
 
+@pytest.mark.both_stores
 def test_keys_that_look_like_patterns_are_objects_first(sidecar):
     """Section 10 item 16: an exact object wins over the pattern that its name would be."""
     put(sidecar, "exact/s*.parquet", a=[1])
@@ -127,6 +131,7 @@ def test_a_question_mark_is_a_letter(sidecar):
 @pytest.mark.parametrize(
     "key", ["k+p.parquet", "k%2Fp.parquet", "k#p.parquet", "k p.parquet", "k=é.parquet", "k&;'p.parquet"]
 )
+@pytest.mark.both_stores
 def test_special_characters_of_keys(sidecar, key):
     put(sidecar, f"special/{key}", a=[7])
     assert sidecar.rows("SELECT a FROM t", {"t": f"special/{key}"}) == [(7,)]
@@ -148,6 +153,7 @@ def test_parameters_in_a_path_go_nowhere(sidecar, suffix):
 
 
 # ---- several files ----
+@pytest.mark.both_stores
 def test_s3_paths(sidecar):
     put(sidecar, "list/a.parquet", n=[1], s=["x"])
     put(sidecar, "list/b b+é.parquet", n=[2], s=["y"])

@@ -124,7 +124,8 @@ def test_unknown_settings_are_errors(start_eider):
 
 
 def test_near_misses_are_errors_too(start_eider):
-    refuses_to_start(start_eider, {"EIDER_INGEST_LISTN": "127.0.0.1:0"}, "EIDER_INGEST_LISTN")
+    said = "EIDER_INGEST_LISTN is not a setting; did you mean EIDER_INGEST_LISTEN?"
+    refuses_to_start(start_eider, {"EIDER_INGEST_LISTN": "127.0.0.1:0"}, said)
 
 
 def test_variables_of_others_are_ignored(start_eider):
@@ -229,12 +230,12 @@ def test_version(run_eider):
     assert re.search(r"\b1\.5\.\d\b", result.stdout), "the version of the engine"
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["config"], ["version"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["config"], ["version"]])
 def test_help(run_eider, command):
     result = run_eider(*command, "--help")
     assert result.returncode == 0
     assert result.stderr == ""
-    for word in command or ["serve", "config", "version"]:
+    for word in command or ["serve", "check", "config", "version"]:
         assert word in result.stdout
     assert "usage" in result.stdout.lower()
     assert all(len(line) <= 100 for line in result.stdout.splitlines())
@@ -247,6 +248,13 @@ def test_wrong_arguments(run_eider, arguments, tmp_path):
     assert result.stdout == ""
     assert arguments[-1] in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong, meant", [("serv", "serve"), ("confg", "config"), ("chekc", "check")])
+def test_the_nearest_command_is_named(run_eider, wrong, meant):
+    result = run_eider(wrong)
+    assert result.returncode == 2
+    assert result.stderr == f"eider: unknown command '{wrong}'; did you mean `eider {meant}`?\n"
 
 
 # ---- personalities that are not there yet ----

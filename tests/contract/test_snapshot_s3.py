@@ -12,6 +12,8 @@ from harness.eider_process import EiderFactory
 from harness.fault_proxy import FaultProxy
 from harness.snapshot_client import Sidecar, column, error_of
 
+pytestmark = pytest.mark.both_stores
+
 COLUMNS = [column("a", "BIGINT")]
 TABLES = {"t": "x.parquet"}
 

@@ -9,6 +9,8 @@ from harness.ingest_client import accepted, in_parallel, post_batch
 from harness.lakes import S3Lake
 from harness.parquet_readers import read_parquet
 
+pytestmark = pytest.mark.both_stores
+
 ODD_KEYS = [
     "plain.parquet",
     "a b/with spaces .parquet",

@@ -124,6 +124,19 @@ TEST(unknown_names_of_ours_are_refused)
     config_destroy(loaded.config);
 }
 
+TEST(unknown_names_are_answered_with_the_nearest)
+{
+    CHECK(fails_with(NULL, "EIDER_CUONT=2",
+                     "EIDER_CUONT is not a setting; did you mean EIDER_COUNT?"));
+    CHECK(fails_with("EIDER_TEXTT=a\n", NULL,
+                     "line 1: EIDER_TEXTT is not a setting; did you mean "
+                     "EIDER_TEXT?"));
+    CHECK(fails_with(NULL, "EIDER_PORT=80", "did you mean PORT?"));
+    CHECK(fails_with(NULL, "EIDER_SECRET_KEY=x", "did you mean SECRET_KEY?"));
+    /* The prefix alone makes nothing similar, and a guess that is no help is not made. */
+    CHECK(fails_with(NULL, "EIDER_XYZZY=1", "EIDER_XYZZY is not a setting; `eider config` lists"));
+}
+
 TEST(values_are_checked_when_loaded)
 {
     CHECK(fails_with(NULL, "EIDER_COUNT=0", "EIDER_COUNT: '0' is not a whole number from 1 to 64"));
@@ -256,12 +269,19 @@ TEST(describe_masks_secrets)
 }
 
 static const struct test_case cases[] = {
-    TEST_CASE(defaults_where_nothing_is_given), TEST_CASE(environment_before_file_before_default),
-    TEST_CASE(an_empty_value_is_the_default),   TEST_CASE(unknown_names_of_ours_are_refused),
-    TEST_CASE(values_are_checked_when_loaded),  TEST_CASE(loose_counts_take_leading_digits),
-    TEST_CASE(loose_flags_fall_back),           TEST_CASE(the_file_is_what_a_shell_would_read),
-    TEST_CASE(the_last_line_of_a_name_counts),  TEST_CASE(file_errors_name_file_and_line),
-    TEST_CASE(a_file_without_end_is_refused),   TEST_CASE(describe_masks_secrets),
+    TEST_CASE(defaults_where_nothing_is_given),
+    TEST_CASE(environment_before_file_before_default),
+    TEST_CASE(an_empty_value_is_the_default),
+    TEST_CASE(unknown_names_of_ours_are_refused),
+    TEST_CASE(unknown_names_are_answered_with_the_nearest),
+    TEST_CASE(values_are_checked_when_loaded),
+    TEST_CASE(loose_counts_take_leading_digits),
+    TEST_CASE(loose_flags_fall_back),
+    TEST_CASE(the_file_is_what_a_shell_would_read),
+    TEST_CASE(the_last_line_of_a_name_counts),
+    TEST_CASE(file_errors_name_file_and_line),
+    TEST_CASE(a_file_without_end_is_refused),
+    TEST_CASE(describe_masks_secrets),
 };
 
 TEST_MAIN(cases)

@@ -119,6 +119,39 @@ TEST(buckets)
     CHECK(!bucket_good("a b"));
 }
 
+static bool fits_host(const char *bucket, const char *endpoint)
+{
+    struct err err;
+    struct store_endpoint parts;
+    return store_split_endpoint(str_of(endpoint), &parts, &err) &&
+           store_fits_host(str_of(bucket), &parts);
+}
+
+TEST(buckets_that_can_be_in_a_host_name)
+{
+    CHECK(fits_host("my-bucket1", "https://s3.example.com"));
+    CHECK(fits_host("my.bucket", "http://s3.example.com:9000"));
+    CHECK(!fits_host("my.bucket", "https://s3.example.com")); /* no certificate covers it */
+    CHECK(!fits_host("MyBucket", "http://s3.example.com"));
+    CHECK(!fits_host("my_bucket", "http://s3.example.com"));
+    CHECK(!fits_host("my-bucket", "http://127.0.0.1:9000"));
+    CHECK(!fits_host("my-bucket", "http://[::1]:9000"));
+    char longer[65];
+    memset(longer, 'b', sizeof(longer) - 1);
+    longer[64] = '\0';
+    CHECK(!fits_host(longer, "http://s3.example.com"));
+    CHECK(fits_host(longer + 1, "http://s3.example.com"));
+}
+
+TEST(endpoints_of_aws)
+{
+    CHECK(store_is_aws(STR("https://s3.eu-central-1.amazonaws.com")));
+    CHECK(store_is_aws(STR("https://s3.cn-north-1.amazonaws.com.cn/")));
+    CHECK(!store_is_aws(STR("https://s3.amazonaws.com.example.org")));
+    CHECK(!store_is_aws(STR("http://minio:9000")));
+    CHECK(!store_is_aws(STR("nonsense")));
+}
+
 TEST(encoding_comes_back)
 {
     struct buf encoded;
@@ -204,6 +237,8 @@ static const struct test_case cases[] = {
     TEST_CASE(prefixes_may_be_empty_or_end_with_a_slash),
     TEST_CASE(endpoints),
     TEST_CASE(buckets),
+    TEST_CASE(buckets_that_can_be_in_a_host_name),
+    TEST_CASE(endpoints_of_aws),
     TEST_CASE(encoding_comes_back),
     TEST_CASE(decoding_refuses_half_an_escape),
     TEST_CASE(globs_within_a_segment),

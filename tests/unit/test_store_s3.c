@@ -393,8 +393,40 @@ TEST(credentials_that_would_break_a_header_are_refused)
     CHECK_U64(err.kind, ERR_INVALID);
 }
 
+/* What went wrong with the keys is told, also for HEAD, whose answer has no body. */
+static bool head_says(const char *const *answers, const char *words)
+{
+    CLEANUP(fixture_finish) struct fixture f;
+    return fixture_init(&f, answers) &&
+           !store_head(f.store, STR("a b"), &f.cancel, &f.object, &f.err) &&
+           f.err.kind == ERR_STORE_DENIED && strstr(f.err.message, words) != NULL;
+}
+
+TEST(tokens_and_keys_are_told_apart)
+{
+    ANSWERS(STATUS("400 X"), ERROR("400 X", "ExpiredToken"));
+    CHECK(head_says(answers, "the session token has expired"));
+    static const char *const wrong[] = {STATUS("403 X"), ERROR("403 X", "InvalidTokenId"), NULL};
+    CHECK(head_says(wrong, "the session token is not valid"));
+    static const char *const key[] = {STATUS("403 X"), ERROR("403 X", "InvalidAccessKeyId"), NULL};
+    CHECK(head_says(key, "the access key is not known"));
+    static const char *const bare[] = {STATUS("403 X"), STATUS("200 OK"), NULL};
+    CHECK(head_says(bare, "access denied to \"a b\" (status 403, no error code)"));
+}
+
+TEST(another_region_is_named)
+{
+    ANSWERS(BODY("400 X", "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-1</Region>"
+                          "</Error>"));
+    WITH_STORE(f);
+    CHECK(!get(&f));
+    CHECK(strstr(f.err.message, "is in the region \"eu-1\", not \"us-east-1\"") != NULL);
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(a_put_survives_two_failures),
+    TEST_CASE(tokens_and_keys_are_told_apart),
+    TEST_CASE(another_region_is_named),
     TEST_CASE(a_put_gives_up_after_three),
     TEST_CASE(what_a_put_sends),
     TEST_CASE(a_lost_answer_to_a_create_is_our_own_object),

@@ -50,11 +50,17 @@ class Fault:
     code: str = "InternalError"
     headers: dict = field(default_factory=dict)
     keep: float = 0.5
+    body: str = None  # instead of an error document
+    length: int = None  # what a HEAD is told instead of the body's length
+    skip: int = 0  # so many matching requests are let through first
     hits: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
     def matches(self, request):
-        return self.hits < self.times and request_matches(request, self.method, self.key, self.query)
+        if self.hits >= self.times or not request_matches(request, self.method, self.key, self.query):
+            return False
+        self.skip -= 1
+        return self.skip < 0
 
     def release(self):
         """Lets stalled requests go on to the store."""
@@ -124,14 +130,15 @@ class FaultProxy:
         for fault in faults:
             fault.release()
 
-    # ---- faults; `method`, `key` (regular expression) and `query` say which requests ----
+    # ---- faults; `method`, `key` (regular expression) and `query` say which requests, `skip` how many of them are
+    # let through before the first fault ----
     def _add(self, fault):
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def fail(self, status=500, times=1, code="InternalError", headers=None, **match):
-        """Answers with an S3 error; the store is not asked."""
+        """Answers with an S3 error, or with `body`; the store is not asked. A success may be told that never was."""
         return self._add(Fault("fail", times, status=status, code=code, headers=headers or {}, **match))
 
     def reset(self, times=1, **match):
@@ -359,15 +366,17 @@ def read_chunks(reader):
 
 
 def error_answer(fault, method):
-    body = (
+    document = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<Error><Code>{fault.code}</Code><Message>injected fault</Message>"
         "<RequestId>0</RequestId></Error>"
-    ).encode()
+    )
+    body = (document if fault.body is None else fault.body).encode()
+    length = len(body) if fault.length is None else fault.length
     lines = [
         f"HTTP/1.1 {fault.status} Injected",
         "Content-Type: application/xml",
-        f"Content-Length: {len(body)}",
+        f"Content-Length: {length}",
         *(f"{name}: {value}" for name, value in fault.headers.items()),
     ]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode()

@@ -1,7 +1,9 @@
-"""A real S3 server (versitygw) on a free loopback port, and what tests ask of it."""
+"""Real S3 servers (versitygw, MinIO) on free loopback ports, and what tests ask of them."""
 
 import itertools
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +16,9 @@ from harness.processes import LineReader, kill_session, spawn
 from harness.waiting import wait_until
 
 
-def versitygw_binary():
+def server_binary(name):
     cache = os.environ.get("EIDER_TEST_CACHE") or Path.home() / ".cache" / "eider"
-    return Path(cache) / "bin" / "versitygw"
+    return Path(cache) / "bin" / name
 
 
 def free_port():
@@ -25,12 +27,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def s3_client(endpoint, access_key, secret_key, region="us-east-1", verify=None, attempts=3):
+def aws_client(service, endpoint, access_key, secret_key, region="us-east-1", verify=None, attempts=3, token=None):
     return boto3.client(
-        "s3",
+        service,
         endpoint_url=endpoint,
         aws_access_key_id=access_key,
         aws_secret_access_key=secret_key,
+        aws_session_token=token,
         region_name=region,
         verify=verify,
         config=Config(
@@ -42,12 +45,17 @@ def s3_client(endpoint, access_key, secret_key, region="us-east-1", verify=None,
     )
 
 
+def s3_client(*arguments, **options):
+    return aws_client("s3", *arguments, **options)
+
+
 def self_signed_certificate(folder):
-    """A certificate for 127.0.0.1 that is its own authority: (certificate file, key file)."""
+    """A certificate for 127.0.0.1, s3.localhost and its buckets that is its own authority: (certificate file, key file)."""
     certificate, key = folder / "ca.pem", folder / "key.pem"
+    names = "subjectAltName=IP:127.0.0.1,DNS:s3.localhost,DNS:*.s3.localhost"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-        + ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        + ["-addext", names, "-keyout", str(key), "-out", str(certificate)],
         check=True,
         capture_output=True,
     )
@@ -55,17 +63,23 @@ def self_signed_certificate(folder):
 
 
 class S3Server:
-    """endpoint, access_key, secret_key, region; stop() and start() keep the port and the objects."""
+    """endpoint, access_key, secret_key, region; stop() and start() keep the port and the objects.
 
+    With domain="s3.localhost" it answers for http://BUCKET.s3.localhost:PORT too: .domain_endpoint.
+    """
+
+    name = "versitygw"
     access_key = "eider-test-key"
     region = "us-east-1"
     _names = itertools.count(1)
 
-    def __init__(self, folder, tls=None, secret_key="eider-test-secret"):
+    def __init__(self, folder, tls=None, secret_key="eider-test-secret", domain=None):
         self.secret_key = secret_key
+        self._folder = folder
         self._data = folder / "objects"
         self._data.mkdir(parents=True)
         self._tls = tls
+        self._domain = domain
         self.ca_file = tls[0] if tls else None
         self._process = None
         self._client = None
@@ -73,22 +87,32 @@ class S3Server:
             self.port = free_port()
             if self._start_once():
                 return
-        raise AssertionError("versitygw did not start")
+        raise AssertionError(f"{self.name} did not start")
+
+    @property
+    def _scheme(self):
+        return "https" if self._tls else "http"
 
     @property
     def endpoint(self):
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
-    def _start_once(self):
-        command = [versitygw_binary(), "--port", f"127.0.0.1:{self.port}", "--quiet", "--keep-alive"]
+    @property
+    def domain_endpoint(self):
+        return f"{self._scheme}://{self._domain}:{self.port}"
+
+    def _command(self):
+        """What is started, and its environment."""
+        command = [server_binary(self.name), "--port", f"127.0.0.1:{self.port}", "--quiet", "--keep-alive"]
         if self._tls:
             command += ["--cert", self._tls[0], "--key", self._tls[1]]
-        env = {
-            "PATH": os.environ["PATH"],
-            "ROOT_ACCESS_KEY": self.access_key,
-            "ROOT_SECRET_KEY": self.secret_key,
-        }
-        self._process = spawn(command + ["posix", self._data], env=env)
+        if self._domain:
+            command += ["--virtual-domain", self._domain]
+        return command + ["posix", self._data], {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
+
+    def _start_once(self):
+        command, env = self._command()
+        self._process = spawn(command, env={"PATH": os.environ["PATH"], **env})
         self._output = [LineReader(self._process.stdout), LineReader(self._process.stderr)]
 
         def answers():
@@ -103,7 +127,7 @@ class S3Server:
             except Exception as error:
                 raise AssertionError(str(error)) from error
 
-        wait_until(answers_or_not_yet, 20, lambda: "versitygw answers: " + self._output[1].text(), 0.05)
+        wait_until(answers_or_not_yet, 30, lambda: f"{self.name} answers: " + self._output[1].text(), 0.05)
         return self._process.poll() is None
 
     def start(self):
@@ -161,3 +185,43 @@ class S3Server:
     def uploads(self, bucket):
         """Multipart uploads that were begun and neither completed nor aborted."""
         return self.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+
+
+class MinioServer(S3Server):
+    """The second server. It has temporary keys: .temporary_keys()."""
+
+    name = "minio"
+
+    def _command(self):
+        certificates = self._folder / "certificates"
+        certificates.mkdir(exist_ok=True)
+        if self._tls:
+            shutil.copy(self._tls[0], certificates / "public.crt")
+            shutil.copy(self._tls[1], certificates / "private.key")
+        command = [server_binary(self.name), "server", "--quiet", "--certs-dir", certificates]
+        command += ["--address", f"127.0.0.1:{self.port}", self._data]
+        env = {
+            "HOME": str(self._folder),
+            "MINIO_ROOT_USER": self.access_key,
+            "MINIO_ROOT_PASSWORD": self.secret_key,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+            "MINIO_DOMAIN": self._domain or "",
+        }
+        return command, env
+
+    def _sts(self):
+        verify = str(self.ca_file) if self.ca_file else None
+        return aws_client("sts", self.endpoint, self.access_key, self.secret_key, self.region, verify)
+
+    def temporary_keys(self, policy=None):
+        """Keys of AssumeRole as the fields of an `s3_config`. `policy` (a dict) allows less than everything."""
+        arguments = {"Policy": json.dumps(policy)} if policy else {}
+        keys = self._sts().assume_role(
+            RoleArn="arn:aws:iam::000000000000:role/tests", RoleSessionName="tests", DurationSeconds=900, **arguments
+        )["Credentials"]
+        return {
+            "accessKeyId": keys["AccessKeyId"],
+            "secretAccessKey": keys["SecretAccessKey"],
+            "sessionToken": keys["SessionToken"],
+        }
