@@ -15,6 +15,7 @@ esac
 tools/packages.sh build run test
 tools/build.sh release
 tools/build.sh asan
+tools/build.sh layers
 venv=$(tools/venv.sh -r tests/requirements.txt)
 tools/versitygw.sh >/dev/null
 

@@ -25,6 +25,9 @@ struct guard_verdict {
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
                  struct err *err) MUST_CHECK;
 
+/* The functions that are refused, ended by NULL (worker_guard_names.c). */
+extern const char *const guard_refused_names[];
+
 /* ---- the tokenizer, for tests ---- */
 enum guard_token_kind {
     GUARD_END,
