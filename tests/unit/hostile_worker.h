@@ -122,11 +122,12 @@ static inline void hostile_ask_fetch(struct hostile_worker *worker, const char *
     hostile_send_buf(worker, WORKER_FETCH, &payload);
 }
 
-/* Until the server closes the socket, or kills. */
+/* Until the server says that it is over, or closes the socket. */
 static inline void hostile_stay(struct hostile_worker *worker)
 {
-    char thrown_away[4096];
-    while (recv(worker->socket_fd, thrown_away, sizeof(thrown_away), 0) > 0) {
+    struct err err;
+    while (worker_receive(worker->socket_fd, &worker->frame, &err) &&
+           worker->frame.type != WORKER_CANCEL) {
     }
 }
 
