@@ -373,8 +373,8 @@ TEST(frames_that_only_the_server_sends_are_refused)
 /* Payloads of zeros that are too short for what they should be, or too long. */
 TEST(payloads_of_a_wrong_length_are_refused)
 {
-    static const uint32_t types[] = {WORKER_RESOLVE, WORKER_OPEN, WORKER_FETCH, WORKER_SCHEMAS,
-                                     WORKER_OUTCOME};
+    static const uint32_t types[] = {WORKER_RESOLVE, WORKER_OPEN,    WORKER_FETCH,
+                                     WORKER_SCHEMAS, WORKER_OUTCOME, WORKER_PROGRESS};
     struct job job = {.engine = engine};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         for (unsigned size = 0; size < 40; size += 3) {

@@ -18,6 +18,7 @@ CANARY = "canary-3f9c1e77"
 SECRET = "secret-canary-8d21b6"
 ENVIRONMENT_SECRET = "environment-canary-55e0"
 OWN = {"own": "own.parquet"}
+NOT_KEPT = {"Cache-Control": "no-cache"}  # each statement runs, also one that ran before
 SUM_OF_OWN = "SELECT sum(a) FROM own"
 
 
@@ -89,6 +90,8 @@ class Target:
         (self.folder / "canary.parquet").write_bytes(self.parquet)
         (self.folder / "schema.sql").write_text(f"SELECT '{CANARY}'")
         (self.folder / "load.sql").write_text("")
+        (self.folder / "broken").mkdir(exist_ok=True)
+        (self.folder / "broken" / "schema.sql").write_text(f"no SQL at all, {CANARY}")
         (self.folder / "writable").mkdir()
         for path in [self.folder, *self.folder.iterdir(), self.cwd, Path(self.server.data)]:
             path.chmod(0o777)
@@ -119,7 +122,7 @@ class Target:
     def ask(self, sql):
         """The answer to a statement of the table, sent with one declared table."""
         body = self.sidecar.query_body(self.fill(sql), OWN)
-        return self.server.post("/query", self.server.snapshot, json=body)
+        return self.server.post("/query", self.server.snapshot, json=body, headers=NOT_KEPT)
 
     def alive(self):
         answer = self.ask(SUM_OF_OWN)

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import REPOSITORY
 from harness.eider_process import clean_environment
-from harness.hostile_target import CANARY, running_target
+from harness.hostile_target import CANARY, NOT_KEPT, running_target
 from hostile.rows import ROWS
 
 pytestmark = pytest.mark.once
@@ -97,7 +97,7 @@ def test_no_setting_can_be_changed(targets):
     assert len(settings) > 100
 
     def is_locked(form):
-        answer = target.server.post("/query", json={"sql": form})  # no declared table: quicker
+        answer = target.server.post("/query", json={"sql": form}, headers=NOT_KEPT)  # no declared table: quicker
         return answer.status_code == 400 and "has been locked" in answer.text
 
     for form in ("SET \"{}\" = '{}'", "SET GLOBAL \"{}\" = '{}'", 'RESET "{}"', "PRAGMA {} = 1"):
@@ -115,6 +115,14 @@ def test_an_undeclared_object_is_refused_by_two(targets):
     assert "may read the declared tables only" in targets["!"].ask(by_name).text
     assert "is not available here" in targets["g"].ask(by_call).text
     assert "may read the declared tables only" in targets["!"].ask(by_call).text
+
+
+@pytest.mark.parametrize("form", ["IMPORT DATABASE '{}'", "PRAGMA import_database('{}')", "SELECT 1; IMPORT DATABASE '{}'"])
+def test_a_refused_text_is_not_parsed_when_that_reads_files(targets, form):
+    """The engine's parser opens the files of IMPORT DATABASE, and its complaint about them would be shown."""
+    error = targets["g"].ask(form.format("<dir>/broken")).json()["error"]
+    assert "statements are not allowed" in error or "only one statement" in error
+    assert "Parser Error" not in error and CANARY not in error
 
 
 def test_memory_is_bounded_by_settings_alone_and_by_the_system_alone(targets):
