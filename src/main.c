@@ -139,6 +139,9 @@ static int command_version(const char *file)
 {
     (void)file;
     (void)printf("eider %s\nduckdb %s\n", EIDER_VERSION, worker_header_version() + 1);
+#ifdef EIDER_TEST_LAYERS
+    (void)puts("TEST BUILD: the layers around SQL can be switched off. Not for use.");
+#endif
     return EXIT_SUCCESS;
 }
 

@@ -7,6 +7,7 @@
 #include "log.h"
 #include "mem.h"
 #include "server_lake.h"
+#include "server_layers.h"
 #include "server_machine.h"
 #include "server_metrics.h"
 #include "server_steps.h"
@@ -140,6 +141,11 @@ bool server_start_engine(struct server *server, struct err *err)
         .threads_per_job = threads_per_job(server),
         .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
+#ifdef EIDER_TEST_LAYERS
+    if (!server_layers_off(server->config, &options.layers_off, err)) {
+        return false;
+    }
+#endif
     server->engine = engine_create(&options);
     if (!engine_start(server->engine, err)) {
         return false;

@@ -68,6 +68,9 @@ const struct setting server_settings[] = {
     TEXT("SSL_CERT_FILE", NULL, "See EIDER_CA_FILE."),
     TEXT("NODE_EXTRA_CA_CERTS", NULL, "See EIDER_CA_FILE."),
     TEXT("LOG_LEVEL", NULL, "See EIDER_LOG_LEVEL; words it does not know are ignored."),
+#ifdef EIDER_TEST_LAYERS
+    TEXT("EIDER_TEST_LAYERS_OFF", NULL, "This build is for tests. The layers around SQL that are left out: guard, settings, os; separated by commas."),
+#endif
     { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
 };
 /* clang-format on */

@@ -19,6 +19,7 @@ servers=$!
 trap 'kill "$servers" 2>/dev/null || true' EXIT
 tools/build.sh release
 tools/build.sh asan
+tools/build.sh layers
 venv=$(tools/venv.sh -r tests/requirements.txt)
 wait "$servers"
 trap - EXIT

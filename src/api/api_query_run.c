@@ -5,7 +5,8 @@
 #include <stdio.h>
 
 enum {
-    KEY_TEXT_MAX = 1 << 30
+    KEY_TEXT_MAX = 1 << 30,
+    KEPT_STATEMENT_SIZE_MAX = 64 << 10
 };
 
 /* ---- results that are asked for again ---- */
@@ -51,7 +52,9 @@ static void make_etag(const struct sha256 *key, char text[static 40])
 static void find_key(struct query *query)
 {
     struct err ignored;
-    query->has_key = worker_is_repeatable(buf_str(&query->sql)) &&
+    /* Reading a text costs time of the server that no deadline ends: large ones are not kept. */
+    query->has_key = query->sql.len <= KEPT_STATEMENT_SIZE_MAX &&
+                     worker_is_repeatable(buf_str(&query->sql)) &&
                      !cache_control_has(query->request, STR("no-store")) &&
                      query_find_tables(query, &ignored) && make_key(query);
 }

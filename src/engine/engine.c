@@ -147,6 +147,7 @@ static bool send_job(struct engine *engine, struct engine_job *job, struct err *
         .output_bytes = job->request->output_bytes_max,
         .cpu_seconds = (left_s + 3) * threads,
         .threads = threads,
+        .layers_off = engine->options.layers_off,
     };
     struct buf payload;
     buf_init(&payload, WORKER_FRAME_SIZE_MAX);

@@ -35,6 +35,7 @@ struct engine_options {
     unsigned slots; /* jobs at once, at the most: the floor is kept free for each */
     unsigned threads_per_job;
     unsigned fetch_threads;
+    uint32_t layers_off; /* worker_layers.h: for the test build, which alone looks at it */
 };
 
 struct engine *engine_create(const struct engine_options *options);

@@ -1,6 +1,8 @@
 #include "worker_duck.h"
 
 #include "mem.h"
+#include "worker_layers.h"
+#include "worker_shim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +56,7 @@ bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, stru
     return good;
 }
 
-bool duck_open(struct duck *duck, struct err *err)
+static bool open_database(struct duck *duck, struct err *err)
 {
     duckdb_config config;
     if (duckdb_create_config(&config) != DuckDBSuccess) {
@@ -73,15 +75,22 @@ bool duck_open(struct duck *duck, struct err *err)
         return err_set(err, ERR_INTERNAL, "the engine does not connect");
     }
     duck->files = files_create(duck->database);
-    if (duck->files == NULL) {
-        return err_set(err, ERR_INTERNAL, "the engine does not take the file system");
+    return duck->files != NULL ||
+           err_set(err, ERR_INTERNAL, "the engine does not take the file system");
+}
+
+bool duck_open(struct duck *duck, struct err *err)
+{
+    if (!open_database(duck, err)) {
+        return false;
     }
     for (size_t i = 0; i < COUNT_OF(closing_settings); i++) {
         if (!duck_run(duck, str_of(closing_settings[i]), NULL, err)) {
             return false;
         }
     }
-    return true;
+    return shim_forget_file_names(duck->database) ||
+           err_set(err, ERR_INTERNAL, "the engine keeps taking names for files");
 }
 
 bool duck_warm(struct duck *duck, struct err *err)
@@ -113,8 +122,18 @@ bool duck_warm(struct duck *duck, struct err *err)
     return good;
 }
 
+#ifdef EIDER_TEST_LAYERS
+bool duck_open_anew(struct duck *duck, struct err *err)
+{
+    return open_database(duck, err);
+}
+#endif
+
 bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
 {
+    if (!WORKER_LAYER_ON(limits, WORKER_LAYER_SETTINGS)) {
+        return true;
+    }
     char sql[256];
     /* Progress belongs to a connection, and a worker has one of its own. */
     (void)snprintf(sql, sizeof(sql),

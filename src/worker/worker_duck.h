@@ -19,6 +19,11 @@ bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
 /* Runs typical work once, so that each fork finds code and catalogs in memory. */
 bool duck_warm(struct duck *duck, struct err *err) MUST_CHECK;
 
+#ifdef EIDER_TEST_LAYERS
+/* The test build, without the layer of settings: another database, with nothing shut. */
+bool duck_open_anew(struct duck *duck, struct err *err) MUST_CHECK;
+#endif
+
 bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err) MUST_CHECK;
 
 /* Runs our own SQL. ret_result may be NULL; otherwise duckdb_destroy_result it. */

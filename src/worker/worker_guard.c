@@ -1,37 +1,6 @@
 #include "worker_guard.h"
 
-/* Compared without case. Anything listed here is refused as a call, `name(`; the views among them,
- * which need no parentheses, as `FROM name` too. The list was made from duckdb_functions()
- * of 1.5.6: every table function but the generators and those over a client's own values, and every
- * scalar function that reads or changes something beyond its arguments. */
 /* clang-format off */
-static const char *const refused_names[] = {
-    /* files and other databases */
-    "read_csv", "read_csv_auto", "sniff_csv", "read_json", "read_json_auto", "read_json_objects",
-    "read_json_objects_auto", "read_ndjson", "read_ndjson_auto", "read_ndjson_objects", "read_text", "read_blob",
-    "read_duckdb", "read_parquet", "parquet_scan", "parquet_bloom_probe", "parquet_file_metadata",
-    "parquet_full_metadata", "parquet_kv_metadata", "parquet_metadata", "parquet_schema", "glob", "arrow_scan",
-    "arrow_scan_dumb", "pandas_scan", "python_map_function", "seq_scan", "index_scan", "iceberg_scan", "delta_scan", "sqlite_scan",
-    "postgres_scan", "mysql_scan", "which_secret", "read_xlsx", "st_read", "load_aws_credentials",
-    /* SQL inside SQL */
-    "query", "query_table", "json_execute_serialized_sql", "from_substrait", "from_substrait_json", "sql_auto_complete",
-    "check_peg_parser", "enable_peg_parser", "disable_peg_parser",
-    /* logs, profiles, checkpoints */
-    "enable_logging", "disable_logging", "set_log_level", "truncate_duckdb_logs", "write_log", "parse_duckdb_log_message",
-    "enable_profiling", "enable_profile", "disable_profiling", "disable_profile", "checkpoint", "force_checkpoint",
-    /* settings, state, surroundings */
-    "current_setting", "set_config", "getenv", "getvariable", "current_query", "current_query_id", "txid_current",
-    "current_connection_id", "current_transaction_id", "in_search_path", "add_parquet_key", "nextval", "currval",
-    "duckdb_approx_database_count", "duckdb_connection_count", "duckdb_coordinate_systems", "duckdb_databases", "duckdb_dependencies", "duckdb_extensions",
-    "duckdb_external_file_cache", "duckdb_log_contexts", "duckdb_logs", "duckdb_logs_parsed", "duckdb_memory", "duckdb_optimizers",
-    "duckdb_prepared_statements", "duckdb_profiling_settings", "duckdb_secret_types", "duckdb_secrets", "duckdb_sequences", "duckdb_settings", "duckdb_temporary_files",
-    "duckdb_variables", "duckdb_which_secret", "pg_settings", "pragma_database_size", "pragma_metadata_info",
-    "pragma_platform", "pragma_rtree_index_info", "pragma_storage_info", "pragma_user_agent", "pragma_version",
-    "pragma_database_list", "user_agent", "icu_calendar_names_settings",
-    /* waiting */
-    "pg_sleep", "sleep_ms", "sleep",
-};
-
 static const char *const first_words[] = {
     "select", "with", "values", "from", "table", "pivot", "unpivot", "describe", "desc", "show", "summarize", "explain",
 };
@@ -72,8 +41,8 @@ static bool is_refused_name(struct guard_token token)
     if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
         return false;
     }
-    for (size_t i = 0; i < COUNT_OF(refused_names); i++) {
-        if (str_equal_nocase(token.text, str_of(refused_names[i]))) {
+    for (const char *const *name = guard_refused_names; *name != NULL; name++) {
+        if (str_equal_nocase(token.text, str_of(*name))) {
             return true;
         }
     }

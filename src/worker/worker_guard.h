@@ -28,6 +28,9 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
 /* Only the beginning is judged: the words that the one statement may begin with. */
 bool guard_is_reading(struct str statement);
 
+/* The functions that are refused, ended by NULL (worker_guard_names.c). */
+extern const char *const guard_refused_names[];
+
 /* ---- the tokenizer ---- */
 enum guard_token_kind {
     GUARD_END,

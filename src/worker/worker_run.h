@@ -11,6 +11,12 @@
 bool run_query(struct duck *duck, struct channel *channel, const struct worker_job *job,
                struct encode_outcome *ret_outcome, struct err *err) MUST_CHECK;
 
+#ifdef EIDER_TEST_LAYERS
+/* The test build, without the guard: runs whatever the text says, answers the values as text. */
+bool run_unjudged(struct duck *duck, struct channel *channel, const struct worker_job *job,
+                  uint64_t *ret_rows, struct err *err) MUST_CHECK;
+#endif
+
 /* Canonical lines from job://in to Parquet in job://out. A value that does not fit its column is
  * ERR_INVALID naming row and column. */
 bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,

@@ -227,6 +227,17 @@ extern "C" bool shim_register_files(duckdb_database database, const shim_files *
     }
 }
 
+extern "C" bool shim_forget_file_names(duckdb_database database)
+{
+    try {
+        auto wrapper = reinterpret_cast<DatabaseWrapper *>(database);
+        DBConfig::GetConfig(*wrapper->database->instance).replacement_scans.clear();
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
 extern "C" bool shim_value_text(duckdb_vector vector_p, uint64_t row,
                                 void (*append)(void *, const char *, size_t), void *context)
 {

@@ -31,6 +31,9 @@ struct shim_files {
 bool shim_register_files(duckdb_database database, const struct shim_files *files,
                          const char *const *prefixes, size_t prefixes_count);
 
+/* From now on a name that is no table is an error, and never a file of that name. */
+bool shim_forget_file_names(duckdb_database database);
+
 /* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with
  * `append`. */
 bool shim_value_text(duckdb_vector vector, uint64_t row,

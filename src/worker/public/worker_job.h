@@ -76,7 +76,7 @@ struct worker_limits {
     uint64_t output_bytes;        /* RLIMIT_FSIZE */
     uint64_t cpu_seconds;         /* RLIMIT_CPU */
     uint32_t threads;
-    uint32_t reserved;
+    uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
 
 struct worker_column {

@@ -53,6 +53,7 @@ class Eider:
     def __init__(self, binary, env, args, cwd, data, lake=None):
         self.lake = lake
         self.data = data
+        self.cwd = cwd
         self.env = dict(env)
         self.process = spawn([binary, "serve", *args], env=clean_environment(env), cwd=cwd)
         self.pid = self.process.pid
