@@ -8,6 +8,7 @@
 #include "mem.h"
 #include "server_lake.h"
 #include "server_machine.h"
+#include "store_cache.h"
 #include "thread.h"
 #include "worker.h"
 
@@ -33,6 +34,7 @@ struct server {
     char *spool_folder;
     struct net *net;
     struct server_lake where;
+    struct store_cache *cache;
     struct engine *engine;
     struct lake *lake;
     struct api *api;
@@ -122,6 +124,14 @@ static unsigned threads_per_job(const struct server *server)
     return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
 }
 
+static bool open_cache(struct server *server, struct err *err)
+{
+    char folder[4096];
+    (void)snprintf(folder, sizeof(folder), "%s/cache", config_text(server->config, "EIDER_DATA"));
+    server->cache = store_cache_open(folder, config_number(server->config, "EIDER_CACHE_MAX"), err);
+    return server->cache != NULL;
+}
+
 static bool start_engine(struct server *server, struct err *err)
 {
     uint64_t machine = machine_memory_bytes();
@@ -133,14 +143,14 @@ static bool start_engine(struct server *server, struct err *err)
         per_job = config_number(server->config, "DUCKDB_MEMORY_LIMIT");
     }
     struct engine_options options = {
-        .spool_folder = server->spool_folder,
+        .cache = server->cache,
         .memory_total_bytes = total,
         .memory_per_job_bytes = per_job < total ? per_job : total,
         .slots = count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES") +
                  count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
                  count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
         .threads_per_job = threads_per_job(server),
-        .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
+        .fetch_threads = 8 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
     server->engine = engine_create(&options);
     if (!engine_start(server->engine, err)) {
@@ -385,7 +395,7 @@ struct server *server_start(const struct config *config, struct err *err)
     bool good = check_listeners(server, list, count, err) && lock_data_folder(server, err) &&
                 check_library(err) && open_net(server, err) &&
                 server_lake_open(config, server->net, &server->where, err) &&
-                start_engine(server, err);
+                open_cache(server, err) && start_engine(server, err);
     if (good) {
         server->lake = lake_create(server->where.store, str_of(server->where.prefix),
                                    server->engine, server->spool_folder);
@@ -450,6 +460,7 @@ void server_stop(struct server *server)
     api_destroy(server->api);
     lake_destroy(server->lake);
     engine_destroy(server->engine);
+    store_cache_close(server->cache);
     server_lake_close(&server->where);
     if (server->net != NULL) {
         net_destroy(server->net);
