@@ -102,31 +102,13 @@ static void drop(struct cached_object *object)
     mem_free(object);
 }
 
-static void evict(struct cached_object *object)
+void cache_evict(struct cached_object *object)
 {
     char name[CACHE_NAME_SIZE];
     cache_file_name(&object->identity, name);
     (void)unlinkat(object->cache->folder_fd, name, 0);
     object->cache->counts.evicted_objects++;
     drop(object);
-}
-
-void cache_count_room(struct cached_object *object, uint64_t disk_bytes)
-{
-    object->cache->counts.kept_bytes += disk_bytes - object->disk_bytes;
-    object->disk_bytes = disk_bytes;
-}
-
-void cache_make_room(struct store_cache *cache)
-{
-    struct cached_object *object = cache->oldest;
-    while (object != NULL && cache->counts.kept_bytes + cache->promised_bytes > cache->bytes_max) {
-        struct cached_object *newer = object->newer;
-        if (object->users == 0) {
-            evict(object);
-        }
-        object = newer;
-    }
 }
 
 /* ---- what an earlier process left ---- */
@@ -222,6 +204,7 @@ struct store_cache *store_cache_open(const char *folder, uint64_t bytes_max, str
     }
     struct store_cache *cache = mem_alloc(sizeof(*cache));
     cache->bytes_max = bytes_max;
+    cache->fills_last = &cache->fills;
     lock_init(&cache->lock, LOCK_CACHE);
     cache->folder_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (cache->folder_fd < 0) {
@@ -311,7 +294,7 @@ static struct cached_object *find_or_add(struct store_cache *cache, const struct
         object = add(cache, identity, size, 0);
     }
     if (!object->loaded && !load(object, fresh, err)) {
-        evict(object);
+        cache_evict(object);
         return NULL;
     }
     return object;
@@ -324,7 +307,9 @@ bool store_cache_acquire(struct store_cache *cache, const struct store_cache_sou
     lock_take(&cache->lock);
     struct cached_object *object = find_or_add(cache, &identity, source->object->size, err);
     if (object != NULL) {
-        object->users++;
+        if (object->users++ == 0 && object->blocks_count > 0) {
+            cache_note_fill(object, 0, object->blocks_count);
+        }
         object->forget = source->object->etag[0] == '\0';
         unlink_by_use(object);
         link_by_use(object);
@@ -357,8 +342,9 @@ void store_cache_release(struct cached_object *object)
     lock_take(&cache->lock);
     assert(object->users > 0);
     if (--object->users == 0) {
+        cache_forget_fills(object);
         if (object->forget) {
-            evict(object);
+            cache_evict(object);
         } else {
             note_use(object);
         }

@@ -5,8 +5,8 @@
  *           every fetch is pinned to the ETag, which is part of the object's name here. What an
  *           earlier process left is checked against its checksum before its bit is set, so that
  *           neither kill -9, nor a power loss, nor a flipped byte on disk makes a wrong answer.
- *           All files together take no more than bytes_max of the disk, but for what is being
- *           read: objects in use are never given up.
+ *           All files together take no more than bytes_max of the disk, or 64 MiB while more than
+ *           that is being read.
  * Not here  who may read an object: the caller proves that (store_cache_prove, or a HEAD of its
  *           own) before it hands out a descriptor.
  * Owner     struct server owns one; a job holds the objects it reads.   Threads  any; fill and
@@ -38,7 +38,8 @@ struct store_cache_source {
     const struct store_object *object;
 };
 
-/* The object's place in the cache, made when there is none, and not given up before its release. */
+/* The object's place in the cache, made when there is none, and not given up before its release;
+ * single blocks of it may be. */
 bool store_cache_acquire(struct store_cache *cache, const struct store_cache_source *source,
                          struct cached_object **ret_object, struct err *err) MUST_CHECK;
 void store_cache_release(struct cached_object *object);

@@ -273,3 +273,20 @@ bool cache_file_write_bits(int fd, const struct cached_object *object, uint64_t 
     return write_at(fd, object->ready + begin, (size_t)(end - begin), offset) ||
            disk_failed("bits", err);
 }
+
+bool cache_file_write_changes(int fd, const struct cached_object *object, uint64_t changes)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return write_at(fd, &changes, sizeof(changes), cache_bits_offset(object->blocks_count));
+}
+
+void cache_file_erase(int fd, const struct cached_object *object, uint64_t first, uint64_t count)
+{
+    static const uint64_t none;
+    for (uint64_t block = first; block < first + count; block++) {
+        (void)write_at(fd, &none, sizeof(none), record_offset(block));
+    }
+    uint64_t offset = cache_data_offset(object->blocks_count) + first * STORE_CACHE_BLOCK_SIZE;
+    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                    (off_t)(count * STORE_CACHE_BLOCK_SIZE));
+}

@@ -22,6 +22,11 @@ static const struct cache_claim *claim_of(const struct cached_object *object, ui
     return claim;
 }
 
+bool cache_is_idle(const struct cached_object *object, uint64_t block)
+{
+    return cache_bit(object->present, block) && claim_of(object, block) == NULL;
+}
+
 static bool is_free(const struct cached_object *object, uint64_t block)
 {
     return !cache_bit(object->ready, block) && claim_of(object, block) == NULL;
@@ -48,7 +53,6 @@ static bool take_claim(struct cached_object *object, uint64_t first, uint64_t en
     object->claims = ret_claim;
     if (!present) {
         uint64_t size = cache_run_size(object, first, last - first);
-        object->promised_bytes += size;
         object->cache->promised_bytes += size;
         cache_make_room(object->cache);
     }
@@ -64,7 +68,6 @@ static void give_up_claim(struct cached_object *object, const struct cache_claim
     *link = claim->next;
     if (claim->fetching) {
         uint64_t size = cache_run_size(object, claim->first, claim->count);
-        object->promised_bytes -= size;
         object->cache->promised_bytes -= size;
     }
     for (struct cache_waiter *waiter = object->waiters; waiter != NULL; waiter = waiter->next) {
@@ -104,6 +107,7 @@ static bool publish(struct cached_object *object, int fd, const struct cache_cla
     }
     bool good = cache_file_write_bits(fd, object, claim->first, claim->count, err);
     cache_count_room(object, cache_file_disk_bytes(fd));
+    cache_note_fill(object, claim->first, claim->count);
     give_up_claim(object, claim);
     cache_make_room(cache);
     lock_release(&cache->lock);

@@ -58,18 +58,26 @@ struct cache_waiter {
     struct cache_waiter *next;
 };
 
+/* Blocks of an object in use, in the order in which they came. */
+struct cache_fill {
+    struct cached_object *object;
+    uint64_t first;
+    uint64_t count;
+    struct cache_fill *next;
+};
+
 struct cached_object {
     struct store_cache *cache;
     struct sha256 identity;
     uint64_t size;
     uint64_t blocks_count;
     unsigned users;
-    bool forget;             /* has no ETag: nobody else may use it */
-    bool loaded;             /* the maps below are there */
-    uint64_t disk_bytes;     /* as the file system counts them */
-    uint64_t promised_bytes; /* of claims that are being fetched */
-    unsigned char *present;  /* bit per block: it has a record */
-    unsigned char *ready;    /* bit per block: checked or fetched by this process */
+    bool forget;            /* has no ETag: nobody else may use it */
+    bool loaded;            /* the maps below are there */
+    uint64_t disk_bytes;    /* as the file system counts them */
+    uint64_t changes;       /* how often blocks were taken away */
+    unsigned char *present; /* bit per block: it has a record */
+    unsigned char *ready;   /* bit per block: checked or fetched by this process */
     struct cache_claim *claims;
     struct cache_waiter *waiters;
     struct cached_object *next_in_bucket;
@@ -84,7 +92,9 @@ struct store_cache {
     struct cached_object *buckets[CACHE_BUCKETS_COUNT] GUARDED_BY(lock);
     struct cached_object *oldest GUARDED_BY(lock);
     struct cached_object *newest GUARDED_BY(lock);
-    uint64_t promised_bytes GUARDED_BY(lock);
+    uint64_t promised_bytes GUARDED_BY(lock);  /* of claims that are being fetched */
+    struct cache_fill *fills GUARDED_BY(lock); /* the oldest first */
+    struct cache_fill **fills_last GUARDED_BY(lock);
     struct store_cache_counts counts GUARDED_BY(lock);
 };
 
@@ -129,7 +139,19 @@ bool cache_file_check_block(int fd, const struct cached_object *object, uint64_t
 bool cache_file_write_bits(int fd, const struct cached_object *object, uint64_t first,
                            uint64_t count, struct err *err) MUST_CHECK;
 
-/* ---- room (store_cache.c) ---- */
+bool cache_file_write_changes(int fd, const struct cached_object *object, uint64_t changes);
+/* Records and bytes of these blocks, as far as the file system can. */
+void cache_file_erase(int fd, const struct cached_object *object, uint64_t first, uint64_t count);
+
+/* ---- claims (store_cache_fill.c) ---- */
+/* The block is there and nobody's claim. */
+bool cache_is_idle(const struct cached_object *object, uint64_t block);
+
+/* ---- room (store_cache_room.c) ---- */
 void cache_count_room(struct cached_object *object, uint64_t disk_bytes);
-/* Gives up objects that nobody uses, the least recently used first, until the rest fits. */
 void cache_make_room(struct store_cache *cache) REQUIRES(&cache->lock);
+void cache_note_fill(struct cached_object *object, uint64_t first, uint64_t count);
+void cache_forget_fills(const struct cached_object *object);
+
+/* ---- objects (store_cache.c) ---- */
+void cache_evict(struct cached_object *object);

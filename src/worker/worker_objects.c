@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 enum {
-    TRIES_MAX = 100, /* of a read whose blocks are taken away again before it comes to them */
+    PIECE_SIZE = 16 << 20, /* of one read: the cache need not hold more of it at a time */
+    TRIES_MAX = 100,       /* of a read whose blocks are taken away again before it comes to them */
     PATH_SIZE_MAX = 8192
 };
 
@@ -390,7 +391,13 @@ bool object_read(struct object *object, void *into, uint64_t size, uint64_t offs
     if (object->complete) {
         return read_bytes(object, into, size, offset, problem, problem_size);
     }
-    return read_cached(object, into, size, offset, problem, problem_size);
+    bool good = true;
+    for (uint64_t done = 0; good && done < size; done += PIECE_SIZE) {
+        uint64_t piece = size - done < PIECE_SIZE ? size - done : PIECE_SIZE;
+        good =
+            read_cached(object, (char *)into + done, piece, offset + done, problem, problem_size);
+    }
+    return good;
 }
 
 void objects_report(struct objects *objects)
