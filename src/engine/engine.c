@@ -162,7 +162,7 @@ static bool take_progress(struct engine_job *job, struct str payload, struct err
     struct engine_progress progress = {
         .permille = seen.permille,
         .rows = seen.rows,
-        .read_bytes = job->read_bytes,
+        .read_bytes = job->fetched.bytes,
         .peak_bytes = seen.peak_bytes,
     };
     if (job->request->progress != NULL) {

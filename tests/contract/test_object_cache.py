@@ -13,7 +13,7 @@ from harness.s3_server import S3Server
 from harness.snapshot_client import InFlight, RawPost, Sidecar, error_of
 
 BLOCK = 128 << 10
-LISTEN = {"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"}
+LISTEN = {"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0", "EIDER_RESULT_CACHE_MAX": "0"}
 COLUMNS = "abcd"
 SCAN = "SELECT " + ", ".join(f"sum({c}::HUGEINT)::VARCHAR AS {c}" for c in COLUMNS) + ", count(*) AS n FROM t"
 TABLES = {"t": "big.parquet"}
