@@ -11,6 +11,7 @@
 #include "server_machine.h"
 #include "server_metrics.h"
 #include "server_steps.h"
+#include "store_cache.h"
 #include "thread.h"
 #include "worker.h"
 
@@ -34,6 +35,7 @@ struct server {
     char *spool_folder;
     struct net *net;
     struct server_lake where;
+    struct store_cache *cache;
     struct engine *engine;
     struct lake *lake;
     struct ops_metrics *metrics;
@@ -130,16 +132,27 @@ static unsigned threads_per_job(const struct server *server)
     return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
 }
 
+static bool open_cache(struct server *server, struct err *err)
+{
+    char folder[4096];
+    (void)snprintf(folder, sizeof(folder), "%s/cache", config_text(server->config, "EIDER_DATA"));
+    server->cache = store_cache_open(folder, config_number(server->config, "EIDER_CACHE_MAX"), err);
+    return server->cache != NULL;
+}
+
 bool server_start_engine(struct server *server, struct err *err)
 {
+    if (!open_cache(server, err)) {
+        return false;
+    }
     struct server_memory memory = server_memory(server->config);
     struct engine_options options = {
-        .spool_folder = server->spool_folder,
+        .cache = server->cache,
         .memory_total_bytes = memory.total_bytes,
         .memory_per_job_bytes = memory.per_job_bytes,
         .slots = memory.slots,
         .threads_per_job = threads_per_job(server),
-        .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
+        .fetch_threads = 8 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
 #ifdef EIDER_TEST_LAYERS
     if (!server_layers_off(server->config, &options.layers_off, err)) {
@@ -491,6 +504,7 @@ void server_stop(struct server *server)
     ops_metrics_destroy(server->metrics);
     lake_destroy(server->lake);
     engine_destroy(server->engine);
+    store_cache_close(server->cache);
     server_lake_close(&server->where);
     if (server->net != NULL) {
         net_destroy(server->net);

@@ -1,9 +1,9 @@
 /* server.h - the one struct of the process: what it is made of, and in which order it starts and
  * stops.
- * Start     data folder and its lock -> the engine library's digest -> store -> engine -> lake ->
- *           api -> listeners.
+ * Start     data folder and its lock -> the engine library's digest -> store -> object cache ->
+ *           engine -> lake -> api -> listeners.
  * Stop      no new connections -> requests in flight end (30 s) -> listeners -> api -> lake ->
- *           engine -> store -> lock.
+ *           engine -> object cache -> store -> lock.
  * Owner     main.   Threads  main waits for signals; all others belong to the modules
  *           (ARCHITECTURE.md has the table).
  * Errors    a start that fails says why in words for the person who started it. */

@@ -32,6 +32,7 @@ const struct setting server_settings[] = {
     COUNT("EIDER_SNAPSHOT_TIMEOUT_MS", "100000", 10, 86400000, "Time for one snapshot."),
     COUNT("EIDER_INGEST_TIMEOUT_MS", "60000", 10, 86400000, "Time for one batch to reach the lake."),
     COUNT("EIDER_DRAIN_MS", "30000", 0, 600000, "After SIGTERM: time for requests in flight."),
+    BYTES("EIDER_CACHE_MAX", "1GiB", "Disk for blocks of objects that queries have read; the least recently used go first. 0 keeps none."),
     BYTES("EIDER_MEMORY_TOTAL", NULL, "Memory for all query processes together. Default: three quarters of the machine or container."),
     LOOSE("EIDER_MAX_CONCURRENT_INGESTS", "4", "Batches that are written at one time."),
     LOOSE("EIDER_MAX_INGEST_QUEUE", "200", "Batches that may wait; beyond it 503."),

@@ -203,13 +203,15 @@ bool query_append_identity(const struct query *query, struct buf *into)
 /* ---- when the worker asks ---- */
 
 static void put_object(struct query *query, struct engine_job *job,
-                       const struct query_object *object, struct buf *tables)
+                       const struct query_object *found, struct buf *tables)
 {
+    const struct engine_object object = {
+        .store = query->store, .key = found->key, .info = &found->info, .proven = found->proven};
     struct buf path;
     buf_init(&path, QUERY_FIELD_SIZE_MAX);
     buf_append(&path, buf_str(&query->url));
-    buf_append(&path, object->key);
-    engine_declare(job, buf_str(&path), query->store, object->key, &object->info);
+    buf_append(&path, found->key);
+    engine_declare(job, buf_str(&path), &object);
     worker_put_text(tables, buf_str(&path));
     worker_put_u32(tables, 0); /* its schema is not known */
     buf_finish(&path);

@@ -32,6 +32,7 @@
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
+    ROW(LOCK_CACHE,     "store: which blocks of which objects are kept")            \
     ROW(LOCK_STORE,     "store: retry budgets per endpoint")                        \
     ROW(LOCK_NET,       "net: idle connections kept for the next request")          \
     ROW(LOCK_RUNNING,   "ops: the queries that are listed")                         \

@@ -28,7 +28,6 @@ enum {
 
 struct engine {
     struct engine_options options;
-    char *spool_folder;
     struct zygote *zygote;
     struct fetch_pool *fetchers;
     struct engine_memory memory;
@@ -39,7 +38,6 @@ struct engine *engine_create(const struct engine_options *options)
 {
     struct engine *engine = mem_alloc(sizeof(*engine));
     engine->options = *options;
-    engine->spool_folder = mem_copy_text(options->spool_folder);
     engine_memory_init(&engine->memory, options->memory_total_bytes, options->memory_per_job_bytes,
                        options->slots);
     engine->fetchers = fetch_pool_create(options->fetch_threads);
@@ -65,7 +63,6 @@ void engine_destroy(struct engine *engine)
     zygote_destroy(engine->zygote);
     fetch_pool_destroy(engine->fetchers);
     engine_memory_finish(&engine->memory);
-    mem_free(engine->spool_folder);
     mem_free(engine);
 }
 
@@ -183,7 +180,7 @@ static bool take_progress(struct engine_job *job, struct str payload, struct err
     struct engine_progress progress = {
         .permille = seen.permille,
         .rows = seen.rows,
-        .read_bytes = job->read_bytes,
+        .read_bytes = job->fetched.bytes,
         .peak_bytes = seen.peak_bytes,
     };
     if (job->request->progress != NULL) {
@@ -201,6 +198,10 @@ static bool take_frame(struct engine_job *job, uint32_t type, struct str payload
         return broker_open(job, payload, err);
     case WORKER_FETCH:
         return broker_fetch(job, payload, err);
+    case WORKER_AHEAD:
+        return broker_ahead(job, payload, err);
+    case WORKER_READS:
+        return broker_reads(job, payload, err);
     case WORKER_SCHEMAS:
         return broker_schema(job, payload, err);
     case WORKER_RESULT:
@@ -374,7 +375,7 @@ static bool take_result(struct engine_job *job, struct engine_outcome *ret_outco
 {
     *ret_outcome = (struct engine_outcome){
         .rows = job->worker.rows,
-        .read_bytes = job->read_bytes,
+        .read_bytes = job->fetched.bytes,
         .peak_bytes = job->worker.peak_bytes,
         .truncated = job->worker.truncated != 0,
     };
@@ -423,10 +424,9 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     }
     struct engine_job job = {
         .request = request,
-        .spool_folder = engine->spool_folder,
+        .cache = engine->options.cache,
         .memory_bytes = memory_bytes,
         .socket_fd = -1,
-        .spool_fd = -1,
         .cancel = cancel,
     };
     buf_init(&job.incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);

@@ -16,20 +16,20 @@
  *           (the worker died).
  * Limits    memory: each job is granted at most memory_per_job_bytes, and all jobs together never
  *           more than memory_total_bytes; every slot is always left memory_floor. Fetches in
- *           flight: 4 per job. */
+ *           flight: 8 per job; read ahead and not there yet: 32 MiB per job. */
 #pragma once
 
 #include "cancel.h"
 #include "err.h"
 #include "metric.h"
-#include "store.h"
+#include "store_cache.h"
 #include "worker_job.h"
 
 struct engine;
 struct engine_job;
 
 struct engine_options {
-    const char *spool_folder; /* for the ranges of objects; files in it have no name */
+    struct store_cache *cache; /* borrowed: the blocks of objects that workers read */
     uint64_t memory_total_bytes;
     uint64_t memory_per_job_bytes;
     unsigned slots; /* jobs at once, at the most: the floor is kept free for each */
@@ -65,10 +65,18 @@ typedef bool engine_resolve_fn(void *context, struct engine_job *job,
 /* pg_..., duckdb_..., sqlite_..., pragma_...: names of the engine's own views. */
 bool engine_is_catalog_name(struct str name);
 
-/* The job may read this object under this path. The store must live as long as the job; `object`
- * was proven with the job's own credentials. */
-void engine_declare(struct engine_job *job, struct str path, struct store *store, struct str key,
-                    const struct store_object *object);
+/* An object as the job's own credentials found it; all is copied but the store, which must live as
+ * long as the job. `proven`: by a HEAD of its own, or because nobody's credentials but the server's
+ * are at play. Of what was only listed the store is asked again before a byte is handed out. */
+struct engine_object {
+    struct store *store;
+    struct str key;
+    const struct store_object *info;
+    bool proven;
+};
+
+/* The job may read this object under this path. */
+void engine_declare(struct engine_job *job, struct str path, const struct engine_object *object);
 
 struct engine_progress {
     uint32_t permille; /* of the work, by the engine's estimate */

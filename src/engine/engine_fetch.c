@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 enum {
-    UNDER_WAY_MAX = 4
+    UNDER_WAY_MAX = 8,
+    AHEAD_UNDER_WAY_MAX = 6
 };
 
 struct fetch_pool {
@@ -56,9 +57,12 @@ static void *fetch_run(void *argument)
     struct fetch_pool *pool = argument;
     struct fetch *fetch;
     while ((fetch = take_work(pool)) != NULL) {
-        fetch->good =
-            store_get_range(fetch->store, fetch->key, fetch->etag, fetch->offset, fetch->size,
-                            fetch->into_fd, fetch->into_offset, &fetch->queue->cancel, &fetch->err);
+        struct cancel *cancel = &fetch->queue->cancel;
+        fetch->good = fetch->proving
+                          ? store_cache_prove(fetch->cached, &fetch->source, cancel,
+                                              &fetch->fetched, &fetch->err)
+                          : store_cache_fill(fetch->cached, &fetch->source, fetch->first,
+                                             fetch->count, cancel, &fetch->fetched, &fetch->err);
         give_back(pool, fetch);
     }
     return NULL;
@@ -110,14 +114,23 @@ bool fetch_queue_init(struct fetch_queue *queue, struct fetch_pool *pool, int64_
     return true;
 }
 
+/* What somebody waits for goes first, and always finds a thread that does not read ahead. */
+static bool may_start(const struct fetch_queue *queue)
+{
+    const struct fetch *fetch = queue->waiting;
+    return fetch != NULL && queue->under_way < UNDER_WAY_MAX &&
+           (fetch->question != NULL || queue->ahead_under_way < AHEAD_UNDER_WAY_MAX);
+}
+
 static void start_waiting(struct fetch_queue *queue)
 {
     struct fetch_pool *pool = queue->pool;
-    while (queue->waiting != NULL && queue->under_way < UNDER_WAY_MAX) {
+    while (may_start(queue)) {
         struct fetch *fetch = queue->waiting;
         queue->waiting = fetch->next;
         fetch->next = NULL;
         queue->under_way++;
+        queue->ahead_under_way += fetch->question == NULL;
         lock_take(&pool->lock);
         *pool->last = fetch;
         pool->last = &fetch->next;
@@ -129,11 +142,11 @@ static void start_waiting(struct fetch_queue *queue)
 void fetch_queue_take(struct fetch_queue *queue, struct fetch *fetch)
 {
     struct fetch **end = &queue->waiting;
-    while (*end != NULL) {
+    while (*end != NULL && (fetch->question == NULL || (*end)->question != NULL)) {
         end = &(*end)->next;
     }
     fetch->queue = queue;
-    fetch->next = NULL;
+    fetch->next = *end;
     *end = fetch;
     start_waiting(queue);
 }
@@ -154,6 +167,7 @@ struct fetch *fetch_queue_next(struct fetch_queue *queue)
     lock_release(&queue->pool->lock);
     if (fetch != NULL) {
         queue->under_way--;
+        queue->ahead_under_way -= fetch->question == NULL;
         start_waiting(queue);
     }
     return fetch;

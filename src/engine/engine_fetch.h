@@ -1,28 +1,29 @@
-/* engine_fetch.h - ranged reads for workers, done by a small pool of threads.
+/* engine_fetch.h - what a job waits for a store for, done by a small pool of threads.
  * Promise   a fetch that was queued is answered exactly once, on its queue's descriptor;
- *           fetch_queue_drain() waits until none is under way, so that what the fetches point at
+ *           fetch_queue_finish() waits until none is under way, so that what the fetches point at
  *           may be freed.
  * Owner     struct engine owns the pool, each job its queue.   Threads  `fetch` run them; the job's
- *           thread queues and takes.   Limits  4 under way per queue, the rest waits in it. */
+ *           thread queues and takes.   Limits  8 under way per queue, 6 of them for what nobody
+ *           waits for yet; the rest waits in it. */
 #pragma once
 
 #include "cancel.h"
 #include "err.h"
-#include "store.h"
+#include "store_cache.h"
 #include "thread.h"
 
 struct fetch_pool;
 
 struct fetch {
-    uint32_t question; /* the worker's id for it */
-    struct store *store;
-    struct str key;
-    const char *etag;
-    uint64_t offset;
-    uint64_t size;
-    int into_fd;
-    uint64_t into_offset;
+    struct job_question *question; /* NULL: nobody waits for it, it reads ahead */
+    struct job_object *object;     /* for the job's own thread */
+    struct cached_object *cached;
+    struct store_cache_source source;
+    bool proving; /* store_cache_prove, else fill */
+    uint64_t first;
+    uint64_t count;
     bool good;
+    struct store_cache_fetched fetched;
     struct err err;
     struct fetch_queue *queue;
     struct fetch *next;
@@ -30,11 +31,12 @@ struct fetch {
 
 struct fetch_queue {
     struct fetch_pool *pool;
-    struct cancel cancel;  /* raised when the job ends */
-    int done_fd;           /* readable while something is done */
-    struct fetch *waiting; /* job's thread only */
-    struct fetch *done;    /* pool lock */
-    unsigned under_way;    /* job's thread only */
+    struct cancel cancel;     /* raised when the job ends */
+    int done_fd;              /* readable while something is done */
+    struct fetch *waiting;    /* job's thread only: those with a question first */
+    struct fetch *done;       /* pool lock */
+    unsigned under_way;       /* job's thread only */
+    unsigned ahead_under_way; /* of them */
 };
 
 struct fetch_pool *fetch_pool_create(unsigned threads);

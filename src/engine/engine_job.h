@@ -13,24 +13,34 @@ struct job_object {
     struct store *store;
     struct str key;
     struct store_object info;
-    bool spooled;          /* it has a place in the job's spool file */
-    uint64_t spool_offset; /* where its bytes begin there */
+    bool proven;                  /* the job's own credentials may read it */
+    struct cached_object *cached; /* held from the first OPEN to the end of the job */
     struct job_object *next;
+};
+
+/* What the worker waits for: answered when all of its fetches are done. */
+struct job_question {
+    uint32_t id;
+    bool opening; /* answered by OPENED, else by FETCHED */
+    unsigned fetches;
+    struct err problem; /* the first of them */
+    struct job_question *next;
 };
 
 struct engine_job {
     const struct engine_request *request;
-    const char *spool_folder;
+    struct store_cache *cache;
     uint64_t memory_bytes; /* granted */
     int socket_fd;
     struct zygote_child child;
     struct cancel *cancel;
     struct fetch_queue fetches;
     struct job_object *objects;
-    int spool_fd;          /* the ranges of all objects, one after the other; -1 until the first */
-    uint64_t spool_size;   /* what the places in it add up to */
-    bool resolved;         /* an honest worker asks for its tables once */
-    unsigned fetches_open; /* asked for and not answered yet */
+    bool resolved; /* an honest worker asks for its tables once, and says once what it has read */
+    bool counted;
+    struct job_question *questions; /* without an answer yet */
+    unsigned questions_count;
+    uint64_t ahead_bytes; /* asked for ahead and not there yet */
     struct map objects_by_path;
     struct buf incoming; /* bytes of frames that are not complete yet */
     struct err
@@ -39,14 +49,28 @@ struct engine_job {
     bool died;     /* it ended by itself without one */
     struct worker_outcome worker;
     char message[sizeof(((struct err *)0)->message)]; /* of the outcome */
-    uint64_t read_bytes;
+    struct store_cache_fetched fetched;               /* for this job */
 };
 
-/* ---- the broker (engine_broker.c): what a worker may ask for ---- */
+/* ---- the broker: what a worker may ask for ---- */
+
+/* Tables and schemas (engine_broker.c). */
 bool broker_resolve(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_schema(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+void broker_finish(struct engine_job *job);
+
+/* Objects and their bytes (engine_objects.c). */
 bool broker_open(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
 bool broker_fetch(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
-bool broker_schema(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
-/* Answers the fetches that have finished. */
+bool broker_ahead(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_reads(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+/* Takes the fetches that have finished, and answers what they were the last of. */
 bool broker_answer_fetches(struct engine_job *job, struct err *err) MUST_CHECK;
-void broker_finish(struct engine_job *job);
+
+/* Shared by both. Sends a frame and finishes its payload. */
+bool broker_send(struct engine_job *job, uint32_t type, struct buf *payload, int fd,
+                 struct err *err) MUST_CHECK;
+/* A store's failure is kept: the worker sees a text, the client gets the status that belongs to it.
+ */
+void broker_keep_error(struct engine_job *job, const struct err *problem);
+bool broker_damaged(struct err *err);

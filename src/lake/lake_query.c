@@ -143,8 +143,13 @@ static void append_table(struct lake_statement *statement, struct str name, stru
         map_set(&statement->files_by_path, str_of(file->path), file);
         worker_put_text(tables, str_of(file->path));
         worker_put_u32(tables, file->schema);
-        engine_declare(statement->job, str_of(file->path), statement->lake->store,
-                       str_of(file->key), &file->object);
+        const struct engine_object object = {
+            .store = statement->lake->store,
+            .key = str_of(file->key),
+            .info = &file->object,
+            .proven = true, /* the server listed its own lake with its own credentials */
+        };
+        engine_declare(statement->job, str_of(file->path), &object);
     }
     worker_put_u64(tables, list->schemas_count);
     for (size_t i = 0; i < list->schemas_count; i++) {

@@ -4,7 +4,7 @@
  *           no object and no multipart upload behind, or says ERR_UNCERTAIN. Create-only puts never
  *           replace an object (ERR_CONFLICT), also when several writers race. Keys are bytes:
  *           spaces, `+`, `=`, `%`, `#`, `?`, `*` and non-ASCII letters survive the round trip.
- * Not here  what an object means; caching (store_cache, later); globs (store_match_key matches, the
+ * Not here  what an object means; caching (store_cache.h); globs (store_match_key matches, the
  *           caller lists).
  * Owner     store_open_* gives one handle, to be closed by store_close; a handle for a request's
  *           own credentials is cheap.   Threads  a handle may be used by several threads at once.

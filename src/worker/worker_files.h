@@ -1,21 +1,12 @@
 /* worker_files.h - the files that the engine may read and write inside a worker, behind
  * worker_shim.h. job://in and job://out are the descriptors that came with the job, job://result
- * goes to a function, from the first byte to the last. Everything else
- * (s3://, lake://) is an object: the server is asked to open it, which it does only for objects of
- * the tables this job resolved, and ranges that are missing from its file are fetched before they
- * are read.
- * Owner     the worker's main.   Threads  any of the engine's.
- * Limits    512 descriptors of objects that nobody reads; a fetch asks for whole blocks of
- *           FILES_BLOCK_SIZE, at most WORKER_FETCH_SIZE_MAX. */
+ * goes to a function, from the first byte to the last. Everything else (s3://, lake://) is an
+ * object (worker_objects.h).
+ * Owner     the worker's main.   Threads  any of the engine's. */
 #pragma once
 
 #include "worker_channel.h"
 #include "worker_shim.h"
-
-enum {
-    FILES_BLOCK_SIZE = 1 << 17,
-    FILES_OPEN_MAX = 512
-};
 
 struct files;
 
@@ -28,3 +19,6 @@ void files_set_job(struct files *files, struct channel *channel, int input_fd, i
  * for none. */
 typedef bool files_writer(void *context, const void *bytes, uint64_t size);
 void files_set_result(struct files *files, files_writer *writer, void *context);
+
+/* Tells the server how much was read; once, at the end of the job. */
+void files_report(struct files *files);

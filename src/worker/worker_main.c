@@ -77,6 +77,7 @@ void worker_main(struct duck *duck, int socket_fd)
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
         good = duck_lock(duck, &job.limits, &err) && run(duck, channel, &job, &done, &err);
     }
+    files_report(duck->files);
     report(channel, good, &done, &err);
     _exit(0);
 }

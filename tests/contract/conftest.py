@@ -26,7 +26,8 @@ own_s3         an S3 server of this test alone, to be stopped and started: .stop
 tls_s3         an S3 server of the session behind https; .ca_file is its authority.
 s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .domain_endpoint .config(bucket)
                .requests(method=, key=, query=, status=) .count(...) .wait_for(n, ...) .forget() .clear(), faults .fail(status,
-               times) .reset() .stall() -> .release(), .cut_body() .corrupt_body() .drop_answer(), `with .refused():`.
+               times) .reset() .stall() -> .release(), .delay(seconds) .cut_body() .corrupt_body()
+               .drop_answer(), `with .refused():`.
                `key` is a regular expression on "bucket/key", faults take the same filters.
 wait_until     wait_until(condition, deadline=10.0, message=None): the only way to wait.
 

@@ -6,12 +6,18 @@
  *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where
  *                      the kind has them
  *                      TABLES    answer to RESOLVE
- *                      OPENED    answer to OPEN, one descriptor
+ *                      OPENED    answer to OPEN: u32 error kind, u64 size, u32 complete (every byte
+ *                      is there), u64 where the bytes begin, u64 where their bits are, text; one
+ *                      descriptor
  *                      FETCHED   answer to FETCH
  *                      CANCEL    interrupt the statement; SIGKILL follows after 30 ms
  *   worker -> server   RESOLVE   the names of the tables that the statement reads
  *                      OPEN      an object, by the path that TABLES gave
- *                      FETCH     a range of an opened object is wanted in its file
+ *                      FETCH     blocks of an opened object are wanted in its file: u64 first, u64
+ *                      count, path
+ *                      AHEAD     the same, but nobody waits for them yet: no answer
+ *                      READS     once, before the OUTCOME: u64 blocks and u64 bytes of objects that
+ *                      were read
  *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth
  *                                caching)
  *                      RESULT    encoded bytes of the result
@@ -32,7 +38,9 @@ enum {
     WORKER_FRAME_SIZE_MAX = 64 << 20,
     WORKER_QUESTION_SIZE_MAX = 8 << 20, /* of any frame from a worker */
     WORKER_RESULT_SIZE_MAX = 1 << 20,   /* of one RESULT; a larger piece is sent as several */
-    WORKER_FETCH_SIZE_MAX = 8 << 20,    /* of the range of one FETCH */
+    WORKER_BLOCK_SIZE = 1 << 17,        /* of objects */
+    WORKER_BITS_SKIP = 64,              /* between an object's counter and its bits */
+    WORKER_FETCH_SIZE_MAX = 64 << 20,   /* of the blocks of one FETCH or AHEAD */
     WORKER_FDS_MAX = 2,
     WORKER_ANSWER_SEND_MS =
         5000, /* for a worker to take a frame; one that does not read is broken */
@@ -47,6 +55,8 @@ enum worker_frame_type {
     WORKER_RESOLVE,
     WORKER_OPEN,
     WORKER_FETCH,
+    WORKER_AHEAD,
+    WORKER_READS,
     WORKER_SCHEMAS,
     WORKER_RESULT,
     WORKER_OUTCOME,

@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -27,6 +28,14 @@ class SeenRequest:
     status: int = 0  # what the client was sent; 0: nothing
     upstream_status: int = 0  # what the store said; 0: it was not asked
     fault: str = ""
+    began: float = 0.0  # time.monotonic() when it had come, and when its answer was sent
+    ended: float = 0.0
+
+    @property
+    def byte_range(self):
+        """First and last byte of `Range`, or None."""
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+        return (int(found[1]), int(found[2])) if found else None
 
     @property
     def key(self):
@@ -53,6 +62,7 @@ class Fault:
     body: str = None  # instead of an error document
     length: int = None  # what a HEAD is told instead of the body's length
     skip: int = 0  # so many matching requests are let through first
+    seconds: float = 0.0
     hits: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -150,6 +160,10 @@ class FaultProxy:
         client has left meanwhile."""
         return self._add(Fault("stall", times, **match))
 
+    def delay(self, seconds, times=1 << 30, **match):
+        """Every request takes this much longer, as over a long line."""
+        return self._add(Fault("delay", times, seconds=seconds, **match))
+
     def cut_body(self, times=1, keep=0.5, **match):
         """Sends the answer with only a part of its body, then closes."""
         return self._add(Fault("cut", times, keep=keep, **match))
@@ -237,7 +251,7 @@ class FaultProxy:
             client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             message.header = re.sub(rb"(?im)^expect:[^\r\n]*\r\n", b"", message.header)
         message.body = read_body(reader, message.fields, to_end=False)
-        request = SeenRequest(method, target, message.fields, len(message.body))
+        request = SeenRequest(method, target, message.fields, len(message.body), began=time.monotonic())
         fault = self._take_fault(request)
         with self._lock:
             self._seen.append(request)
@@ -252,9 +266,14 @@ class FaultProxy:
             fault.released.wait(120)
             if has_left(client):
                 return False
+        if fault is not None and fault.kind == "delay":
+            threading.Event().wait(fault.seconds)
         answer = upstream.exchange(message, method)
         request.upstream_status = int(answer.first_line.split()[1])
-        return deliver(client, answer, fault, request)
+        try:
+            return deliver(client, answer, fault, request)
+        finally:
+            request.ended = time.monotonic()
 
 
 class Upstream:

@@ -73,9 +73,13 @@ class S3Server:
     region = "us-east-1"
     _names = itertools.count(1)
 
-    def __init__(self, folder, tls=None, secret_key="eider-test-secret", domain=None):
+    def __init__(self, folder, tls=None, secret_key="eider-test-secret", domain=None, accounts=False):
+        """`accounts`: add_account() works, and buckets have rules of their own."""
         self.secret_key = secret_key
         self._folder = folder
+        self._accounts = folder / "accounts" if accounts else None
+        if accounts:
+            self._accounts.mkdir(parents=True)
         self._data = folder / "objects"
         self._data.mkdir(parents=True)
         self._tls = tls
@@ -106,6 +110,8 @@ class S3Server:
         command = [server_binary(self.name), "--port", f"127.0.0.1:{self.port}", "--quiet", "--keep-alive"]
         if self._tls:
             command += ["--cert", self._tls[0], "--key", self._tls[1]]
+        if self._accounts:
+            command += ["--iam-dir", self._accounts]
         if self._domain:
             command += ["--virtual-domain", self._domain]
         return command + ["posix", self._data], {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
@@ -177,6 +183,17 @@ class S3Server:
             "S3_SECRET_KEY": self.secret_key,
             "S3_REGION": self.region,
         }
+
+    def add_account(self, access_key, secret_key):
+        """Somebody who owns nothing here."""
+        subprocess.run(
+            [versitygw_binary(), "admin", "--access", self.access_key, "--secret", self.secret_key]
+            + ["--endpoint-url", self.endpoint, "create-user"]
+            + ["--access", access_key, "--secret", secret_key, "--role", "user"],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
 
     def keys(self, bucket, prefix=""):
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)

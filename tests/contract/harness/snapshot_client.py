@@ -169,6 +169,11 @@ class InFlight:
     def done(self):
         return not self._thread.is_alive()
 
+    def wait(self, timeout=60.0):
+        """Until the call is over, however it ended."""
+        self._thread.join(timeout)
+        assert self.done(), f"no answer within {timeout} s"
+
     def result(self, timeout=60.0):
         self._thread.join(timeout)
         assert self.done(), f"no answer within {timeout} s"
