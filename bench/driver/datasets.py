@@ -61,7 +61,7 @@ def wide_table(rows, seed=7):
             "quantity": pyarrow.array([pick.randrange(1000) for _ in range(rows)], pyarrow.int32()),
             "price": pyarrow.array([pick.randrange(10_000_000) / 100 for _ in range(rows)], pyarrow.float64()),
             "paid": pyarrow.array([pick.random() < 0.7 for _ in range(rows)]),
-            "at": pyarrow.array(
+            "moment": pyarrow.array(
                 [start + datetime.timedelta(milliseconds=pick.randrange(31_536_000_000)) for _ in range(rows)],
                 pyarrow.timestamp("ms"),
             ),

@@ -33,6 +33,7 @@ class Row:
     aim: Aim = None
     note: str = ""
     missing: str = ""  # why there is no figure
+    format: str = ""  # of a result
     our_rounds: list = field(default_factory=list)
     bound_rounds: list = field(default_factory=list)
     our_cpu_ms: list = field(default_factory=list)  # processor time for one request
