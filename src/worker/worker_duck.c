@@ -1,6 +1,7 @@
 #include "worker_duck.h"
 
 #include "mem.h"
+#include "worker_shim.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,11 +119,10 @@ bool duck_warm(struct duck *duck, struct err *err)
 
 bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err)
 {
-    char sql[256];
-    (void)snprintf(sql, sizeof(sql),
-                   "SET memory_limit = '%lluB'; SET threads = %u; SET lock_configuration = true",
-                   (unsigned long long)limits->memory_bytes, limits->threads);
-    return duck_run(duck, str_of(sql), NULL, err);
+    char problem[SHIM_TEXT_SIZE];
+    return shim_lock_limits(duck->database, limits->memory_bytes, limits->threads, problem,
+                            sizeof(problem)) ||
+           err_set(err, ERR_INTERNAL, "the engine does not take its limits: %.400s", problem);
 }
 
 static void append_doubled(struct buf *sql, struct str text, char quote)

@@ -5,6 +5,7 @@
 #include "worker_shim.h"
 
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <duckdb/common/file_system.hpp>
@@ -12,6 +13,7 @@
 #include <duckdb/common/types/vector.hpp>
 #include <duckdb/common/virtual_file_system.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
+#include <duckdb/main/config.hpp>
 
 using namespace duckdb;
 
@@ -188,6 +190,30 @@ class ShimFileSystem : public FileSystem
     vector<string> prefixes;
 };
 
+void SetGlobalOption(DatabaseInstance &instance, const char *name, const Value &value)
+{
+    auto &config = DBConfig::GetConfig(instance);
+    auto option = DBConfig::GetOptionByName(name);
+    if (!option) {
+        throw InvalidInputException("the engine has no setting %s", name);
+    }
+    if (option->set_global) {
+        config.SetOption(&instance, *option, value);
+    } else {
+        config.SetOption(string(name), value);
+    }
+}
+
+bool IsLocked(DatabaseInstance &instance)
+{
+    try {
+        DBConfig::GetConfig(instance).CheckLock("threads");
+        return false;
+    } catch (...) {
+        return true;
+    }
+}
+
 } // namespace
 
 extern "C" bool shim_register_files(duckdb_database database, const shim_files *files,
@@ -200,6 +226,27 @@ extern "C" bool shim_register_files(duckdb_database database, const shim_files *
             make_uniq<ShimFileSystem>(*files, std::move(names)));
         return true;
     } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
+                                 char *problem, size_t size)
+{
+    try {
+        auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
+        SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
+        SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
+        SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
+        if (!IsLocked(instance)) {
+            throw InternalException("the configuration does not stay locked");
+        }
+        return true;
+    } catch (std::exception &error) {
+        (void)snprintf(problem, size, "%s", ErrorData(error).RawMessage().c_str());
+        return false;
+    } catch (...) {
+        (void)snprintf(problem, size, "unknown");
         return false;
     }
 }

@@ -177,7 +177,8 @@ static bool prepare(struct zygote *zygote, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
                        duckdb_library_version(), worker_header_version());
     }
-    return sandbox_drop_root(err) && duck_open(&zygote->duck, err) && duck_warm(&zygote->duck, err);
+    return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
+           duck_warm(&zygote->duck, err);
 }
 
 int worker_zygote_main(void)
