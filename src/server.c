@@ -122,7 +122,7 @@ static unsigned threads_per_job(const struct server *server)
     return threads > 4 && !config_is_given(server->config, "DUCKDB_THREADS") ? 4 : threads;
 }
 
-static bool start_engine(struct server *server, struct err *err)
+static void start_engine(struct server *server)
 {
     uint64_t machine = machine_memory_bytes();
     uint64_t total = config_is_given(server->config, "EIDER_MEMORY_TOTAL")
@@ -140,10 +140,17 @@ static bool start_engine(struct server *server, struct err *err)
                  count_of(server, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
                  count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
         .threads_per_job = threads_per_job(server),
+        .check_library = check_library,
         .fetch_threads = 4 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
     server->engine = engine_create(&options);
-    if (!engine_start(server->engine, err)) {
+    engine_start(server->engine);
+}
+
+/* The engine warms up while listeners open: requests that need it wait for it, others do not. */
+static bool wait_for_engine(struct server *server, struct err *err)
+{
+    if (!engine_wait_ready(server->engine, err)) {
         return false;
     }
     if (engine_landlock_abi(server->engine) == 0) {
@@ -382,22 +389,23 @@ struct server *server_start(const struct config *config, struct err *err)
     set_log_level(config);
     prepare_process(server);
     size_t count = gather_listeners(server, list);
-    bool good = check_listeners(server, list, count, err) && lock_data_folder(server, err) &&
-                check_library(err) && open_net(server, err) &&
-                server_lake_open(config, server->net, &server->where, err) &&
-                start_engine(server, err);
+    bool good = check_listeners(server, list, count, err) && lock_data_folder(server, err);
+    if (good) {
+        start_engine(server); /* first, since it takes longest */
+        good = open_net(server, err) && server_lake_open(config, server->net, &server->where, err);
+    }
     if (good) {
         server->lake = lake_create(server->where.store, str_of(server->where.prefix),
                                    server->engine, server->spool_folder);
         create_api(server);
-        good = start_http(server, list, count, err);
+        good = start_http(server, list, count, err) && wait_for_engine(server, err);
     }
     if (!good) {
         server_stop(server);
         return NULL;
     }
     LOG(LOG_INFO, "server.ready", LOG_TEXT("version", STR(EIDER_VERSION)),
-        LOG_TEXT("engine", str_of(engine_version(server->engine))),
+        LOG_TEXT("engine", str_of(engine_version())),
         LOG_TEXT("lake", str_of(server->where.endpoint)));
     return server;
 }
