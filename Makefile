@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit check format asan tsan clean
+.PHONY: help run build test unit check format asan tsan bench clean
 
 # Make variables that the scripts read from the environment.
 ifdef DUCKDB_DIR
@@ -47,6 +47,9 @@ asan: ## build/asan/eider with address and undefined sanitizers, and its unit te
 
 tsan: ## build/tsan/eider with the thread sanitizer, and its unit tests
 	@tools/unit.sh tsan
+
+bench: ## each workload beside its bound, in one table (bench/README.md; minutes)
+	@bench/run
 
 clean: ## remove what was built here (what was fetched stays in the cache folder)
 	@rm -rf build

@@ -152,6 +152,7 @@ bool server_start_engine(struct server *server, struct err *err)
         .memory_per_job_bytes = memory.per_job_bytes,
         .slots = memory.slots,
         .threads_per_job = threads_per_job(server),
+        .check_library = server_check_library,
         .fetch_threads = 8 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
 #ifdef EIDER_TEST_LAYERS
@@ -160,7 +161,14 @@ bool server_start_engine(struct server *server, struct err *err)
     }
 #endif
     server->engine = engine_create(&options);
-    if (!engine_start(server->engine, err)) {
+    engine_start(server->engine);
+    return true;
+}
+
+/* The engine warms up while listeners open: requests that need it wait for it, others do not. */
+bool server_wait_engine(struct server *server, struct err *err)
+{
+    if (!engine_wait_ready(server->engine, err)) {
         return false;
     }
     if (engine_landlock_abi(server->engine) == 0) {
@@ -435,22 +443,23 @@ struct server *server_start(const struct config *config, struct err *err)
     set_log_level(config);
     prepare_process(server);
     size_t count = gather_listeners(server, list);
+    /* The engine first, since it takes longest. */
     bool good = check_listeners(server, list, count, err) && server_lock_data(server, err) &&
-                server_check_library(err) && server_open_net(server, err) &&
-                server_open_lake(server, &where, err) && server_start_engine(server, err);
+                server_start_engine(server, err) && server_open_net(server, err) &&
+                server_open_lake(server, &where, err);
     if (good) {
         server->lake = lake_create(server->where.store, str_of(server->where.prefix),
                                    server->engine, server->spool_folder);
         server->metrics = ops_metrics_create();
         create_api(server);
-        good = start_http(server, list, count, err);
+        good = start_http(server, list, count, err) && server_wait_engine(server, err);
     }
     if (!good) {
         server_stop(server);
         return NULL;
     }
     LOG(LOG_INFO, "server.ready", LOG_TEXT("version", STR(EIDER_VERSION)),
-        LOG_TEXT("engine", str_of(engine_version(server->engine))),
+        LOG_TEXT("engine", str_of(engine_version())),
         LOG_TEXT("lake", str_of(server->where.endpoint)));
     return server;
 }

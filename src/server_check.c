@@ -202,6 +202,7 @@ static void check_engine(struct check *check)
     };
     cancel_init(&cancel, clock_now_ms() + ENGINE_TIME_MS);
     bool good = server_start_engine(check->server, &err) &&
+                server_wait_engine(check->server, &err) &&
                 engine_run(server_engine(check->server), &request, &cancel, &outcome, &err);
     cancel_finish(&cancel);
     if (!good) {

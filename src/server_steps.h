@@ -17,6 +17,7 @@ bool server_open_net(struct server *server, struct err *err) MUST_CHECK;
 /* After server_open_net. */
 bool server_open_lake(struct server *server, const struct server_lake **ret_lake,
                       struct err *err) MUST_CHECK;
-/* After server_lock_data. */
+/* After server_lock_data. Returns while the engine warms up. */
 bool server_start_engine(struct server *server, struct err *err) MUST_CHECK;
+bool server_wait_engine(struct server *server, struct err *err) MUST_CHECK;
 struct engine *server_engine(const struct server *server);

@@ -11,6 +11,7 @@ packages_build=(
 packages_run=(curl)
 packages_test=(openssl)
 packages_check=(clang clang-format clang-tidy)
+packages_bench=('nginx-light|nginx|nginx-core')
 
 wanted=()
 for name in "$@"; do

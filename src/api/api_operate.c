@@ -58,7 +58,7 @@ void operate_index(struct request *request)
     begin_body(&body, &writer);
     json_member_string(&writer, "service", STR("eider"));
     json_member_string(&writer, "version", str_of(request->api->options.version));
-    json_member_string(&writer, "engine", str_of(engine_version(request->api->options.engine)));
+    json_member_string(&writer, "engine", str_of(engine_version()));
     json_key(&writer, STR("endpoints"));
     json_begin_array(&writer);
     for (size_t i = 0; i < api_routes_count; i++) {

@@ -44,10 +44,14 @@ struct engine *engine_create(const struct engine_options *options)
     return engine;
 }
 
-bool engine_start(struct engine *engine, struct err *err)
+void engine_start(struct engine *engine)
 {
     assert(engine->zygote == NULL);
-    engine->zygote = zygote_create();
+    engine->zygote = zygote_create(engine->options.check_library);
+}
+
+bool engine_wait_ready(struct engine *engine, struct err *err)
+{
     struct cancel cancel;
     cancel_init(&cancel, INT64_MAX);
     bool good = zygote_wait_ready(engine->zygote, &cancel, err);
@@ -71,9 +75,9 @@ bool engine_is_ready(struct engine *engine)
     return zygote_is_ready(engine->zygote);
 }
 
-const char *engine_version(struct engine *engine)
+const char *engine_version(void)
 {
-    return zygote_version(engine->zygote);
+    return worker_header_version();
 }
 
 unsigned engine_landlock_abi(struct engine *engine)

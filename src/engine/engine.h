@@ -36,16 +36,21 @@ struct engine_options {
     unsigned threads_per_job;
     unsigned fetch_threads;
     uint32_t layers_off; /* worker_layers.h: for the test build, which alone looks at it */
+    /* The engine's library is the right one: called once, beside the start of the engine. No job
+     * runs before it has said yes. May be NULL. */
+    bool (*check_library)(struct err *err);
 };
 
 struct engine *engine_create(const struct engine_options *options);
-/* Starts the zygote and waits until it is warm, or says why it does not start. */
-bool engine_start(struct engine *engine, struct err *err) MUST_CHECK;
+/* Begins to start the zygote. Jobs that come before it is warm wait for it. */
+void engine_start(struct engine *engine);
+/* Waits until it is warm and the library is checked, or says why it does not start. */
+bool engine_wait_ready(struct engine *engine, struct err *err) MUST_CHECK;
 void engine_destroy(struct engine *engine);
 bool engine_is_ready(struct engine *engine);
-/* The engine's version, such as v1.5.6, and the Landlock version of the kernel (0: none). After
- * engine_start. */
-const char *engine_version(struct engine *engine);
+/* The engine's version, such as v1.5.6; a zygote with another one does not start. */
+const char *engine_version(void);
+/* The Landlock version of the kernel (0: none). After engine_wait_ready. */
 unsigned engine_landlock_abi(struct engine *engine);
 
 /* Answers a worker's question for tables: appends one worker_put_table() for each table that is

@@ -30,8 +30,10 @@ struct zygote {
     bool stopping;
     uint64_t next_job;
     struct zygote_child *children;
-    char version[sizeof(((struct zygote_message *)0)->note)];
     unsigned landlock_abi;
+    bool (*check)(struct err *err);
+    bool refused; /* by check, with this error */
+    struct err refusal;
     char problem[128]; /* why the last start failed */
     int stop_fd;
     pthread_t thread;
@@ -54,8 +56,6 @@ static void take_ready(struct zygote *zygote, const struct zygote_message *messa
 {
     zygote->ready = true;
     zygote->landlock_abi = message->landlock_abi;
-    (void)snprintf(zygote->version, sizeof(zygote->version), "%.*s", (int)sizeof(message->note) - 1,
-                   message->note);
 }
 
 static void take_message(struct zygote *zygote, const struct zygote_message *message, int *fd)
@@ -188,6 +188,22 @@ static void finish_start(struct zygote *zygote)
     }
 }
 
+/* READY waits in the socket meanwhile, so nothing is forked before the answer. */
+static bool pass_check(struct zygote *zygote)
+{
+    struct err err;
+    if (zygote->check == NULL || zygote->check(&err)) {
+        zygote->check = NULL;
+        return true;
+    }
+    lock_take(&zygote->lock);
+    zygote->refused = true;
+    zygote->refusal = err;
+    condition_broadcast(&zygote->changed);
+    lock_release(&zygote->lock);
+    return false;
+}
+
 static void *zygote_run(void *argument)
 {
     struct zygote *zygote = argument;
@@ -198,9 +214,16 @@ static void *zygote_run(void *argument)
             return NULL;
         }
         int64_t started_ms = clock_now_ms();
-        if (start(zygote)) {
-            listen_to(zygote);
+        bool started = start(zygote);
+        bool passed = pass_check(zygote);
+        if (started) {
+            if (passed) {
+                listen_to(zygote);
+            }
             finish_start(zygote);
+        }
+        if (!passed) {
+            return NULL;
         }
         bool lived = clock_now_ms() - started_ms > 2000;
         pause_ms = lived ? 0 : pause_ms < 100 ? 100 : pause_ms * 2;
@@ -210,11 +233,12 @@ static void *zygote_run(void *argument)
 
 /* ---- the public side ---- */
 
-struct zygote *zygote_create(void)
+struct zygote *zygote_create(bool (*check)(struct err *err))
 {
     struct zygote *zygote = mem_alloc(sizeof(*zygote));
     zygote->socket_fd = -1;
     zygote->next_job = 1;
+    zygote->check = check;
     zygote->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     lock_init(&zygote->lock, LOCK_ZYGOTE);
     condition_init(&zygote->changed);
@@ -248,11 +272,6 @@ bool zygote_is_ready(struct zygote *zygote)
     return ready;
 }
 
-const char *zygote_version(struct zygote *zygote)
-{
-    return zygote->version;
-}
-
 unsigned zygote_landlock_abi(struct zygote *zygote)
 {
     return zygote->landlock_abi;
@@ -276,6 +295,10 @@ static bool wait_ready(struct zygote *zygote, struct cancel *cancel, struct err 
 {
     int64_t until_ms = clock_now_ms() + START_WAIT_MS;
     while (!zygote->ready) {
+        if (zygote->refused) {
+            *err = zygote->refusal;
+            return false;
+        }
         if (clock_now_ms() > until_ms) {
             (void)err_set(err, ERR_UNAVAILABLE, "the query engine does not start");
             err_add_detail(err, "%s", zygote->problem);

@@ -27,12 +27,13 @@ struct zygote_child {
     struct zygote_child *next;
 };
 
-struct zygote *zygote_create(void);
+/* `check` is called once, on the zygote's thread and while the first zygote warms up: when it says
+ * no, no worker is ever started, and whoever waits is told its error. May be NULL. */
+struct zygote *zygote_create(bool (*check)(struct err *err));
 void zygote_destroy(struct zygote *zygote);
 bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err *err) MUST_CHECK;
 bool zygote_is_ready(struct zygote *zygote);
 /* After zygote_wait_ready. */
-const char *zygote_version(struct zygote *zygote);
 unsigned zygote_landlock_abi(struct zygote *zygote);
 /* How often it ended though the server did not, and was started again. */
 uint64_t zygote_restarts(const struct zygote *zygote);

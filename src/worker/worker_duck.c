@@ -134,13 +134,13 @@ bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err
     if (!WORKER_LAYER_ON(limits, WORKER_LAYER_SETTINGS)) {
         return true;
     }
-    char sql[256];
-    /* Progress belongs to a connection, and a worker has one of its own. */
-    (void)snprintf(sql, sizeof(sql),
-                   "SET enable_progress_bar = true; SET enable_progress_bar_print = false; "
-                   "SET memory_limit = '%lluB'; SET threads = %u; SET lock_configuration = true",
-                   (unsigned long long)limits->memory_bytes, limits->threads);
-    return duck_run(duck, str_of(sql), NULL, err);
+    char problem[SHIM_TEXT_SIZE];
+    if (!shim_count_progress(duck->connection)) { /* a connection's own, and a worker's is new */
+        return err_set(err, ERR_INTERNAL, "the engine does not count progress");
+    }
+    return shim_lock_limits(duck->database, limits->memory_bytes, limits->threads, problem,
+                            sizeof(problem)) ||
+           err_set(err, ERR_INTERNAL, "the engine does not take its limits: %.400s", problem);
 }
 
 static void append_doubled(struct buf *sql, struct str text, char quote)

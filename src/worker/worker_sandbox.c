@@ -1,12 +1,16 @@
 #include "worker_sandbox.h"
 
+#include "fd.h"
+
 #include <errno.h>
 #include <grp.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -31,7 +35,16 @@ struct ruleset_attributes {
 
 enum {
     UNPRIVILEGED_ID = 65534,
-    DESCRIPTORS_MAX = 1024
+    DESCRIPTORS_MAX = 1024,
+    FILTER_SIZE_MAX = 512,
+    /* Stands in a filter for the process that will enter it: no process has this number. */
+    ANY_PROCESS = 0x5eedface
+};
+
+struct filter {
+    struct sock_filter code[FILTER_SIZE_MAX];
+    unsigned short size;
+    unsigned short process_at; /* the comparison with ANY_PROCESS */
 };
 
 unsigned sandbox_landlock_abi(void)
@@ -94,7 +107,7 @@ static int add_conditional_rules(scmp_filter_ctx filter)
     /* clone3 hides its flags in memory: say it does not exist, and libc falls back to clone. */
     result |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                               SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+                               SCMP_A0(SCMP_CMP_EQ, ANY_PROCESS));
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
                                SCMP_A2(SCMP_CMP_MASKED_EQ, executable, 0));
     result |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
@@ -112,22 +125,68 @@ static int add_conditional_rules(scmp_filter_ctx filter)
     return result;
 }
 
-static bool enter_seccomp(struct err *err)
+static int add_rules(scmp_filter_ctx context)
 {
-    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EACCES));
-    if (filter == NULL) {
+    /* Calls by another architecture's numbers end the whole process, not one thread of it. */
+    int result = seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+    /* A tree of comparisons instead of a list: the kernel walks it once for each call there is when
+     * it takes the filter. */
+    result = result != 0 ? result : seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+    for (size_t i = 0; i < COUNT_OF(allowed_calls) && result == 0; i++) {
+        result = seccomp_rule_add(context, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+    }
+    return result != 0 ? result : add_conditional_rules(context);
+}
+
+/* The program has one place for the process, or something is wrong with it. */
+static bool find_process(struct filter *filter)
+{
+    unsigned found = 0;
+    for (unsigned short i = 0; i < filter->size; i++) {
+        if (filter->code[i].k == ANY_PROCESS) {
+            filter->process_at = i;
+            found++;
+        }
+    }
+    return found == 1;
+}
+
+/* The library gives its program to descriptors only. */
+static bool read_program(scmp_filter_ctx context, struct filter *filter)
+{
+    CLEANUP(fd_close) int fd = memfd_create("filter", MFD_CLOEXEC);
+    int result = fd < 0 ? -1 : seccomp_export_bpf(context, fd);
+    ssize_t size = result == 0 ? pread(fd, filter->code, sizeof(filter->code), 0) : -1;
+    bool whole = size > 0 && (size_t)size < sizeof(filter->code) &&
+                 (size_t)size % sizeof(filter->code[0]) == 0;
+    filter->size = whole ? (unsigned short)((size_t)size / sizeof(filter->code[0])) : 0;
+    return whole && find_process(filter);
+}
+
+/* Built once by the zygote and inherited: building costs more than entering. */
+static struct filter prepared;
+
+bool sandbox_prepare(struct err *err)
+{
+    scmp_filter_ctx context = seccomp_init(SCMP_ACT_ERRNO(EACCES));
+    if (context == NULL) {
         return err_set(err, ERR_UNAVAILABLE, "no memory for the seccomp filter");
     }
-    /* Calls by another architecture's numbers end the whole process, not one thread of it. */
-    int result = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-    for (size_t i = 0; i < COUNT_OF(allowed_calls) && result == 0; i++) {
-        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
-    }
-    result = result != 0 ? result : add_conditional_rules(filter);
-    result = result != 0 ? result : seccomp_load(filter);
-    seccomp_release(filter);
-    return result == 0 ||
-           err_set_errno(err, ERR_UNAVAILABLE, -result, "seccomp refused the worker's filter");
+    int result = add_rules(context);
+    bool good = result == 0 && read_program(context, &prepared);
+    seccomp_release(context);
+    return good ||
+           err_set_errno(err, ERR_UNAVAILABLE, -result, "seccomp makes no filter for the worker");
+}
+
+static bool enter_seccomp(struct err *err)
+{
+    assert(prepared.size > 0);
+    assert(prepared.code[prepared.process_at].k == ANY_PROCESS);
+    prepared.code[prepared.process_at].k = (uint32_t)getpid();
+    struct sock_fprog program = {.len = prepared.size, .filter = prepared.code};
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 ||
+           err_set_errno(err, ERR_UNAVAILABLE, errno, "seccomp refused the worker's filter");
 }
 
 static uint64_t own_address_space(void)

@@ -11,6 +11,9 @@
 /* 0 when the kernel has no Landlock. */
 unsigned sandbox_landlock_abi(void);
 
+/* Makes the filter that workers enter; once, before sandbox_enter(), which a fork may call. */
+bool sandbox_prepare(struct err *err) MUST_CHECK;
+
 bool sandbox_enter(const struct worker_limits *limits, struct err *err) MUST_CHECK;
 
 /* For a zygote started as root: becomes the unprivileged user before the engine is opened. */

@@ -5,6 +5,7 @@
 #include "worker_shim.h"
 
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <duckdb/common/error_data.hpp>
@@ -15,6 +16,10 @@
 #include <duckdb/common/vector_operations/vector_operations.hpp>
 #include <duckdb/common/virtual_file_system.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
+#include <duckdb/main/client_config.hpp>
+#include <duckdb/main/client_context.hpp>
+#include <duckdb/main/config.hpp>
+#include <duckdb/main/connection.hpp>
 
 using namespace duckdb;
 
@@ -211,6 +216,30 @@ void FlattenParts(Vector &vector, idx_t rows)
     }
 }
 
+void SetGlobalOption(DatabaseInstance &instance, const char *name, const Value &value)
+{
+    auto &config = DBConfig::GetConfig(instance);
+    auto option = DBConfig::GetOptionByName(name);
+    if (!option) {
+        throw InvalidInputException("the engine has no setting %s", name);
+    }
+    if (option->set_global) {
+        config.SetOption(&instance, *option, value);
+    } else {
+        config.SetOption(string(name), value);
+    }
+}
+
+bool IsLocked(DatabaseInstance &instance)
+{
+    try {
+        DBConfig::GetConfig(instance).CheckLock("threads");
+        return false;
+    } catch (...) {
+        return true;
+    }
+}
+
 } // namespace
 
 extern "C" bool shim_register_files(duckdb_database database, const shim_files *files,
@@ -232,6 +261,41 @@ extern "C" bool shim_forget_file_names(duckdb_database database)
     try {
         auto wrapper = reinterpret_cast<DatabaseWrapper *>(database);
         DBConfig::GetConfig(*wrapper->database->instance).replacement_scans.clear();
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
+                                 char *problem, size_t size)
+{
+    try {
+        auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
+        SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
+        SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
+        SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
+        if (!IsLocked(instance)) {
+            throw InternalException("the configuration does not stay locked");
+        }
+        return true;
+    } catch (std::exception &error) {
+        (void)snprintf(problem, size, "%s", ErrorData(error).RawMessage().c_str());
+        return false;
+    } catch (...) {
+        (void)snprintf(problem, size, "unknown");
+        return false;
+    }
+}
+
+extern "C" bool shim_count_progress(duckdb_connection connection)
+{
+    try {
+        auto &config =
+            ClientConfig::GetConfig(*reinterpret_cast<Connection *>(connection)->context);
+        config.enable_progress_bar = true;
+        config.print_progress_bar = false;
+        config.wait_time = 0;
         return true;
     } catch (...) {
         return false;

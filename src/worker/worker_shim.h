@@ -34,6 +34,15 @@ bool shim_register_files(duckdb_database database, const struct shim_files *file
 /* From now on a name that is no table is an error, and never a file of that name. */
 bool shim_forget_file_names(duckdb_database database);
 
+/* What `SET memory_limit`, `SET threads` and `SET lock_configuration = true` do, without the three
+ * statements: those take a tenth of a small job's time. False, with a text in `problem`, also when
+ * the configuration is not locked afterwards. */
+bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
+                      char *problem, size_t size);
+
+/* The connection counts how far its statements are, and prints nothing: for duckdb_query_progress. */
+bool shim_count_progress(duckdb_connection connection);
+
 /* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with
  * `append`. */
 bool shim_value_text(duckdb_vector vector, uint64_t row,

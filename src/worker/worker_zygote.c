@@ -1,6 +1,7 @@
 #include "fd.h"
 #include "worker.h"
 #include "worker_main.h"
+#include "worker_pages.h"
 #include "worker_sandbox.h"
 
 #include <dlfcn.h>
@@ -19,8 +20,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum {
+    QUIET_MS = 20
+};
+
 struct zygote {
     struct duck duck;
+    bool settled; /* what makes forks cheaper, but is not needed for the first, is done */
     int signal_fd;
     int null_fd;
 };
@@ -177,7 +183,17 @@ static bool prepare(struct zygote *zygote, struct err *err)
         return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
                        duckdb_library_version(), worker_header_version());
     }
-    return sandbox_drop_root(err) && duck_open(&zygote->duck, err) && duck_warm(&zygote->duck, err);
+    return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
+           duck_warm(&zygote->duck, err);
+}
+
+/* The first quiet moment is used for what takes a while and can wait. */
+static void settle(struct zygote *zygote)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    (void)pages_enlarge_code((const void *)(uintptr_t)duckdb_library_version);
+#endif
+    zygote->settled = true;
 }
 
 int worker_zygote_main(void)
@@ -196,7 +212,9 @@ int worker_zygote_main(void)
             {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
             {.fd = zygote.signal_fd, .events = POLLIN},
         };
-        (void)poll(polled, COUNT_OF(polled), -1);
+        if (poll(polled, COUNT_OF(polled), zygote.settled ? -1 : QUIET_MS) == 0) {
+            settle(&zygote);
+        }
         if ((polled[1].revents & POLLIN) != 0) {
             struct signalfd_siginfo info;
             while (read(zygote.signal_fd, &info, sizeof(info)) > 0) {

@@ -50,7 +50,7 @@ static void live_in_sandbox(const struct child *child, probe_function run)
     struct report report = {.entered = false};
     struct err err;
     char end;
-    report.entered = sandbox_enter(&limits, &err);
+    report.entered = sandbox_prepare(&err) && sandbox_enter(&limits, &err);
     if (report.entered) {
         run(child, &report);
     }
