@@ -213,7 +213,7 @@ static void check_engine(struct check *check)
     unsigned landlock = engine_landlock_abi(server_engine(check->server));
     (void)snprintf(found, sizeof(found),
                    "DuckDB %s answers from a confined process (seccomp, Landlock version %u)",
-                   engine_version(server_engine(check->server)), landlock);
+                   engine_version(), landlock);
     tell(check, landlock > 0 ? STORE_PROBE_OK : STORE_PROBE_WARN, "query process", found,
          landlock > 0 ? ""
                       : "This kernel has no Landlock: seccomp alone confines queries. A kernel of "

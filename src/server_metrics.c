@@ -6,10 +6,9 @@
 
 static void collect_build(void *context, struct ops_samples *samples)
 {
-    ops_put_u64(
-        samples,
-        OPS_LABELS({"version", STR(EIDER_VERSION)}, {"engine", str_of(engine_version(context))}),
-        1);
+    ops_put_u64(samples,
+                OPS_LABELS({"version", STR(EIDER_VERSION)}, {"engine", str_of(engine_version())}),
+                1);
 }
 
 /* clang-format off */

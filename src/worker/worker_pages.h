@@ -1,9 +1,9 @@
 /* worker_pages.h - the engine's code in large pages.
- * Promise   pages_enlarge_code() moves the code of the library that holds `function` into memory of the
- *           process's own that is made of 2 MiB pages, at the same addresses. A fork passes such
- *           pages on as a few entries, while pages of a file are found again one by one by each
- *           child: that was a quarter of a small query's processor time (150 faults less, and fewer
- *           misses of the address cache). It costs the code's size in memory (34 MB), once.
+ * Promise   pages_enlarge_code() moves the code of the library that holds `function` into memory of
+ *           the process's own that is made of 2 MiB pages, at the same addresses. A fork passes
+ *           such pages on as a few entries, while pages of a file are found again one by one by
+ *           each child: that was a quarter of a small query's processor time (150 faults less, and
+ *           fewer misses of the address cache). It costs the code's size in memory (34 MB), once.
  *           Where the kernel has no such pages to give, nothing changes and false is returned.
  * Threads   one: no code of the library may run meanwhile.
  * Limits    debuggers and profilers do not find the symbols of code that was moved. */

@@ -40,7 +40,8 @@ bool shim_forget_file_names(duckdb_database database);
 bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
                       char *problem, size_t size);
 
-/* The connection counts how far its statements are, and prints nothing: for duckdb_query_progress. */
+/* The connection counts how far its statements are, and prints nothing: for
+ * duckdb_query_progress. */
 bool shim_count_progress(duckdb_connection connection);
 
 /* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with
