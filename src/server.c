@@ -360,6 +360,7 @@ static bool start_http(struct server *server, const struct listener *list, size_
     };
     server->http = http_server_create(&options);
     server->counted.engine = server->engine;
+    server->counted.cache = server->cache;
     server->counted.http = server->http;
     server_metrics_add(&server->counted, server->metrics);
     for (size_t i = 0; i < count; i++) {

@@ -1,11 +1,13 @@
 #include "server_metrics.h"
 
 #include "store.h"
+#include "store_cache.h"
 
 /* ---- the build ---- */
 
 static void collect_build(void *context, struct ops_samples *samples)
 {
+    (void)context;
     ops_put_u64(samples,
                 OPS_LABELS({"version", STR(EIDER_VERSION)}, {"engine", str_of(engine_version())}),
                 1);
@@ -183,6 +185,36 @@ static const struct ops_family store_families[] = {
 };
 /* clang-format on */
 
+/* ---- the object cache ---- */
+
+#define COLLECT_CACHE(name, member)                                              \
+    static void name(void *context, struct ops_samples *samples)                 \
+    {                                                                            \
+        ops_put_u64(samples, OPS_NO_LABELS, store_cache_counts(context).member); \
+    }
+
+COLLECT_CACHE(collect_cache_hits, hit_blocks)
+COLLECT_CACHE(collect_cache_hit_bytes, hit_bytes)
+COLLECT_CACHE(collect_cache_misses, missed_blocks)
+COLLECT_CACHE(collect_cache_fetched_bytes, fetched_bytes)
+COLLECT_CACHE(collect_cache_damaged, damaged_blocks)
+COLLECT_CACHE(collect_cache_evictions, evicted_objects)
+COLLECT_CACHE(collect_cache_objects, kept_objects)
+COLLECT_CACHE(collect_cache_bytes, kept_bytes)
+
+/* clang-format off */
+static const struct ops_family cache_families[] = {
+    { "eider_object_cache_hits_total",          OPS_COUNTER, "Blocks of objects that were read from disk and not fetched for the reader.", collect_cache_hits },
+    { "eider_object_cache_hit_bytes_total",     OPS_COUNTER, "Bytes in them.",                                                          collect_cache_hit_bytes },
+    { "eider_object_cache_misses_total",        OPS_COUNTER, "Blocks of objects that were fetched.",                                    collect_cache_misses },
+    { "eider_object_cache_fetched_bytes_total", OPS_COUNTER, "Bytes in them.",                                                          collect_cache_fetched_bytes },
+    { "eider_object_cache_damaged_total",       OPS_COUNTER, "Blocks on disk that failed their checksum, and were fetched again.",      collect_cache_damaged },
+    { "eider_object_cache_evictions_total",     OPS_COUNTER, "Objects that made room for others.",                                      collect_cache_evictions },
+    { "eider_object_cache_objects",             OPS_GAUGE,   "Objects of which blocks are kept.",                                       collect_cache_objects },
+    { "eider_object_cache_bytes",               OPS_GAUGE,   "Disk space that they take (see EIDER_CACHE_MAX).",                        collect_cache_bytes },
+};
+/* clang-format on */
+
 /* ---- all of them ---- */
 
 void server_metrics_add(struct server_metrics *parts, struct ops_metrics *metrics)
@@ -192,4 +224,5 @@ void server_metrics_add(struct server_metrics *parts, struct ops_metrics *metric
     ops_metrics_add(metrics, http_families, COUNT_OF(http_families), parts->http);
     ops_metrics_add(metrics, engine_families, COUNT_OF(engine_families), parts->engine);
     ops_metrics_add(metrics, store_families, COUNT_OF(store_families), NULL);
+    ops_metrics_add(metrics, cache_families, COUNT_OF(cache_families), parts->cache);
 }

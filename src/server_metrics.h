@@ -14,6 +14,7 @@
 struct server_metrics {
     struct ops_process process;
     struct engine *engine;
+    struct store_cache *cache;
     struct http_server *http;
 };
 
