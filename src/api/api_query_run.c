@@ -74,19 +74,26 @@ static bool answer_from_memory(struct query *query)
     char etag[40];
     make_etag(&query->key, etag);
     reply_add_result_header(request, "ETag", etag);
-    bool fresh_wanted = cache_control_has(request, STR("no-cache"));
-    if (fresh_wanted || !query_prove_objects(query)) {
+    if (cache_control_has(request, STR("no-cache"))) {
         return false;
     }
-    if (reply_matches_etag(request, str_of(etag))) {
+    bool known = reply_matches_etag(request, str_of(etag));
+    const struct results_entry *entry = known ? NULL : results_find(results, &query->key);
+    if (!known && entry == NULL) {
+        return false;
+    }
+    /* Only now is the question worth a request for each object. */
+    if (!query_prove_objects(query)) {
+        if (entry != NULL) {
+            results_release(results, entry);
+        }
+        return false;
+    }
+    if (known) {
         reply_add_result_header(request, "X-Cache", "hit");
         query_log(query, "ok");
         reply_not_modified(request);
         return true;
-    }
-    const struct results_entry *entry = results_find(results, &query->key);
-    if (entry == NULL) {
-        return false;
     }
     reply_add_result_header(request, "X-Cache", "hit");
     add_truncated(request, entry->truncated);
