@@ -148,7 +148,7 @@ def test_a_cut_body_is_not_data(through, s3_proxy):
     s3_proxy.cut_body(times=1, method="GET")
     assert through.rows("SELECT sum(a) FROM t", TABLES) == [(3,)]
     s3_proxy.cut_body(times=50, method="GET")
-    error_of(through.query("SELECT sum(a) FROM t", TABLES), 502)
+    error_of(through.query("SELECT max(a) FROM t", TABLES), 502)  # the first one's result is kept
 
 
 def test_an_object_that_changes_while_it_is_read(through, s3_proxy):
