@@ -49,13 +49,17 @@ static struct zygote_child *find_child(struct zygote *zygote, uint64_t job) REQU
     return child;
 }
 
+/* Every zygote is this very binary and library: what the first one said of itself stays, so that it
+ * can be read without the lock. */
 static void take_ready(struct zygote *zygote, const struct zygote_message *message)
     REQUIRES(&zygote->lock)
 {
     zygote->ready = true;
-    zygote->landlock_abi = message->landlock_abi;
-    (void)snprintf(zygote->version, sizeof(zygote->version), "%.*s", (int)sizeof(message->note) - 1,
-                   message->note);
+    if (zygote->version[0] == '\0') {
+        zygote->landlock_abi = message->landlock_abi;
+        (void)snprintf(zygote->version, sizeof(zygote->version), "%.*s",
+                       (int)sizeof(message->note) - 1, message->note);
+    }
 }
 
 static void take_message(struct zygote *zygote, const struct zygote_message *message, int *fd)
