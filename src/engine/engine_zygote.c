@@ -51,11 +51,15 @@ static struct zygote_child *find_child(struct zygote *zygote, uint64_t job) REQU
     return child;
 }
 
+/* Every zygote is this very binary and library: what the first one said of itself stays, so that it
+ * can be read without the lock. */
 static void take_ready(struct zygote *zygote, const struct zygote_message *message)
     REQUIRES(&zygote->lock)
 {
     zygote->ready = true;
-    zygote->landlock_abi = message->landlock_abi;
+    if (zygote->landlock_abi == 0) { /* the same after a restart: readers take no lock */
+        zygote->landlock_abi = message->landlock_abi;
+    }
 }
 
 static void take_message(struct zygote *zygote, const struct zygote_message *message, int *fd)

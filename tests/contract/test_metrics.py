@@ -136,7 +136,8 @@ def test_a_client_that_left_has_no_status(eider, sidecar, wait_until):
     client.close()
     expected = {("snapshot", "/query", "POST", "none"): 1}
     eventually(eider, wait_until, lambda after: requests_moved(before, after), expected)
-    assert moved(before, scrape(eider), KILLS, "reason") == {"cancel": 1}
+    kills = moved(before, scrape(eider), KILLS, "reason")
+    assert kills["cancel"] == 1 and not kills.keys() - {"cancel", "stuck"}
 
 
 def test_bytes_and_rows(eider, table, wait_until):
@@ -228,11 +229,18 @@ def busy(start_eider, s3):
     return start
 
 
+def kills_of(metrics):
+    """Without those whose job was done: on a busy machine the end of a worker may take its second."""
+    kills = metrics.by(KILLS, "reason")
+    kills.pop("stuck", None)
+    return kills
+
+
 def test_workers_that_did_not_end_by_themselves(busy, wait_until):
     server, sidecar = busy()
     sidecar.alive()
     before = scrape(server)
-    assert before.value("eider_workers_forked_total") == 1 and before.by(KILLS, "reason") == {}
+    assert before.value("eider_workers_forked_total") == 1 and kills_of(before) == {}
     for end in (kill, lambda pid: os.kill(pid, signal.SIGXCPU), lambda pid: os.kill(pid, signal.SIGSEGV)):
         call = InFlight(sidecar.query, ENDLESS)
         worker = busy_worker(server)
@@ -241,7 +249,7 @@ def test_workers_that_did_not_end_by_themselves(busy, wait_until):
         assert call.result(10).status_code >= 500
     assert sidecar.rows("SELECT 43 AS v") == [(43,)]
     after = scrape(server)
-    assert after.by(KILLS, "reason") == {"died": 2, "processor_time": 1}
+    assert kills_of(after) == {"died": 2, "processor_time": 1}
     assert after.value("eider_workers_forked_total") == 5
     eventually(server, wait_until, lambda metrics: metrics.total("eider_workers"), 0)
     assert scrape(server).value("eider_worker_memory_reserved_bytes") == 0
@@ -250,7 +258,7 @@ def test_workers_that_did_not_end_by_themselves(busy, wait_until):
 def test_a_deadline_kills_one_worker(busy):
     server, sidecar = busy(EIDER_QUERY_TIMEOUT_MS=1000)
     assert sidecar.query(ENDLESS).status_code == 504
-    assert scrape(server).by(KILLS, "reason") == {"deadline": 1}
+    assert kills_of(scrape(server)) == {"deadline": 1}
 
 
 @pytest.mark.once
@@ -262,7 +270,7 @@ def test_a_large_worker_that_is_killed_died_of_memory(busy, wait_until):
     wait_until(lambda: resident_bytes(worker) >= 34e6, 10, "the worker is large")
     kill(worker)
     assert call.result(10).status_code == 422
-    assert scrape(server).by(KILLS, "reason") == {"memory": 1}
+    assert kills_of(scrape(server)) == {"memory": 1}
 
 
 def test_a_zygote_that_ended(busy, wait_until):
