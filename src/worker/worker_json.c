@@ -7,7 +7,8 @@
 #include "worker_number.h"
 
 enum {
-    DAY_MS = 86400000
+    DAY_MS = 86400000,
+    KEY_STEP = 16
 };
 
 struct plan;
@@ -19,9 +20,9 @@ typedef void value_appender(const struct plan *plan, const struct view *view, ui
 struct plan {
     value_appender *append; /* a value that is not NULL */
     duckdb_type type;
-    duckdb_type stored;     /* DECIMAL and ENUM: the integer type underneath */
-    unsigned scale;         /* DECIMAL */
-    struct str key;         /* with quotes, colon and, from the second on, a leading comma */
+    duckdb_type stored; /* DECIMAL and ENUM: the integer type underneath */
+    unsigned scale;     /* DECIMAL */
+    struct str key; /* quotes, colon and, from the second on, a comma before; KEY_STEP to spare */
     struct str *enum_texts; /* ENUM: each already a JSON string */
     uint64_t enum_count;
     struct plan *parts; /* LIST: one; STRUCT: one per field */
@@ -155,7 +156,7 @@ static void append_value(const struct plan *plan, const struct view *view, uint6
     if (column_has(view->validity, row)) {
         plan->append(plan, view, row, out);
     } else {
-        buf_append_text(out, "null");
+        buf_append(out, STR("null"));
     }
 }
 
@@ -173,12 +174,25 @@ static void append_list(const struct plan *plan, const struct view *view, uint64
     buf_append_byte(out, ']');
 }
 
+/* Keys are short, and there are as many as values: they are copied in steps of a fixed size. */
+static void append_key(struct buf *out, struct str key)
+{
+    char *at = buf_room(out, key.len + KEY_STEP);
+    if (at == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < key.len; i += KEY_STEP) {
+        memcpy(at + i, key.ptr + i, KEY_STEP);
+    }
+    buf_wrote(out, at + key.len);
+}
+
 static void append_struct(const struct plan *plan, const struct view *view, uint64_t row,
                           struct buf *out)
 {
     buf_append_byte(out, '{');
     for (size_t i = 0; i < plan->parts_count; i++) {
-        buf_append(out, plan->parts[i].key);
+        append_key(out, plan->parts[i].key);
         append_value(&plan->parts[i], &view->parts[i], row, out);
     }
     buf_append_byte(out, '}');
@@ -186,7 +200,7 @@ static void append_struct(const struct plan *plan, const struct view *view, uint
 
 /* clang-format off */
 APPENDER(append_null,         buf_append_text(out, "null"))
-APPENDER(append_bool,         buf_append_text(out, AT(bool) ? "true" : "false"))
+APPENDER(append_bool,         buf_append(out, AT(bool) ? STR("true") : STR("false")))
 APPENDER(append_tinyint,      number_append_i64(out, AT(int8_t)))
 APPENDER(append_smallint,     number_append_i64(out, AT(int16_t)))
 APPENDER(append_integer,      number_append_i64(out, AT(int32_t)))
@@ -253,8 +267,10 @@ static struct str make_key(struct str name, bool first)
     }
     json_append_string(&key, name);
     buf_append_byte(&key, ':');
-    size_t size;
-    char *bytes = buf_take(&key, &size);
+    char *bytes = mem_alloc(key.len + KEY_STEP);
+    size_t size = key.len;
+    memcpy(bytes, key.ptr, size);
+    buf_finish(&key);
     return str_make(bytes, size);
 }
 
@@ -407,13 +423,13 @@ void json_destroy(void *state)
 
 static void append_row(struct json_encoder *encoder, uint64_t row, struct buf *out)
 {
-    buf_append_text(out, encoder->begun && !encoder->lines ? ",{" : "{");
+    buf_append(out, encoder->begun && !encoder->lines ? STR(",{") : STR("{"));
     encoder->begun = true;
     for (size_t i = 0; i < encoder->columns_count; i++) {
-        buf_append(out, encoder->columns[i].key);
+        append_key(out, encoder->columns[i].key);
         append_value(&encoder->columns[i], &encoder->views[i], row, out);
     }
-    buf_append_text(out, encoder->lines ? "}\n" : "}");
+    buf_append(out, encoder->lines ? STR("}\n") : STR("}"));
 }
 
 bool json_put(void *state, duckdb_data_chunk chunk, uint64_t rows, struct sink *sink,

@@ -4,6 +4,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 struct double_row {
     double value;
@@ -99,6 +100,69 @@ TEST(doubles_read_back)
         CHECK(out.len <= 25);
     }
     buf_finish(&out);
+}
+
+/* Those of few decimals go another way than others: both must print the same. */
+TEST(doubles_of_few_decimals)
+{
+    struct buf out;
+    uint64_t seed = 88172645463325252U;
+    buf_init(&out, 100);
+    for (int i = 0; i < 200000; i++) {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        static const double divisors[] = {1, 10, 100, 1000, 1e4, 1e5, 1e6, 1e7, 1e9};
+        int64_t whole = (int64_t)(seed >> 16) >> (seed % 40);
+        double value =
+            (double)(seed & 1 ? whole : -whole) / divisors[seed / 2 % COUNT_OF(divisors)];
+        char expected[64];
+        for (int digits = 1; digits <= 17; digits++) {
+            (void)snprintf(expected, sizeof(expected), "%.*g", digits, value);
+            if (strtod(expected, NULL) == value) {
+                break;
+            }
+        }
+        buf_reset(&out);
+        number_append_double(&out, value);
+        CHECK(strtod(out.ptr, NULL) == value);
+        size_t digits = 0;
+        size_t expected_digits = 0;
+        for (const char *c = out.ptr; *c != '\0' && *c != 'e'; c++) {
+            digits += *c >= '0' && *c <= '9' && (digits > 0 || *c != '0');
+        }
+        for (const char *c = expected; *c != '\0' && *c != 'e'; c++) {
+            expected_digits += *c >= '0' && *c <= '9' && (expected_digits > 0 || *c != '0');
+        }
+        CHECK(value == 0 || strchr(out.ptr, '.') == NULL || digits == expected_digits);
+    }
+    buf_finish(&out);
+}
+
+TEST(digits_of_any_count)
+{
+    char text[32];
+    char expected[32];
+    uint64_t value = 1;
+    for (int i = 0; i < 64; i++, value *= 2) {
+        for (uint64_t near = value - 1; near <= value + 1; near++) {
+            *number_put_u64(text, near) = '\0';
+            (void)snprintf(expected, sizeof(expected), "%" PRIu64, near);
+            CHECK_STR(str_of(text), expected);
+            *number_put_i64(text, (int64_t)near) = '\0';
+            (void)snprintf(expected, sizeof(expected), "%" PRId64, (int64_t)near);
+            CHECK_STR(str_of(text), expected);
+        }
+    }
+    value = 1;
+    for (int i = 0; i < 20; i++, value *= 10) {
+        *number_put_u64(text, value) = '\0';
+        (void)snprintf(expected, sizeof(expected), "%" PRIu64, value);
+        CHECK_STR(str_of(text), expected);
+        *number_put_u64(text, value - 1) = '\0';
+        (void)snprintf(expected, sizeof(expected), "%" PRIu64, value - 1);
+        CHECK_STR(str_of(text), expected);
+    }
 }
 
 TEST(integers_are_numbers_while_exact)
@@ -254,6 +318,8 @@ TEST(timestamps_as_javascript)
 static const struct test_case cases[] = {
     TEST_CASE(doubles_as_javascript),
     TEST_CASE(doubles_read_back),
+    TEST_CASE(doubles_of_few_decimals),
+    TEST_CASE(digits_of_any_count),
     TEST_CASE(integers_are_numbers_while_exact),
     TEST_CASE(integers_of_128_bits),
     TEST_CASE(decimals_are_numbers_while_exact),
