@@ -20,7 +20,7 @@ pytestmark = pytest.mark.once
 DEADLINE = 1.0
 GONE = 1.2  # from the request on: the deadline, the interrupt that is ignored, SIGKILL, and memory given back
 GONE_WHEN_BUSY = DEADLINE + 1.2
-TRIES = 6
+TRIES = 4
 
 # None of these looks at an interrupt within a second; between them they hold processor, memory, parser and planner.
 DEAF = {
