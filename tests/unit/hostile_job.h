@@ -11,6 +11,8 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 enum {
     OBJECT_SIZE = 1 << 20,
@@ -52,8 +54,15 @@ static inline bool get_range_never(struct store *store, struct str key, const ch
     return false;
 }
 
+static inline void append_name(const struct store *store, struct buf *into)
+{
+    (void)store;
+    buf_append_text(into, "fake");
+}
+
 static const struct store_operations operations = {
     .close = store_nothing,
+    .append_identity = append_name,
     .open_direct = open_no_file,
     .get_range = get_range_never,
 };
@@ -82,7 +91,13 @@ static inline bool resolve(void *context, struct engine_job *engine_job,
     (void)err;
     job->resolved++;
     *ret_count = 0;
-    engine_declare(engine_job, STR("lake://declared"), &fake_store, STR("declared"), &object);
+    const struct engine_object declared = {
+        .store = &fake_store,
+        .key = STR("declared"),
+        .info = &object,
+        .proven = true,
+    };
+    engine_declare(engine_job, STR("lake://declared"), &declared);
     return true;
 }
 
@@ -102,10 +117,16 @@ static inline void take_schema(void *context, struct str path, const struct work
     job->schemas++;
 }
 
-static inline struct engine *create_engine(struct err *err)
+static struct store_cache *cache;
+
+static inline struct engine *create_engine(const char *folder, struct err *err)
 {
+    cache = store_cache_open(folder, 0, err);
+    if (cache == NULL) {
+        return NULL;
+    }
     const struct engine_options options = {
-        .spool_folder = "/tmp",
+        .cache = cache,
         .memory_total_bytes = 1 << 30,
         .memory_per_job_bytes = 1 << 28,
         .slots = 2,
@@ -113,7 +134,8 @@ static inline struct engine *create_engine(struct err *err)
         .fetch_threads = 4,
     };
     struct engine *engine = engine_create(&options);
-    if (!engine_start(engine, err)) {
+    engine_start(engine);
+    if (!engine_wait_ready(engine, err)) {
         engine_destroy(engine);
         return NULL;
     }
@@ -188,13 +210,19 @@ static struct engine *engine;
 static inline int hostile_run_tests(const struct test_case *cases, size_t count, const char *only)
 {
     struct err err;
-    engine = create_engine(&err);
+    char folder[] = "/tmp/eider-hostile-XXXXXX";
+    if (mkdtemp(folder) == NULL) {
+        return 1;
+    }
+    engine = create_engine(folder, &err);
     if (engine == NULL) {
         (void)fprintf(stderr, "%s\n", err.message);
         return 1;
     }
     int code = test_run(cases, count, only);
     engine_destroy(engine);
+    store_cache_close(cache);
+    (void)rmdir(folder);
     return code;
 }
 
