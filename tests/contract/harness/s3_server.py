@@ -187,7 +187,7 @@ class S3Server:
     def add_account(self, access_key, secret_key):
         """Somebody who owns nothing here."""
         subprocess.run(
-            [versitygw_binary(), "admin", "--access", self.access_key, "--secret", self.secret_key]
+            [server_binary(self.name), "admin", "--access", self.access_key, "--secret", self.secret_key]
             + ["--endpoint-url", self.endpoint, "create-user"]
             + ["--access", access_key, "--secret", secret_key, "--role", "user"],
             check=True,
