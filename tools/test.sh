@@ -1,6 +1,7 @@
 #!/bin/bash
 # test.sh - the suite: style, unit tests (release and sanitizers), contract tests against the real
-# binary, the same against the sanitizer build. Ends with `N passed, N failed`, counted from the
+# binary (tests/contract/hostile also takes the sandbox of build/layers apart), the same against the
+# sanitizer build. Ends with `N passed, N failed`, counted from the
 # runners' own reports; fails when anything failed or a part ran nothing.
 #   EIDER_TEST_ASAN   full (default): all of it; unit: only unit tests run under sanitizers
 #   EIDER_TEST_ARGS   more arguments for pytest, for example "-k health -x"

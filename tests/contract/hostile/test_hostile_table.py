@@ -49,6 +49,15 @@ def test_the_table_is_large_and_its_rows_differ():
     assert len({row.id for row in ROWS}) == len({row.sql for row in ROWS}) == len(ROWS)
 
 
+def test_every_kind_of_statement_has_a_row():
+    kinds = (
+        "ALTER ANALYZE ATTACH BEGIN CALL CHECKPOINT COMMENT COPY CREATE DEALLOCATE DELETE DETACH DROP EXECUTE EXPLAIN "
+        "EXPORT FORCE IMPORT INSERT INSTALL LOAD MERGE PRAGMA PREPARE RESET ROLLBACK SET TRUNCATE UPDATE USE VACUUM"
+    ).split()
+    first_words = {row.sql.split(None, 1)[0] for row in ROWS if row.sql.strip()}
+    assert set(kinds) <= first_words
+
+
 # Everything a request can say besides its statement: (id, change of the body or the raw body, statuses).
 REQUESTS = [
     ("sql-number", {"sql": 1}, (400,)),
@@ -73,6 +82,18 @@ REQUESTS = [
     ("body-nan", b'{"sql": NaN}', (400,)),
     ("body-nul", b'{"sql": "SELECT 1"}\0', (400,)),
     ("body-number", b'{"sql": ' + b"9" * 100000 + b"}", (400,)),
+    ("params-file", {"sql": "FROM read_text($1)", "params": ["<dir>/canary.txt"]}, (400,)),
+    ("params-sql", {"sql": "FROM query($1)", "params": ["FROM own"]}, (400,)),
+    ("params-table", {"sql": "FROM query_table($name)", "params": {"name": "own"}}, (400,)),
+    ("params-name", {"sql": "FROM $1", "params": ["<dir>/canary.csv"]}, (400,)),
+    ("params-quote", {"sql": "SELECT a FROM own WHERE a = $1::INTEGER", "params": ["1) OR true --"]}, (400,)),
+    ("params-text", {"sql": "SELECT 1", "params": "x"}, (400,)),
+    ("params-many", {"sql": "SELECT $1", "params": [0] * 100000}, (400,)),
+    ("params-strange-name", {"sql": "SELECT $x", "params": {"x; COPY own TO 'y'": 1}}, (400,)),
+    ("timeout-negative", {"sql": "SELECT 1", "timeout_ms": -1}, (400,)),
+    ("timeout-text", {"sql": "SELECT 1", "timeout_ms": "1; SET threads = 64"}, (400,)),
+    ("rows-negative", {"sql": "SELECT 1", "max_rows": -1}, (400,)),
+    ("rows-large", {"sql": "SELECT 1", "max_rows": 1 << 80}, (400,)),
     ("path-sql", {"path": "x') ; COPY (SELECT 1) TO '<dir>/writable/x.csv' --"}, (400, 404, 502)),
     ("path-list", {"path": "own.parquet', '<dir>/canary.parquet"}, (400, 404, 502)),
     ("path-file", {"path": "<dir>/canary.parquet"}, (400, 404, 502)),
@@ -108,10 +129,11 @@ def request_body(target, change):
         return change
     change = {name: target.fill(value) if isinstance(value, str) else value for name, value in change.items()}
     config = {**target.sidecar.config}
-    config.update({name: value for name, value in change.items() if name not in ("sql", "path")})
+    config.update({name: value for name, value in change.items() if name in config})
     body = target.sidecar.query_body("FROM own", {"own": change.get("path", "own.parquet")}, s3_config=config)
-    if "sql" in change:
-        body["sql"] = change["sql"]
+    body.update({name: value for name, value in change.items() if name not in config and name != "path"})
+    if isinstance(body.get("params"), list):
+        body["params"] = [target.fill(value) if isinstance(value, str) else value for value in body["params"]]
     return body
 
 
