@@ -103,13 +103,16 @@ static bool read_message(struct zygote *zygote, int socket_fd)
 
 /* ---- the process ---- */
 
-/* Starts this very binary again as `eider zygote`: no environment, one inherited socket. */
+/* Starts this very binary again as `eider zygote`: nothing of our environment, one inherited socket.
+ * The dynamic linker is told to bind every function at once: it takes 25 ms beside the check of the
+ * library, and saves each worker a sixth of a small query's time, which would bind its own. */
 static pid_t spawn_zygote(int socket_fd)
 {
     char program[] = "eider";
     char command[] = "zygote";
     char *const arguments[] = {program, command, NULL};
-    char *const no_environment[] = {NULL};
+    char bind_now[] = "LD_BIND_NOW=1";
+    char *const environment[] = {bind_now, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -121,7 +124,7 @@ static pid_t spawn_zygote(int socket_fd)
     (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     pid_t pid = -1;
     int problem =
-        posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, no_environment);
+        posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, environment);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)posix_spawnattr_destroy(&attributes);
     return problem == 0 ? pid : -1;

@@ -1,4 +1,5 @@
 #include "fd.h"
+#include "mem.h"
 #include "worker.h"
 #include "worker_main.h"
 #include "worker_pages.h"
@@ -165,8 +166,18 @@ static void offer_to_the_oom_killer(void)
     }
 }
 
+/* It held a word for the dynamic linker, which has been read. */
+static void wipe_environment(void)
+{
+    for (char **entry = environ; *entry != NULL; entry++) {
+        mem_wipe(*entry, strlen(*entry));
+    }
+    environ[0] = NULL;
+}
+
 static bool prepare(struct zygote *zygote, struct err *err)
 {
+    wipe_environment();
     offer_to_the_oom_killer();
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
