@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+import requests
 
 FORMATS = ["json", "ndjson", "csv", "arrow", "parquet"]
 LAST_SAFE = 9007199254740991
@@ -409,6 +410,28 @@ def test_times_beyond_python_are_kept(ask):
     expected = duckdb.sql(f"SELECT d - DATE '1970-01-01', epoch_us(t), epoch_ns(n) FROM ({sql})").fetchone()
     widths = {"d": pyarrow.int32(), "t": pyarrow.int64(), "n": pyarrow.int64()}
     assert tuple(table.column(name).cast(kind)[0].as_py() for name, kind in widths.items()) == expected
+
+
+# ---- the end ----
+
+ENDS = {
+    "json": b'],"row_count":%d}',
+    "arrow": b"\xff\xff\xff\xff\x00\x00\x00\x00",
+    "parquet": b"PAR1",
+}
+
+
+@pytest.mark.parametrize("format", ENDS)
+def test_only_a_whole_result_has_an_end(eider, ask, format):
+    sql = "SELECT range AS n, CASE WHEN range < {} THEN 1 ELSE ('x' || range)::INTEGER END AS v FROM range(2000000)"
+    end = ENDS[format] % 2000000 if format == "json" else ENDS[format]
+    assert ask(sql.format(3000000), format).endswith(end)
+    seen = b""
+    answer = eider.post(f"/query?format={format}", json={"sql": sql.format(1900000)}, stream=True)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        for piece in answer.iter_content(65536):
+            seen = (seen + piece)[-4096:]
+    assert answer.status_code == 200 and seen and not seen.endswith(end)
 
 
 # ---- texts ----
