@@ -355,6 +355,7 @@ extern "C" duckdb_logical_type shim_parquet_type(duckdb_logical_type type)
         case LogicalTypeId::TIME_TZ:
         case LogicalTypeId::TIME_NS:
         case LogicalTypeId::UNION:
+        case LogicalTypeId::VARIANT:
             return LogicalType::VARCHAR;
         default:
             return part;

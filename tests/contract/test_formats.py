@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+import requests
 
 FORMATS = ["json", "ndjson", "csv", "arrow", "parquet"]
 LAST_SAFE = 9007199254740991
@@ -194,6 +195,7 @@ TYPES = {
     "bignum": ("'-123456789012345678901234567890123456789012345'::BIGNUM", "'0'::BIGNUM"),
     "bit": ("'0101'::BIT", "'1'::BIT"),
     "timetz": ("'10:11:12+02'::TIMETZ", "'00:00:00-15:59'::TIMETZ"),
+    "variant": ("{'x': [1, 2]}::VARIANT", "42::VARIANT"),
     "union": ("union_value(k := 1)", "union_value(k := NULL::INTEGER)"),
     # and of these, which Arrow and Parquet have as they are
     "interval": ("INTERVAL '1 month 2 days 3.000004 seconds'", "INTERVAL '-1 day'"),
@@ -411,6 +413,28 @@ def test_times_beyond_python_are_kept(ask):
     assert tuple(table.column(name).cast(kind)[0].as_py() for name, kind in widths.items()) == expected
 
 
+# ---- the end ----
+
+ENDS = {
+    "json": b'],"row_count":%d}',
+    "arrow": b"\xff\xff\xff\xff\x00\x00\x00\x00",
+    "parquet": b"PAR1",
+}
+
+
+@pytest.mark.parametrize("format", ENDS)
+def test_only_a_whole_result_has_an_end(eider, ask, format):
+    sql = "SELECT range AS n, CASE WHEN range < {} THEN 1 ELSE ('x' || range)::INTEGER END AS v FROM range(2000000)"
+    end = ENDS[format] % 2000000 if format == "json" else ENDS[format]
+    assert ask(sql.format(3000000), format).endswith(end)
+    seen = b""
+    answer = eider.post(f"/query?format={format}", json={"sql": sql.format(1900000)}, stream=True)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        for piece in answer.iter_content(65536):
+            seen = (seen + piece)[-4096:]
+    assert answer.status_code == 200 and seen and not seen.endswith(end)
+
+
 # ---- texts ----
 
 LONG = "SELECT i, repeat(chr(128512) || '\"\\,' || chr(10) || chr(13), (10 ** i)::INTEGER) AS s FROM range(6) t(i)"
@@ -430,6 +454,7 @@ def test_long_texts(ask, format):
     assert texts == ['😀"\\,\n\r' * 10**i for i in range(6)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("format", ["arrow", "csv", "ndjson"])
 def test_rows_that_are_large_go_in_small_batches(ask, format):
     body = ask("SELECT i, repeat('x', CASE WHEN i < 1000 THEN 1 ELSE 1000000 END) AS s FROM range(1060) t(i)", format)
@@ -455,7 +480,7 @@ def test_duckdb_reads_it(ask, format, tmp_path):
         assert duckdb.sql(f"FROM {source}").fetchall() == expected.fetchall()
         return
     table = table_of_arrow(body) if format == "arrow" else None
-    texts = {"uhugeint", "bignum", "bit", "timetz", "union", "json", "interval"}
+    texts = {"uhugeint", "bignum", "bit", "timetz", "variant", "union", "json", "interval"}
     plain = [name for name in names if name.strip('"') not in texts]
     columns = ", ".join(f"CAST({name} AS VARCHAR)" for name in plain)
     connection = duckdb.connect()

@@ -145,6 +145,38 @@ TEST(texts_of_any_size)
     duckdb_destroy_data_chunk(&chunk);
 }
 
+/* Lists whose elements do not lie side by side, in the order of the rows. */
+TEST(lists_with_gaps)
+{
+    static const duckdb_list_entry entries[] = {{10, 2}, {3, 3}, {6, 1}, {0, 0}, {7, 2}, {0, 1}};
+    static const int64_t expected[] = {10, 11, 3, 4, 5, 6, 7, 8, 0};
+    static const uint32_t ends[] = {0, 2, 5, 6, 6, 8, 9};
+    duckdb_logical_type item = duckdb_create_logical_type(DUCKDB_TYPE_BIGINT);
+    duckdb_logical_type list = duckdb_create_list_type(item);
+    duckdb_vector vector = duckdb_create_vector(list, ROWS);
+    struct arrow_column column;
+    arrow_column_init(&column, STR("c"), list);
+    duckdb_destroy_logical_type(&list);
+    duckdb_destroy_logical_type(&item);
+    (void)duckdb_list_vector_reserve(vector, 20);
+    (void)duckdb_list_vector_set_size(vector, 20);
+    int64_t *items = duckdb_vector_get_data(duckdb_list_vector_get_child(vector));
+    for (int64_t i = 0; i < 20; i++) {
+        items[i] = i;
+    }
+    memcpy(duckdb_vector_get_data(vector), entries, sizeof(entries));
+    char problem[SHIM_TEXT_SIZE];
+    CHECK(arrow_column_bind(&column, vector, COUNT_OF(entries), problem));
+    column.append(&column, 0, 4);
+    column.append(&column, 4, 2);
+    CHECK_U64(column.offsets.len, sizeof(ends));
+    CHECK(memcmp(column.offsets.ptr, ends, sizeof(ends)) == 0);
+    CHECK_U64(column.parts->data.len, sizeof(expected));
+    CHECK(memcmp(column.parts->data.ptr, expected, sizeof(expected)) == 0);
+    arrow_column_finish(&column);
+    duckdb_destroy_vector(&vector);
+}
+
 /* The examples of the flatbuffers and Arrow documents are few; what pyarrow reads is tested with
  * it. Here: offsets lead to their targets and numbers are aligned. */
 TEST(flat_tables_are_aligned)
@@ -183,6 +215,7 @@ static const struct test_case cases[] = {
     TEST_CASE(slices_keep_values_and_nulls),
     TEST_CASE(slices_keep_bits),
     TEST_CASE(texts_of_any_size),
+    TEST_CASE(lists_with_gaps),
     TEST_CASE(flat_tables_are_aligned),
 };
 
