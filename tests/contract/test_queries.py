@@ -99,6 +99,11 @@ def listing(server):
     return body
 
 
+def running_and_queued(server):
+    body = listing(server)
+    return body["running"], body["queued"]
+
+
 def well_formed(query):
     failed = query["state"] in ("failed", "cancelled")
     assert list(query) == FIELDS + (["error"] if failed else []), query
@@ -199,8 +204,10 @@ def test_every_answer_has_an_id_of_its_own(server, sidecar):
 
 
 def test_a_full_queue_has_an_id_too_and_is_not_listed(narrow, wait_until):
-    calls = [InFlight(sql, narrow, ENDLESS) for _ in range(3)]
-    wait_until(lambda: (listing(narrow)["running"], listing(narrow)["queued"]) == (1, 2), 10, "the queue is full")
+    calls = []
+    for queued in range(3):
+        calls.append(InFlight(sql, narrow, ENDLESS))
+        wait_until(lambda: running_and_queued(narrow) == (1, queued), 10, "one more is in")
     refused = sql(narrow, "SELECT 1")
     assert refused.status_code == 503
     assert cancel(narrow, refused.headers["X-Query-Id"]).status_code == 404
