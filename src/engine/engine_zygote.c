@@ -103,9 +103,10 @@ static bool read_message(struct zygote *zygote, int socket_fd)
 
 /* ---- the process ---- */
 
-/* Starts this very binary again as `eider zygote`: nothing of our environment, one inherited socket.
- * The dynamic linker is told to bind every function at once: it takes 25 ms beside the check of the
- * library, and saves each worker a sixth of a small query's time, which would bind its own. */
+/* Starts this very binary again as `eider zygote`: nothing of our environment, one inherited
+ * socket. The dynamic linker is told to bind every function at once: it takes 25 ms beside the
+ * check of the library, and saves each worker a sixth of a small query's time, which would bind its
+ * own. */
 static pid_t spawn_zygote(int socket_fd)
 {
     char program[] = "eider";
