@@ -47,6 +47,14 @@ enum lock_rank {
 };
 #undef LOCK_ENUM_ROW
 
+/* Nothing moves across it, in the compiler or the processor: for memory that is shared with another
+ * process, where a lock or an atomic of the language does not reach. (ThreadSanitizer does not know
+ * atomic_thread_fence.) */
+static inline void thread_full_barrier(void)
+{
+    __sync_synchronize();
+}
+
 struct LOCK_CAPABILITY lock {
     pthread_mutex_t mutex;
     enum lock_rank rank;

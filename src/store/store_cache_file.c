@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -269,14 +268,14 @@ bool cache_file_write_bits(int fd, const struct cached_object *object, uint64_t 
     uint64_t end = (first + count - 1) / 8 + 1;
     uint64_t offset = cache_bits_offset(object->blocks_count) + STORE_CACHE_BITS_SKIP + begin;
     /* A reader that sees the bit sees the bytes. */
-    atomic_thread_fence(memory_order_seq_cst);
+    thread_full_barrier();
     return write_at(fd, object->ready + begin, (size_t)(end - begin), offset) ||
            disk_failed("bits", err);
 }
 
 bool cache_file_write_changes(int fd, const struct cached_object *object, uint64_t changes)
 {
-    atomic_thread_fence(memory_order_seq_cst);
+    thread_full_barrier();
     return write_at(fd, &changes, sizeof(changes), cache_bits_offset(object->blocks_count));
 }
 

@@ -255,7 +255,7 @@ static bool is_there(const struct object *object, uint64_t block)
 static uint64_t changes(const struct object *object)
 {
     atomic_ullong *counter = (atomic_ullong *)(uintptr_t)&object->map->changes;
-    atomic_thread_fence(memory_order_seq_cst);
+    thread_full_barrier();
     return atomic_load_explicit(counter, memory_order_acquire);
 }
 
