@@ -51,6 +51,7 @@ void snapshot_queue_stats(struct request *request)
 /* ---- POST /snapshot ---- */
 
 struct snapshot {
+    struct buf fields; /* the body without its rows */
     struct buf key;
     struct store *store;
     struct buf texts; /* sources, targets and types, one after the other */
@@ -61,6 +62,7 @@ struct snapshot {
 static void snapshot_finish(void *work)
 {
     struct snapshot *snapshot = work;
+    buf_finish(&snapshot->fields);
     buf_finish(&snapshot->key);
     buf_finish(&snapshot->texts);
     buf_finish(&snapshot->order_by);
@@ -69,12 +71,38 @@ static void snapshot_finish(void *work)
     mem_free(snapshot);
 }
 
-static bool check_data(struct json_span body, struct json_span *ret_data, struct err *err)
+/* Looking for a field passes over all others, and the rows are nearly all of the body: they are
+ * passed over once, and the other fields become the body (where those are large, it stays). */
+static struct json_span set_data_aside(struct request *request, struct buf *fields)
 {
-    if (!json_find(body, STR("data"), ret_data) || ret_data->kind != JSON_ARRAY) {
+    struct json_cursor cursor = json_open(request->body);
+    struct json_span data = {.kind = JSON_NULL};
+    struct json_span key;
+    struct json_span value;
+    buf_append_byte(fields, '{');
+    while (json_next(&cursor, &key, &value)) {
+        if (json_string_equal(key, STR("data"))) {
+            data = value;
+            continue;
+        }
+        buf_append_text(fields, fields->len > 1 ? "," : "");
+        buf_append(fields, key.text);
+        buf_append_byte(fields, ':');
+        buf_append(fields, value.text);
+    }
+    buf_append_byte(fields, '}');
+    if (!buf_failed(fields)) {
+        request->body = (struct json_span){.kind = JSON_OBJECT, .text = buf_str(fields)};
+    }
+    return data;
+}
+
+static bool check_data(struct json_span data, struct err *err)
+{
+    if (data.kind != JSON_ARRAY) {
         return err_set(err, ERR_INVALID, "data must be an array");
     }
-    struct json_cursor cursor = json_open(*ret_data);
+    struct json_cursor cursor = json_open(data);
     struct json_span row;
     for (uint64_t i = 0; json_next(&cursor, NULL, &row); i++) {
         if (row.kind != JSON_OBJECT) {
@@ -232,15 +260,14 @@ static struct str bare_key(const struct buf *key)
 
 static bool read_snapshot(struct request *request, struct snapshot *snapshot, struct err *err)
 {
+    struct json_span data = set_data_aside(request, &snapshot->fields);
     struct buf name;
     buf_init(&name, FIELD_SIZE_MAX);
     bool named = snapshot_text_field(request->body, "table_name", "table_name", &name, err);
     buf_finish(&name);
-    struct json_span data;
     struct json_span columns;
     if (!named || !snapshot_text_field(request->body, "s3_key", "s3_key", &snapshot->key, err) ||
-        !snapshot_open_store(request, &snapshot->store, err) ||
-        !check_data(request->body, &data, err)) {
+        !snapshot_open_store(request, &snapshot->store, err) || !check_data(data, err)) {
         return false;
     }
     if (!json_find(request->body, STR("columns"), &columns) || columns.kind != JSON_ARRAY) {
@@ -264,6 +291,7 @@ void snapshot_check(struct request *request)
         return;
     }
     struct snapshot *snapshot = mem_alloc(sizeof(*snapshot));
+    buf_init(&snapshot->fields, FIELD_SIZE_MAX);
     buf_init(&snapshot->key, FIELD_SIZE_MAX);
     buf_init(&snapshot->texts, request->api->options.body_decoded_bytes_max);
     buf_init(&snapshot->order_by, 64);
