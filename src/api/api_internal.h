@@ -72,6 +72,7 @@ struct request {
     size_t headers_count;
     enum worker_format format; /* of a result */
     struct buf held;           /* the beginning of a streamed result */
+    bool own_keys; /* the request brought the credentials for its store */
     bool streaming;
     bool line_open;         /* what was streamed last does not end a line */
     uint64_t rows;          /* of the answer */

@@ -187,7 +187,9 @@ void reply_error(struct request *request, const struct err *err)
 {
     /* A put that ran out of time leaves its outcome open, and is late all the same. */
     bool late = err->kind == ERR_UNCERTAIN && clock_now_ms() >= request->cancel->deadline_ms;
-    enum err_kind kind = late ? ERR_TIMEOUT : err->kind;
+    /* Who brings keys is told that they do not suffice; the server's own are the server's fault. */
+    bool denied = err->kind == ERR_STORE_DENIED && request->own_keys;
+    enum err_kind kind = late ? ERR_TIMEOUT : denied ? ERR_FORBIDDEN : err->kind;
     reply_status_error(request, err_kind_info(kind)->http_status, err);
 }
 

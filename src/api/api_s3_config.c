@@ -285,6 +285,7 @@ bool snapshot_open_store(struct request *request, struct store **ret_store, stru
         };
         *ret_store = store_open_s3(request->api->options.net, &options, err);
         good = *ret_store != NULL;
+        request->own_keys = good;
     }
     fields_finish(&fields);
     return good;

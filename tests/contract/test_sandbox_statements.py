@@ -74,7 +74,7 @@ def test_a_secret_in_the_request_is_in_no_answer(target):
         "FROM duckdb_secrets()",
     ]:
         assert SECRET not in target.sidecar.query(sql, tables, s3_config=config).text
-    error_of(target.sidecar.query("FROM own", tables, s3_config=config), 502)
+    error_of(target.sidecar.query("FROM own", tables, s3_config=config), 403)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_pool_variables_keep_the_shape_and_share_no_credentials(start_eider, s3,
     tables = {"x": "x.parquet"}
     assert sidecar.rows("SELECT a FROM x", tables) == [(1,)]
     wrong = {**sidecar.config, "secretAccessKey": "not-the-key"}
-    error_of(sidecar.query("SELECT a FROM x", tables, s3_config=wrong), 502)
+    error_of(sidecar.query("SELECT a FROM x", tables, s3_config=wrong), 403)
 
 
 # ---- 3: routes and methods ----

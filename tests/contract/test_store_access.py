@@ -38,7 +38,7 @@ def test_keys_without_their_own_token_are_refused(eider, minio, token):
     keys["sessionToken"] = minio.temporary_keys()["sessionToken"] if token == "of-another" else token
     sidecar = sidecar_at(eider, minio, keys)
     for answer in (sidecar.snapshot("x.parquet", [{"a": 1}], COLUMNS), sidecar.query("SELECT * FROM t", TABLES)):
-        error = error_of(answer, 502)
+        error = error_of(answer, 403)
         assert "access denied" in error and "the session token is not valid" in error, error
         assert keys["secretAccessKey"] not in error and str(keys["sessionToken"]) not in error
     assert sidecar.keys() == []
@@ -50,7 +50,7 @@ def test_a_token_that_has_expired_is_told_apart(eider, s3, s3_proxy):
     sidecar.config["sessionToken"] = "a-token"
     s3_proxy.fail(400, times=99, code="ExpiredToken")
     for answer in (sidecar.snapshot("x.parquet", [{"a": 1}], COLUMNS), sidecar.query("SELECT * FROM t", TABLES)):
-        error = error_of(answer, 502)
+        error = error_of(answer, 403)
         assert "the session token has expired" in error and "ExpiredToken" in error, error
     assert s3_proxy.count(method="PUT") == 1, "another attempt cannot help"
 
@@ -62,8 +62,8 @@ def test_temporary_keys_that_may_only_read(eider, minio):
     keys = minio.temporary_keys({"Version": "2012-10-17", "Statement": [statement]})
     reader = sidecar_at(eider, minio, keys, writer.bucket)
     assert reader.rows("SELECT sum(a) FROM t", TABLES) == [(3,)]
-    assert "AccessDenied" in error_of(reader.snapshot("y.parquet", [{"a": 1}], COLUMNS), 502)
-    assert "AccessDenied" in error_of(reader.query("SELECT * FROM t", {"t": "*.parquet"}), 502)
+    assert "AccessDenied" in error_of(reader.snapshot("y.parquet", [{"a": 1}], COLUMNS), 403)
+    assert "AccessDenied" in error_of(reader.query("SELECT * FROM t", {"t": "*.parquet"}), 403)
 
 
 @pytest.mark.parametrize("names", [("S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_"), ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_")])
@@ -153,7 +153,7 @@ def test_an_unknown_key(eider, s3):
     said = code_of(lambda: client.list_objects_v2(Bucket=bucket))
     assert said == {"versitygw": (404, "XAdminUserNotFound"), "minio": (403, "InvalidAccessKeyId")}[s3.name]
     sidecar = sidecar_at(eider, s3, {"accessKeyId": "nobody"}, bucket)
-    assert "the access key is not known" in error_of(sidecar.query("SELECT * FROM t", TABLES), 502)
+    assert "the access key is not known" in error_of(sidecar.query("SELECT * FROM t", TABLES), 403)
 
 
 @both_stores
@@ -163,7 +163,7 @@ def test_a_token_that_means_nothing(eider, s3):
     said = code_of(lambda: client.list_objects_v2(Bucket=bucket))
     assert said == {"versitygw": (400, "InvalidToken"), "minio": (403, "InvalidTokenId")}[s3.name]
     sidecar = sidecar_at(eider, s3, {"sessionToken": "nonsense"}, bucket)
-    assert "the session token is not valid" in error_of(sidecar.query("SELECT * FROM t", TABLES), 502)
+    assert "the session token is not valid" in error_of(sidecar.query("SELECT * FROM t", TABLES), 403)
 
 
 @both_stores
