@@ -21,13 +21,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* When the zygote does what makes forks cheaper, but would keep the first one waiting: in a quiet
+ * moment, a long one before there was any job, or after so many forks without one. */
 enum {
-    QUIET_MS = 20
+    QUIET_AT_FIRST_MS = 1000,
+    QUIET_MS = 20,
+    BUSY_FORKS = 50
 };
 
 struct zygote {
     struct duck duck;
-    bool settled; /* what makes forks cheaper, but is not needed for the first, is done */
+    bool settled;
+    unsigned forks; /* until then */
     int signal_fd;
     int null_fd;
 };
@@ -150,6 +155,7 @@ static bool serve_request(struct zygote *zygote)
     }
     if (size == sizeof(request) && request.type == ZYGOTE_FORK && socket_fd >= 0) {
         fork_worker(zygote, request.job, socket_fd);
+        zygote->forks += !zygote->settled;
     }
     fd_close(&socket_fd);
     return true;
@@ -198,7 +204,11 @@ static bool prepare(struct zygote *zygote, struct err *err)
            duck_warm(&zygote->duck, err);
 }
 
-/* The first quiet moment is used for what takes a while and can wait. */
+static int settle_wait_ms(const struct zygote *zygote)
+{
+    return zygote->settled ? -1 : zygote->forks == 0 ? QUIET_AT_FIRST_MS : QUIET_MS;
+}
+
 static void settle(struct zygote *zygote)
 {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -223,7 +233,8 @@ int worker_zygote_main(void)
             {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
             {.fd = zygote.signal_fd, .events = POLLIN},
         };
-        if (poll(polled, COUNT_OF(polled), zygote.settled ? -1 : QUIET_MS) == 0) {
+        bool quiet = poll(polled, COUNT_OF(polled), settle_wait_ms(&zygote)) == 0;
+        if (!zygote.settled && (quiet || zygote.forks >= BUSY_FORKS)) {
             settle(&zygote);
         }
         if ((polled[1].revents & POLLIN) != 0) {
