@@ -4,7 +4,7 @@
 . "$(dirname "$0")/common.sh"
 
 tools/packages.sh build check
-mapfile -t files < <(find src tests -name '*.[ch]' -o -name '*.cpp' | sort)
+mapfile -t files < <(find src tests bench -name '*.[ch]' -o -name '*.cpp' | sort)
 
 if [ "${1:-}" = format ]; then
     clang-format -i "${files[@]}"

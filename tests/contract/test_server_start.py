@@ -1,7 +1,9 @@
 """Settings, listeners and the commands of the binary: design.md section 1."""
 
 import re
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,23 @@ def refuses_to_start(start_eider, env, *named, args=()):
         assert name in server.stderr, f"{name} is not in:\n{server.stderr}"
     assert not server.events("server.ready")
     return server
+
+
+
+# ---- the engine's library ----
+def loaded_library(server):
+    lines = Path(f"/proc/{server.pid}/maps").read_text().splitlines()
+    return Path(next(line.split()[-1] for line in lines if "libduckdb" in line))
+
+
+@pytest.mark.once
+def test_another_library_is_refused(start_eider, tmp_path):
+    """The listeners open while the library is checked; one byte more, and no job is ever run."""
+    changed = tmp_path / "libduckdb.so"
+    shutil.copyfile(loaded_library(start_eider()), changed)
+    with changed.open("ab") as file:
+        file.write(b"x")
+    refuses_to_start(start_eider, {"LD_LIBRARY_PATH": tmp_path}, "not the one Eider was built with")
 
 
 # ---- listeners ----
