@@ -97,7 +97,7 @@ static void remove_beneath(const struct footprint *print, const char *name)
 /* Takes away what was made, if nobody has put anything into it since. */
 static void remove_footprint(struct footprint *print)
 {
-    static const char *const names[] = {"lock", "spool", ".eider-tmp"};
+    static const char *const names[] = {"lock", "spool", "cache", ".eider-tmp"};
     size_t len = strlen(print->path);
     if (len == print->existed) {
         return;

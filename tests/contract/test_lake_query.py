@@ -148,7 +148,7 @@ def test_files_of_other_partitions_are_not_read(any_lake, table, where):
 @pytest.mark.parametrize("where", PRUNING)
 def test_objects_of_other_partitions_are_not_asked_for(start_eider, s3, s3_proxy, table, where):
     server = start_eider(
-        {"EIDER_INGEST_LISTEN": "127.0.0.1:0"}, lake=S3Lake(s3, s3.make_bucket(), endpoint=s3_proxy.endpoint)
+        {"EIDER_INGEST_LISTEN": "127.0.0.1:0", "EIDER_CACHE_MAX": "0"}, lake=S3Lake(s3, s3.make_bucket(), endpoint=s3_proxy.endpoint)
     )
     dates = ["2023-06-01", "2024-06-01", "2025-06-01"]
     fill(server, table, {date: [{"v": n} for n in range(100)] for date in dates})
