@@ -50,14 +50,10 @@ def test_a_new_row_is_seen(filled, table):
     assert over(filled, sql).json()["rows"] == [{"s": 5}]
 
 
-@pytest.mark.parametrize("name", ["'{}'", "E'{}'", "$${}$$", "main.'{}'", "'{:.3}'\n'{:.0}'"])
+@pytest.mark.parametrize("name", ["'{}'", "E'{}'", "$${}$$", "'{}'\n''", "''\n'{}'"])
 def test_a_table_named_in_a_string_is_never_answered_from_before(filled, table, name):
-    if name.startswith("'{:"):
-        name = f"'{table[:3]}'\n'{table[3:]}'"  # the engine joins them
     sql = f"SELECT count(*) AS c FROM {name.format(table)}"
     first = over(filled, sql)
-    if first.status_code == 400:
-        pytest.skip("not a name to this engine")
     assert first.json()["rows"] == [{"c": 1}]
     accepted(filled, post_batch(filled, table, [{"v": 2}], "2025-01-02"))
     assert over(filled, sql).json()["rows"] == [{"c": 2}]
@@ -109,6 +105,8 @@ def test_a_truncated_answer_says_so_from_memory_too(ask):
     "sql",
     [
         "SELECT now()",
+        "SELECT ago(INTERVAL 1 DAY)",
+        "SELECT pg_conf_load_time()",
         "SELECT current_timestamp",
         "SELECT CURRENT_DATE",
         "SELECT today()",
