@@ -242,3 +242,13 @@ def test_a_table_that_is_only_a_name_in_the_text_does_no_harm(client):
     for _ in range(2):
         answer = client.query("SELECT v FROM t", tables)
         assert answer.status_code == 200 and answer.json()["rows"] == [{"v": 1}]
+
+
+def test_a_string_that_names_a_table_stands_for_its_objects_too(eider, s3):
+    """Another path, or other credentials, under one name in one text."""
+    client = Sidecar(eider.snapshot, s3)
+    write(client, "one.parquet", 1)
+    write(client, "two.parquet", 2)
+    for path, value in (("one.parquet", 1), ("two.parquet", 2), ("one.parquet", 1)):
+        answer = client.query("SELECT v FROM 't'", {"t": path})
+        assert answer.json()["rows"] == [{"v": value}]
