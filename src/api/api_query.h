@@ -43,6 +43,7 @@ struct query {
     struct map by_name;               /* folded names; the last declared wins */
     uint64_t objects_count;
     bool has_key;
+    bool key_checked;  /* it covers what the worker asked for */
     struct sha256 key; /* of the result */
     bool collecting;   /* into `copy`, to be kept */
     struct buf copy;

@@ -77,6 +77,17 @@ static void drop_result_headers(struct request *request)
     request->headers_count = kept;
 }
 
+void reply_drop_header(struct request *request, const char *name)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (strcmp(request->headers[i].name, name) != 0) {
+            request->headers[kept++] = request->headers[i];
+        }
+    }
+    request->headers_count = kept;
+}
+
 size_t reply_headers(const struct request *request, struct http_reply_header *into)
 {
     for (size_t i = 0; i < request->headers_count; i++) {

@@ -119,6 +119,7 @@ struct http_request {
     uint64_t content_length; /* 0 when chunked or absent */
     bool chunked;
     bool head;
+    bool is_http_1_0; /* a streamed reply ends where the connection does */
     bool expects_continue;
     char id[HTTP_REQUEST_ID_SIZE];
     char address[INET6_ADDRSTRLEN];

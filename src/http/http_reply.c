@@ -3,6 +3,8 @@
 #include "clock.h"
 #include "mem.h"
 
+#include <sys/socket.h>
+
 /* How much libmicrohttpd asks for at once where a reply is not chunked (HTTP/1.0). */
 #define READ_BLOCK_BYTES ((size_t)32 << 10)
 /* A raised cancel does not signal our condition, so a blocked writer looks at it this often. */
@@ -131,6 +133,17 @@ static size_t ring_put(struct http_exchange *exchange, struct str bytes, size_t 
     return size;
 }
 
+/* libmicrohttpd closes the connection. In HTTP/1.0 that is how a whole body ends too: only a reset
+ * tells the client that it has not got all. */
+static ssize_t end_badly(const struct http_exchange *exchange)
+{
+    if (exchange->request.is_http_1_0) {
+        static const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+        (void)connect(exchange->connection->fd, &nobody, sizeof(nobody));
+    }
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
 static ssize_t wait_for_writer(struct http_exchange *exchange) REQUIRES(&exchange->lock);
 
 /* Nothing to send yet: wait for the writer, unless there is nobody to send it to. */
@@ -140,7 +153,7 @@ static ssize_t wait_for_writer(struct http_exchange *exchange)
     if (stopping || atomic_load(&exchange->connection->left)) {
         cancel_raise(&exchange->cancel, stopping ? ERR_UNAVAILABLE : ERR_CANCELLED);
         http_exchange_enter(exchange, HTTP_GONE);
-        return MHD_CONTENT_READER_END_WITH_ERROR;
+        return end_badly(exchange);
     }
     http_exchange_suspend(exchange);
     return 0;
@@ -154,13 +167,13 @@ static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size
     ssize_t result;
     lock_take(&exchange->lock);
     if (exchange->state == HTTP_GONE) {
-        result = MHD_CONTENT_READER_END_WITH_ERROR;
+        result = end_badly(exchange);
     } else if (exchange->ring_len > 0) {
         result = (ssize_t)ring_get(exchange, into, size_max);
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
         condition_broadcast(&exchange->drained);
     } else if (exchange->aborted) {
-        result = MHD_CONTENT_READER_END_WITH_ERROR;
+        result = end_badly(exchange);
     } else if (exchange->state == HTTP_ANSWERED) {
         result = MHD_CONTENT_READER_END_OF_STREAM;
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);

@@ -175,6 +175,7 @@ bool http_request_load(struct http_request *request, struct MHD_Connection *mhd,
     copy_header(request, mhd, method, version, &wire, &header_bytes);
     choose_id(request);
     bool is_http_1_0 = strcmp(version, "HTTP/1.0") == 0;
+    request->is_http_1_0 = is_http_1_0;
     struct str expected;
     (void)http_count_fields(request, STR("Expect"), &expected);
     request->head = str_equal(request->method, STR("HEAD"));

@@ -291,7 +291,26 @@ struct walk {
     unsigned depth;
     bool pivot;
     bool catalog;
+    bool inner; /* a parenthesis has just opened: a statement may begin */
+    bool bare;  /* a DESCRIBE, of what is not said yet */
 };
+
+/* Names of the engine's catalog, quoted or not. */
+static bool is_catalog_name(struct guard_token token)
+{
+    token.kind = token.kind == GUARD_QUOTED ? GUARD_WORD : token.kind;
+    return is_one_of(token, catalog_words, COUNT_OF(catalog_words));
+}
+
+/* SHOW, and DESCRIBE or DESC of nothing, list every table; all three are reserved words. */
+static void step_listing(struct walk *walk, struct guard_token token)
+{
+    bool ends = is_symbol(token, ')') || is_symbol(token, ';') || is_word(token, "tables");
+    walk->catalog = walk->catalog || is_catalog_name(token) || (walk->bare && ends) ||
+                    (walk->inner && is_word(token, "show"));
+    walk->bare = walk->inner && (is_word(token, "describe") || is_word(token, "desc"));
+    walk->inner = is_symbol(token, '(');
+}
 
 static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
 {
@@ -315,7 +334,7 @@ static void step(struct walk *walk, struct guard_token token)
         walk->depth--;
     }
     walk->pivot = walk->pivot || is_word(token, "pivot") || is_word(token, "unpivot");
-    walk->catalog = walk->catalog || is_one_of(token, catalog_words, COUNT_OF(catalog_words));
+    step_listing(walk, token);
     walk->last = token;
 }
 
@@ -327,11 +346,10 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
     }
     struct str rest = statement;
     struct guard_token token;
-    struct walk walk = {.pivot = false};
+    struct walk walk = {.inner = true};
     if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
         return false;
     }
-    walk.catalog = is_word(token, "show");
     bool ended = false;
     while (token.kind != GUARD_END) {
         if (ended && !is_symbol(token, ';')) {
@@ -346,6 +364,7 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
             return false;
         }
     }
-    *ret_verdict = (struct guard_verdict){.pivot = walk.pivot, .catalog = walk.catalog};
+    *ret_verdict =
+        (struct guard_verdict){.pivot = walk.pivot, .catalog = walk.catalog || walk.bare};
     return true;
 }

@@ -105,3 +105,19 @@ def test_a_query_over_many_objects_leaves_descriptors_for_others(start_eider, s3
     )
     assert answer.json()["rows"] == [{"c": 700}], answer.text
     assert len(os.listdir(f"/proc/{server.pid}/fd")) < 200
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name FROM (SHOW TABLES)",
+        "SELECT name FROM (SHOW ALL TABLES)",
+        "DESCRIBE",
+        "FROM (DESC)",
+        'SELECT table_name AS name FROM "information_schema"."tables"',
+        'SELECT table_name AS name FROM "duckdb_tables"() UNION ALL SELECT view_name FROM "duckdb_views"()',
+    ],
+)
+def test_every_way_to_list_tables_lists_them(eider, table, sql):
+    accepted(eider, post_batch(eider, table, [{"v": 1}], "2025-01-01"))
+    assert table in [row["name"] for row in eider.sql(sql)["rows"]]

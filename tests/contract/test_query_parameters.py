@@ -1,7 +1,9 @@
 """What POST /query takes beside the contract: `params`, `max_rows`, `timeout_ms`, and the choice of a format."""
 
 import json
+import socket
 import time
+import urllib.parse
 
 import pytest
 
@@ -228,3 +230,18 @@ def test_a_late_error_cuts_the_body(eider, format):
     if format == "ndjson":
         last = json.loads(seen.rstrip().rsplit(b"\n", 1)[-1])
         assert last["code"] == "invalid_request" and "Conversion Error" in last["error"]
+
+
+@pytest.mark.parametrize("format", ["json", "ndjson", "csv"])
+def test_a_late_error_resets_a_connection_of_http_1_0(eider, format):
+    """A whole body ends with the connection there, so a cut one must not end in the same way."""
+    body = json.dumps({"sql": LATE}).encode()
+    head = f"POST /query?format={format} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    address = urllib.parse.urlsplit(eider.url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        connection.sendall(head.encode() + body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(65536):
+                pass
+            pytest.fail("the body ended as a whole one does")

@@ -50,6 +50,17 @@ def test_a_new_row_is_seen(filled, table):
     assert over(filled, sql).json()["rows"] == [{"s": 5}]
 
 
+@pytest.mark.parametrize("name", ["'{}'", "E'{}'", "$${}$$", "'{}'\n''", "''\n'{}'"])
+def test_a_table_named_in_a_string_is_never_answered_from_before(filled, table, name):
+    sql = f"SELECT count(*) AS c FROM {name.format(table)}"
+    first = over(filled, sql)
+    assert first.json()["rows"] == [{"c": 1}]
+    accepted(filled, post_batch(filled, table, [{"v": 2}], "2025-01-02"))
+    assert over(filled, sql).json()["rows"] == [{"c": 2}]
+    headers = {"If-None-Match": first.headers.get("ETag", "none")}
+    assert over(filled, sql, headers).status_code == 200
+
+
 def test_a_file_of_another_writer_is_seen(filled, table):
     lake = filled.lake
     sql = f"SELECT count(*) AS c FROM {table}"
@@ -94,6 +105,8 @@ def test_a_truncated_answer_says_so_from_memory_too(ask):
     "sql",
     [
         "SELECT now()",
+        "SELECT ago(INTERVAL 1 DAY)",
+        "SELECT pg_conf_load_time()",
         "SELECT current_timestamp",
         "SELECT CURRENT_DATE",
         "SELECT today()",
@@ -229,3 +242,13 @@ def test_a_table_that_is_only_a_name_in_the_text_does_no_harm(client):
     for _ in range(2):
         answer = client.query("SELECT v FROM t", tables)
         assert answer.status_code == 200 and answer.json()["rows"] == [{"v": 1}]
+
+
+def test_a_string_that_names_a_table_stands_for_its_objects_too(eider, s3):
+    """Another path, or other credentials, under one name in one text."""
+    client = Sidecar(eider.snapshot, s3)
+    write(client, "one.parquet", 1)
+    write(client, "two.parquet", 2)
+    for path, value in (("one.parquet", 1), ("two.parquet", 2), ("one.parquet", 1)):
+        answer = client.query("SELECT v FROM 't'", {"t": path})
+        assert answer.json()["rows"] == [{"v": value}]
