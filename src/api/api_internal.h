@@ -124,6 +124,8 @@ void reply_busy(struct request *request, const char *text, const struct lane_cou
 void reply_add_header(struct request *request, const char *name, const char *value);
 /* The same, but for errors. */
 void reply_add_result_header(struct request *request, const char *name, const char *value);
+/* Takes one away again. */
+void reply_drop_header(struct request *request, const char *name);
 /* The same with the body of request->format. */
 void reply_result(struct request *request, struct str body);
 void reply_not_modified(struct request *request);

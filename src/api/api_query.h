@@ -44,6 +44,7 @@ struct query {
     uint64_t objects_count;
     bool has_key;
     struct sha256 key; /* of the result */
+    bool surprised;    /* the worker asked for a table whose objects are not in the key */
     bool collecting;   /* into `copy`, to be kept */
     struct buf copy;
 };

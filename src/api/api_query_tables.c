@@ -224,6 +224,7 @@ static bool add_table(struct query *query, struct engine_job *job, struct declar
         return true;
     }
     table->added = true;
+    query->surprised = query->surprised || !table->found;
     if (!find_table(query, table, err)) {
         return false;
     }

@@ -66,6 +66,17 @@ void reply_add_result_header(struct request *request, const char *name, const ch
     request->headers[request->headers_count - 1].of_result = true;
 }
 
+void reply_drop_header(struct request *request, const char *name)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < request->headers_count; i++) {
+        if (strcmp(request->headers[i].name, name) != 0) {
+            request->headers[kept++] = request->headers[i];
+        }
+    }
+    request->headers_count = kept;
+}
+
 static void drop_result_headers(struct request *request)
 {
     size_t kept = 0;

@@ -54,6 +54,9 @@ bool lake_statement_find(struct lake_statement *statement, const struct engine_n
 /* Appends a text that is the same for another statement only when it has found the same tables with
  * the same objects. False when an object has no ETag to tell it by. */
 bool lake_statement_append_identity(const struct lake_statement *statement, struct buf *into);
+/* Whether its worker asked for a table that lake_statement_find had not found. Known from the first
+ * bytes of its result on. */
+bool lake_statement_is_surprised(const struct lake_statement *statement);
 
 /* Runs request->job; resolve and schema are the lake's, input and output stay unset. An unknown
  * table is ERR_INVALID that names those that there are. */

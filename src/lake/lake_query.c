@@ -42,7 +42,8 @@ struct lake_statement {
     struct lake_names names;
     struct map by_name; /* tables by their folded names */
     struct sql_table *tables;
-    struct map files_by_path;             /* for the schemas that come back */
+    bool surprised;           /* the worker asked for a table that was not found before */
+    struct map files_by_path; /* for the schemas that come back */
     const struct engine_request *request; /* while it runs */
     struct engine_job *job;
     struct cancel *cancel;
@@ -243,6 +244,7 @@ static bool add_table(struct lake_statement *statement, struct sql_table *table,
         return true;
     }
     table->added = true;
+    statement->surprised = statement->surprised || table->list == NULL;
     if (!find_table(statement, table, statement->cancel, err)) {
         return false;
     }
@@ -364,6 +366,11 @@ bool lake_statement_find(struct lake_statement *statement, const struct engine_n
         good = table == NULL || find_table(statement, table, cancel, err);
     }
     return good;
+}
+
+bool lake_statement_is_surprised(const struct lake_statement *statement)
+{
+    return statement->surprised;
 }
 
 bool lake_statement_append_identity(const struct lake_statement *statement, struct buf *into)
