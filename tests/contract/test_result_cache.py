@@ -103,6 +103,8 @@ def test_a_truncated_answer_says_so_from_memory_too(ask):
         "SELECT * FROM range(100) USING SAMPLE 3",
         "SELECT * FROM range(100) TABLESAMPLE 10%",
         "SELECT age(TIMESTAMP '2020-01-01')",
+        "SELECT ago(INTERVAL 1 HOUR)",
+        "SELECT pg_postmaster_start_time()",
         "SELECT 'now'::TIMESTAMP",
         "SELECT E'today'::DATE",
         "SELECT $$now$$::TIMESTAMP",
