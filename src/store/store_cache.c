@@ -303,6 +303,11 @@ static struct cached_object *find_or_add(struct store_cache *cache, const struct
 bool store_cache_acquire(struct store_cache *cache, const struct store_cache_source *source,
                          struct cached_object **ret_object, struct err *err)
 {
+    /* Memory and disk are taken for each block there may be, before a byte has been seen. */
+    if (source->object->size > STORE_CACHE_OBJECT_SIZE_MAX) {
+        return err_set(err, ERR_UNPROCESSABLE, "the object \"%.*s\" is larger than 8 TiB",
+                       STR_ARG(source->key));
+    }
     struct sha256 identity = identify(source);
     lock_take(&cache->lock);
     struct cached_object *object = find_or_add(cache, &identity, source->object->size, err);

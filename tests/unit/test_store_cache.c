@@ -235,6 +235,21 @@ TEST(without_an_etag_nothing_is_shared_or_kept)
     fixture_finish(&f);
 }
 
+TEST(an_object_of_an_impossible_size_is_refused)
+{
+    struct fixture f;
+    struct cached_object *object;
+    CHECK_OK(fixture_init(&f, 1 << 30), f.err);
+    const uint64_t sizes[] = {STORE_CACHE_OBJECT_SIZE_MAX + 1, UINT64_C(1) << 62, UINT64_MAX};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        f.info.size = sizes[i];
+        CHECK(!store_cache_acquire(f.cache, &f.source, &object, &f.err));
+        CHECK(f.err.kind == ERR_UNPROCESSABLE);
+    }
+    CHECK_U64(store_cache_counts(f.cache).kept_objects, 0);
+    fixture_finish(&f);
+}
+
 TEST(room_is_made_of_what_nobody_uses)
 {
     struct fixture f;
