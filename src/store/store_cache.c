@@ -274,10 +274,12 @@ static bool load(struct cached_object *object, bool fresh, struct err *err)
     object->present = mem_alloc(size);
     object->ready = mem_alloc(size);
     object->loaded = true;
-    if (!fresh && cache_file_load(object, object->present, err)) {
-        return true;
-    }
-    memset(object->present, 0, size);
+    if (!fresh) {
+        if (cache_file_load(object, object->present, err)) {
+            return true;
+        }
+        memset(object->present, 0, size);
+    } /* else untouched, and no memory yet: how large it is, is only the store's word */
     return cache_file_create(object, err);
 }
 
@@ -285,8 +287,8 @@ static struct cached_object *find_or_add(struct store_cache *cache, const struct
                                          uint64_t size, struct err *err) REQUIRES(&cache->lock)
 {
     struct cached_object *object = find(cache, identity);
-    if (object != NULL && object->users == 0 && !is_file_there(object)) {
-        drop(object); /* somebody has tidied up */
+    if (object != NULL && object->users == 0 && (object->size != size || !is_file_there(object))) {
+        drop(object); /* somebody has tidied up, or put a file of his own there */
         object = NULL;
     }
     bool fresh = object == NULL;
@@ -303,6 +305,11 @@ static struct cached_object *find_or_add(struct store_cache *cache, const struct
 bool store_cache_acquire(struct store_cache *cache, const struct store_cache_source *source,
                          struct cached_object **ret_object, struct err *err)
 {
+    /* Memory and disk are taken for each block there may be, before a byte has been seen. */
+    if (source->object->size > STORE_CACHE_OBJECT_SIZE_MAX) {
+        return err_set(err, ERR_UNPROCESSABLE, "the object \"%.*s\" is larger than 8 TiB",
+                       STR_ARG(source->key));
+    }
     struct sha256 identity = identify(source);
     lock_take(&cache->lock);
     struct cached_object *object = find_or_add(cache, &identity, source->object->size, err);

@@ -13,8 +13,9 @@
  *           prove block, the others do not.
  * Errors    ERR_UNAVAILABLE (the disk), ERR_CONFLICT (the object has changed), and what the store
  *           gives.
- * Limits    blocks of 128 KiB; no descriptor is held between two calls. docs/cache.md has the
- *           format of the files. */
+ * Limits    objects of at most 8 TiB (ERR_UNPROCESSABLE), whatever a store says of them; blocks of
+ *           128 KiB; no descriptor is held between two calls. docs/cache.md has the format of the
+ *           files. */
 #pragma once
 
 #include "store.h"
@@ -25,6 +26,7 @@ struct cached_object;
 enum {
     STORE_CACHE_BLOCK_SIZE = 1 << 17
 };
+#define STORE_CACHE_OBJECT_SIZE_MAX (UINT64_C(8) << 40)
 
 /* The folder is created when it is missing; every file in it that is none of ours is deleted.
  * bytes_max 0: an object is kept only while somebody reads it. */

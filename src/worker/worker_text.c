@@ -7,7 +7,8 @@
 static const char *const changing_names[] = {
     "now", "today", "current_date", "current_time", "current_timestamp", "get_current_time",
     "get_current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
-    "transaction_timestamp", "statement_timestamp", "clock_timestamp", "age", "random", "setseed", "uuid", "uuidv4", "uuidv7",
+    "transaction_timestamp", "statement_timestamp", "clock_timestamp", "age", "ago",
+    "pg_postmaster_start_time", "pg_conf_load_time", "random", "setseed", "uuid", "uuidv4", "uuidv7",
     "gen_random_uuid", "tablesample", "sample", "reservoir_quantile", "explain", "current_user", "current_role", "session_user",
     "user", "current_database", "current_schema", "current_schemas", "version", "stats", "nextval", "currval",
     "ago", "pg_conf_load_time", "pg_postmaster_start_time", /* macros over current_timestamp */

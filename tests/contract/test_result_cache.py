@@ -116,6 +116,8 @@ def test_a_truncated_answer_says_so_from_memory_too(ask):
         "SELECT * FROM range(100) USING SAMPLE 3",
         "SELECT * FROM range(100) TABLESAMPLE 10%",
         "SELECT age(TIMESTAMP '2020-01-01')",
+        "SELECT ago(INTERVAL 1 HOUR)",
+        "SELECT pg_postmaster_start_time()",
         "SELECT 'now'::TIMESTAMP",
         "SELECT E'today'::DATE",
         "SELECT $$now$$::TIMESTAMP",
@@ -225,6 +227,30 @@ def test_another_key_gets_nothing_from_memory(client, s3_proxy):
             answer = client.post("/query", stranger, headers=headers)
             assert answer.status_code == 403, answer.text
             assert "12345" not in answer.text and "ETag" not in answer.headers
+
+
+HIDDEN_NAMES = ["FROM 'secret'", "FROM E'se\\x63ret'", "FROM $$secret$$", "FROM 'sec'\n'ret'", "SUMMARIZE 'secret'"]
+
+
+@pytest.mark.parametrize("sql", HIDDEN_NAMES)
+def test_a_table_named_by_a_string_is_not_kept(client, sql):
+    write(client, "secret.parquet", 12345)
+    body = client.query_body(sql, {"secret": "secret.parquet"})
+    for _ in range(2):
+        answer = client.post("/query", body)
+        assert cache(answer) == "miss" and "ETag" not in answer.headers and "12345" in answer.text
+    stranger = {**body, "s3_config": {**body["s3_config"], "secretAccessKey": "wrong"}}
+    answer = client.post("/query", stranger)
+    assert answer.status_code == 403 and "12345" not in answer.text
+
+
+def test_a_lake_table_named_by_a_string_is_not_kept(filled, table):
+    sql = f"SELECT count(*) AS c FROM '{table}'"
+    for rows in (1, 2):
+        for _ in range(2):
+            answer = over(filled, sql)
+            assert answer.json()["rows"] == [{"c": rows}] and "ETag" not in answer.headers
+        accepted(filled, post_batch(filled, table, [{"v": 1}], "2025-01-01"))
 
 
 def test_the_same_key_in_another_bucket_is_another_answer(eider, s3):

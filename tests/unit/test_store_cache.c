@@ -1,9 +1,10 @@
 #include "test.h"
 
 #include "clock.h"
+#include "crc32c.h"
 #include "fd.h"
 #include "mem.h"
-#include "store_cache.h"
+#include "store_cache_internal.h"
 #include "thread.h"
 
 #include <dirent.h>
@@ -219,6 +220,49 @@ TEST(another_state_of_an_object_is_another_object)
     fixture_finish(&f);
 }
 
+/* Makes the only file of the cache one of a shorter object, whose header is right in itself. */
+static bool shorten(struct fixture *f)
+{
+    bool done = false;
+    DIR *folder = opendir(f->cache_path);
+    struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        struct cache_header header;
+        int fd = openat(dirfd(folder), entry->d_name, O_RDWR);
+        if (fd >= 0 && pread(fd, &header, sizeof(header), 0) == sizeof(header)) {
+            header.object_size = BLOCK + 1;
+            header.crc = crc32c(0, &header, offsetof(struct cache_header, crc));
+            off_t size = (off_t)(cache_data_offset(2) + header.object_size);
+            done = pwrite(fd, &header, sizeof(header), 0) == sizeof(header) &&
+                   ftruncate(fd, size) == 0;
+        }
+        fd_close(&fd);
+    }
+    (void)closedir(folder);
+    return done;
+}
+
+TEST(a_file_for_an_object_of_another_size_is_replaced)
+{
+    struct fixture f;
+    struct cached_object *object;
+    struct store_cache_fetched fetched = {0};
+    CHECK_OK(fixture_init(&f, 1 << 30), f.err);
+    CHECK_OK(store_cache_acquire(f.cache, &f.source, &object, &f.err), f.err);
+    CHECK_OK(store_cache_fill(object, &f.source, 0, BLOCKS, &f.cancel, &fetched, &f.err), f.err);
+    store_cache_release(object);
+    CHECK(shorten(&f));
+    CHECK_OK(restart(&f, 1 << 30), f.err);
+    CHECK_U64(store_cache_counts(f.cache).kept_objects, 1);
+    CHECK_OK(store_cache_acquire(f.cache, &f.source, &object, &f.err), f.err);
+    CHECK_OK(store_cache_fill(object, &f.source, 0, BLOCKS, &f.cancel, &fetched, &f.err), f.err);
+    for (uint64_t block = 0; block < BLOCKS; block++) {
+        CHECK_I64(look(object, block), 1);
+    }
+    store_cache_release(object);
+    fixture_finish(&f);
+}
+
 TEST(without_an_etag_nothing_is_shared_or_kept)
 {
     struct fixture f;
@@ -231,6 +275,21 @@ TEST(without_an_etag_nothing_is_shared_or_kept)
     CHECK(object != other);
     store_cache_release(object);
     store_cache_release(other);
+    CHECK_U64(store_cache_counts(f.cache).kept_objects, 0);
+    fixture_finish(&f);
+}
+
+TEST(an_object_of_an_impossible_size_is_refused)
+{
+    struct fixture f;
+    struct cached_object *object;
+    CHECK_OK(fixture_init(&f, 1 << 30), f.err);
+    const uint64_t sizes[] = {STORE_CACHE_OBJECT_SIZE_MAX + 1, UINT64_C(1) << 62, UINT64_MAX};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        f.info.size = sizes[i];
+        CHECK(!store_cache_acquire(f.cache, &f.source, &object, &f.err));
+        CHECK(f.err.kind == ERR_UNPROCESSABLE);
+    }
     CHECK_U64(store_cache_counts(f.cache).kept_objects, 0);
     fixture_finish(&f);
 }
@@ -338,7 +397,9 @@ static const struct test_case cases[] = {
     TEST_CASE(missing_runs_are_found),
     TEST_CASE(blocks_survive_a_restart_but_for_damaged_ones),
     TEST_CASE(another_state_of_an_object_is_another_object),
+    TEST_CASE(a_file_for_an_object_of_another_size_is_replaced),
     TEST_CASE(without_an_etag_nothing_is_shared_or_kept),
+    TEST_CASE(an_object_of_an_impossible_size_is_refused),
     TEST_CASE(room_is_made_of_what_nobody_uses),
     TEST_CASE(many_who_want_the_same_fetch_it_once),
     TEST_CASE(a_foreign_file_is_deleted_at_start),
