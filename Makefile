@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test unit check format asan tsan bench clean
+.PHONY: help run build test test-long unit check format asan tsan bench clean
 
 # Make variables that the scripts read from the environment.
 ifdef DUCKDB_DIR
@@ -17,7 +17,7 @@ export EIDER_TEST_ARGS
 endif
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo '  DUCKDB_DIR=/path        with any of them: your own libduckdb.so and its headers'
 	@echo '  EIDER_TEST_ASAN=unit    with test: only unit tests under sanitizers'
@@ -32,6 +32,9 @@ build: ## the same up to the release binary, build/eider
 
 test: ## build and run the whole suite
 	@tools/test.sh
+
+test-long: ## the tests that take minutes each
+	@EIDER_TEST_TIER=long tools/test.sh
 
 unit: ## only the unit tests
 	@tools/unit.sh release

@@ -4,6 +4,7 @@
 # sanitizer build. Ends with `N passed, N failed`, counted from the
 # runners' own reports; fails when anything failed or a part ran nothing.
 #   EIDER_TEST_ASAN   full (default): all of it; unit: only unit tests run under sanitizers
+#   EIDER_TEST_TIER   long: instead, only the contract tests that take minutes each
 #   EIDER_TEST_ARGS   more arguments for pytest, for example "-k health -x"
 . "$(dirname "$0")/common.sh"
 
@@ -19,8 +20,10 @@ tools/packages.sh build run test
 servers=$!
 trap 'kill "$servers" 2>/dev/null || true' EXIT
 tools/build.sh release
-tools/build.sh asan
-tools/build.sh layers
+[ "${EIDER_TEST_TIER:-}" = long ] || {
+    tools/build.sh asan
+    tools/build.sh layers
+}
 venv=$(tools/venv.sh -r tests/requirements.txt)
 wait "$servers"
 trap - EXIT
@@ -57,12 +60,17 @@ run_contract() { # BINARY NAME [PYTEST-ARGUMENT...]
         -o junit_suite_name="$name" "$@" ${EIDER_TEST_ARGS:-}
 }
 
+if [ "${EIDER_TEST_TIER:-}" = long ]; then
+    step contract-long run_contract build/eider contract-long -m long
+    exec "$venv/bin/python" tools/count_results.py "$results"
+fi
+
 step tidy tools/tidy --junit "$results/tidy.xml"
 step unit run_unit release unit
 step unit-asan run_unit asan unit-asan
-step contract run_contract build/eider contract
+step contract run_contract build/eider contract -m 'not long'
 if [ "$asan" = full ]; then
-    step contract-asan run_contract build/asan/eider contract-asan -m 'not once'
+    step contract-asan run_contract build/asan/eider contract-asan -m 'not once and not long'
 fi
 
 "$venv/bin/python" tools/count_results.py "$results"

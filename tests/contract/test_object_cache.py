@@ -313,7 +313,7 @@ def test_kill_9_during_fills(cached, s3_proxy):
 
 
 @pytest.mark.once
-@pytest.mark.slow
+@pytest.mark.long
 def test_kill_9_during_fills_a_hundred_times(cached, s3_proxy):
     kill_while_it_fills(cached, s3_proxy, 100)
 
