@@ -156,7 +156,10 @@ bool server_lake_folder(const struct config *config, char path[static SERVER_PAT
     }
     bool file = str_starts(str_of(lake), STR("file:///"));
     (void)snprintf(path, SERVER_PATH_SIZE, "%s", file ? lake + 7 : lake);
-    return file || str_find(str_of(lake), STR("://")) == strlen(lake);
+    /* s3:/bucket is no folder either: records must not end up on this disk by a slip. */
+    struct str text = str_of(lake);
+    bool scheme = str_find_byte(text, ':') < str_find_byte(text, '/');
+    return file || (!scheme && str_find(text, STR("://")) == text.len);
 }
 
 bool server_lake_open(const struct config *config, struct net *net, struct server_lake *ret_lake,

@@ -9,7 +9,8 @@
 
 #include <duckdb.h>
 
-struct str *columns_names(duckdb_result *result);
+/* fold: also those apart that differ in case only. */
+struct str *columns_names(duckdb_result *result, bool fold);
 void columns_names_free(struct str *names, size_t count);
 
 /* False when the engine has no memory for it. */

@@ -87,7 +87,7 @@ bool encode_result(struct duck *duck, struct channel *channel, duckdb_result *re
     }
     struct sink sink;
     sink_init(&sink, channel);
-    struct str *names = columns_names(result);
+    struct str *names = columns_names(result, false);
     struct transfer transfer = {
         .encoder = encoder,
         .state = encoder->create(result, names, &sink),

@@ -239,7 +239,7 @@ bool parquet_encode(struct duck *duck, struct channel *channel, duckdb_result *r
     struct parquet parquet = {
         .channel = channel,
         .result = result,
-        .names = columns_names(result),
+        .names = columns_names(result, true),
         .columns_count = count,
         .types = mem_alloc_array(count, sizeof(duckdb_logical_type)),
         .casts = mem_alloc_array(count, sizeof(bool)),

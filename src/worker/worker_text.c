@@ -11,7 +11,6 @@ static const char *const changing_names[] = {
     "pg_postmaster_start_time", "pg_conf_load_time", "random", "setseed", "uuid", "uuidv4", "uuidv7",
     "gen_random_uuid", "tablesample", "sample", "reservoir_quantile", "explain", "current_user", "current_role", "session_user",
     "user", "current_database", "current_schema", "current_schemas", "version", "stats", "nextval", "currval",
-    "ago", "pg_conf_load_time", "pg_postmaster_start_time", /* macros over current_timestamp */
 };
 
 /* Texts that the engine reads as a time of today when they become one. */

@@ -296,6 +296,11 @@ def test_repeated_names_are_told_apart(ask, format):
     assert names_of(format, body) == ["a", "a_2", "a_1", "a_3", 'x,"y']
 
 
+def test_names_that_differ_in_case_are_told_apart_in_parquet(ask):
+    body = ask("SELECT 'x' AS a, 'y' AS A, 'z' AS a_1, 'v' AS A_2", "parquet")
+    assert names_of("parquet", body) == ["a", "A_3", "a_1", "A_2"]
+
+
 NESTED = """
 SELECT i,
        CASE WHEN i % 7 <> 0 THEN {'a': i, 's': CASE WHEN i % 3 = 0 THEN NULL ELSE 'text number ' || i END} END AS st,

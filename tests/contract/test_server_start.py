@@ -159,7 +159,7 @@ def test_bad_s3_endpoints_are_refused_at_start(start_eider, endpoint):
     refuses_to_start(start_eider, env, "S3_ENDPOINT")
 
 
-@pytest.mark.parametrize("lake", ["gs://bucket/x", "s3://", "s3:///x", "s3://b/../x"])
+@pytest.mark.parametrize("lake", ["gs://bucket/x", "s3:/bucket", "s3:bucket/x", "file:/lake", "s3://", "s3:///x", "s3://b/../x"])
 def test_bad_lakes_are_refused_at_start(start_eider, lake):
     refuses_to_start(start_eider, {"EIDER_LAKE": lake, "S3_ENDPOINT": "http://127.0.0.1:9"}, "EIDER_LAKE")
 

@@ -64,7 +64,7 @@ enum worker_frame_type {
 };
 
 enum worker_job_kind {
-    WORKER_QUERY = 1, /* one statement over declared tables, result as JSON */
+    WORKER_QUERY = 1, /* one statement over declared tables, result in a format */
     WORKER_WRITE,     /* canonical lines (lake_rows.h) in, Parquet out */
 };
 
