@@ -66,8 +66,10 @@ if [ "${EIDER_TEST_TIER:-}" = long ]; then
 fi
 
 step tidy tools/tidy --junit "$results/tidy.xml"
-step unit run_unit release unit
+# Most of their time is waiting for time-outs: both at once.
+step unit run_unit release unit &
 step unit-asan run_unit asan unit-asan
+wait
 step contract run_contract build/eider contract -m 'not long'
 if [ "$asan" = full ]; then
     step contract-asan run_contract build/asan/eider contract-asan -m 'not once and not long'
