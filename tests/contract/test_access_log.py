@@ -105,8 +105,8 @@ def test_a_snapshot_that_waited_is_told(start_eider, s3, s3_proxy, wait_until):
     stall.release()
     for call in (first, second, third):
         call.result()
-    wait_until(lambda: len(server.events("snapshot_completed")) == 2, 10)
-    told, last = server.events("snapshot_completed")
+    wait_until(lambda: len(server.events("snapshot_completed")) >= 2, 10)
+    told, last = server.events("snapshot_completed")[-2:]  # on a busy machine the first may have waited too
     assert (told["row_count"], told["queue_depth_on_enqueue"]) == (2, 0)
     assert (last["row_count"], last["queue_depth_on_enqueue"]) == (1, 1)
     assert told["duration_ms"] >= told["queue_wait_ms"] > 0
