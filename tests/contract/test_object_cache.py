@@ -214,19 +214,18 @@ def test_an_object_that_is_replaced_is_read_anew(cached, s3_proxy):
             assert sidecar.rows(SCAN, {"t": "changing.parquet"}) == sums(table)
 
 
-def test_an_object_that_changes_under_a_scan_is_a_conflict(cached, s3_proxy):
+def test_an_object_that_changes_under_a_scan_is_a_conflict(cached, s3_proxy, wait_until):
     """Part of it is cached and part is under way when it is replaced: an error, and then the new one."""
     sidecar, _ = cached({"DUCKDB_THREADS": 1})
     put(sidecar, "swapped.parquet", make_table(1 << 17, 5), 8)
     assert sidecar.rows("SELECT a FROM t LIMIT 1", {"t": "swapped.parquet"})
     stalled = s3_proxy.stall(method="GET", key="swapped", times=1 << 30)
     scan = InFlight(sidecar.query, SCAN, {"t": "swapped.parquet"})
-    s3_proxy.wait_for(1, method="GET", key="swapped")
+    wait_until(lambda: stalled.hits >= 1, 30)
     after = make_table(1 << 17, 6)
     put(sidecar, "swapped.parquet", after, 8)
     s3_proxy.clear()
     assert "changed" in error_of(scan.result(), 409)
-    assert stalled.hits >= 1
     assert sidecar.rows(SCAN, {"t": "swapped.parquet"}) == sums(after)
 
 
