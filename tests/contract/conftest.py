@@ -183,6 +183,16 @@ def s3_proxy(s3):
     proxy.close()
 
 
+@pytest.fixture
+def ask(eider):
+    """ask(sql, headers=None, query="", **fields) -> the answer of POST /query on the main listener."""
+
+    def post(sql, headers=None, query="", **fields):
+        return eider.post(f"/query{query}", json={"sql": sql, **fields}, headers=headers)
+
+    return post
+
+
 _table_numbers = itertools.count(1)
 
 

@@ -9,20 +9,12 @@ import pytest
 
 
 @pytest.fixture
-def ask(eider):
-    def post(sql, headers=None, query="", **fields):
-        return eider.post(f"/query{query}", json={"sql": sql, **fields}, headers=headers)
-
-    return post
-
-
-@pytest.fixture
-def value(ask):
+def value(eider):
     """The one value, and its type, of a statement with one parameter."""
 
     def one(text):
         body = '{"sql": "SELECT $1 AS v, typeof($1) AS t", "params": [' + text + "]}"
-        answer = ask.__closure__[0].cell_contents.post(
+        answer = eider.post(
             "/query", data=body.encode(), headers={"Content-Type": "application/json"}
         )
         assert answer.status_code == 200, answer.text

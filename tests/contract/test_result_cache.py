@@ -13,14 +13,6 @@ def cache(answer):
 
 
 @pytest.fixture
-def ask(eider):
-    def post(sql, headers=None, query="", **fields):
-        return eider.post(f"/query{query}", json={"sql": sql, **fields}, headers=headers)
-
-    return post
-
-
-@pytest.fixture
 def filled(any_lake, table):
     accepted(any_lake, post_batch(any_lake, table, [{"v": 1}], "2025-01-01"))
     return any_lake
