@@ -106,6 +106,9 @@ static bool publish(struct cached_object *object, int fd, const struct cache_cla
         cache_set_bit(object->ready, i, true);
     }
     bool good = cache_file_write_bits(fd, object, claim->first, claim->count, err);
+    for (uint64_t i = claim->first; !good && i < claim->first + claim->count; i++) {
+        cache_set_bit(object->ready, i, false); /* who asks again has them checked and shown */
+    }
     cache_count_room(object, cache_file_disk_bytes(fd));
     cache_note_fill(object, claim->first, claim->count);
     give_up_claim(object, claim);
