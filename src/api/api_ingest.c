@@ -494,8 +494,8 @@ void ingest_tables_run(struct request *request)
     json_member_string(&writer, "status", STR("success"));
     json_key(&writer, STR("tables"));
     json_begin_array(&writer);
-    bool good =
-        lake_visit_tables(request->api->options.lake, add_name, &writer, request->cancel, &err);
+    bool good = lake_visit_tables(request->api->options.lake, false, add_name, &writer,
+                                  request->cancel, &err);
     json_end_array(&writer);
     json_end_object(&writer);
     if (good) {

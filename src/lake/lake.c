@@ -93,14 +93,16 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
-                       void *context, struct cancel *cancel, struct err *err)
+bool lake_visit_tables(struct lake *lake, bool empty_too,
+                       bool (*visit)(void *context, struct str name), void *context,
+                       struct cancel *cancel, struct err *err)
 {
     CLEANUP(lake_names_finish) struct lake_names list = {0};
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     buf_append_format(&prefix, "%sdata/", lake->prefix);
-    bool good = store_list_folders(lake->store, buf_str(&prefix), visit_folder, &list, cancel, err);
+    bool good = store_list_folders(lake->store, buf_str(&prefix), empty_too, visit_folder, &list,
+                                   cancel, err);
     buf_finish(&prefix);
     if (!good) {
         return false;

@@ -38,9 +38,11 @@ bool lake_append_batch(struct lake *lake, struct str table, struct lake_date dat
                        const struct lake_rows *rows, struct cancel *cancel, struct buf *ret_url,
                        struct err *err) MUST_CHECK;
 
-/* Names of the tables that have objects, or had a batch since the start; in order, each once. */
-bool lake_visit_tables(struct lake *lake, bool (*visit)(void *context, struct str name),
-                       void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Names of the tables that have objects (`empty_too`: or a folder), or had a batch since the start;
+ * in order, each once. */
+bool lake_visit_tables(struct lake *lake, bool empty_too,
+                       bool (*visit)(void *context, struct str name), void *context,
+                       struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* SQL over the lake's own tables. What a statement will read is looked up once: by
  * lake_statement_find, or when its worker asks. */

@@ -205,7 +205,7 @@ static bool list_names(struct lake_statement *statement, struct cancel *cancel, 
     if (statement->listed) {
         return true;
     }
-    if (!lake_visit_tables(statement->lake, keep_name, &statement->names, cancel, err)) {
+    if (!lake_visit_tables(statement->lake, true, keep_name, &statement->names, cancel, err)) {
         return false;
     }
     for (size_t i = 0; i < statement->names.count; i++) {
@@ -313,7 +313,7 @@ static void name_tables(struct lake *lake, struct cancel *cancel, struct err *er
     struct buf names;
     struct err ignored;
     buf_init(&names, 4096);
-    if (lake_visit_tables(lake, append_name, &names, cancel, &ignored)) {
+    if (lake_visit_tables(lake, false, append_name, &names, cancel, &ignored)) {
         char sentence[sizeof(err->message)];
         (void)snprintf(sentence, sizeof(sentence), "%.*s",
                        STR_ARG(str_first(text, end + strlen("does not exist!"))));

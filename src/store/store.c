@@ -140,8 +140,9 @@ bool store_list(struct store *store, struct str prefix, store_visit_fn *visit, v
     return end_call(&call, good, err);
 }
 
-bool store_list_folders(struct store *store, struct str prefix, store_visit_fn *visit,
-                        void *context, struct cancel *cancel, struct err *err)
+bool store_list_folders(struct store *store, struct str prefix, bool empty_too,
+                        store_visit_fn *visit, void *context, struct cancel *cancel,
+                        struct err *err)
 {
     assert(cancel != NULL);
     assert(prefix.len == 0 || prefix.ptr[prefix.len - 1] == '/');
@@ -149,7 +150,8 @@ bool store_list_folders(struct store *store, struct str prefix, store_visit_fn *
         return false;
     }
     struct call call = begin_call(store, STORE_LIST);
-    bool good = store->operations->list_folders(store, prefix, visit, context, cancel, err);
+    bool good =
+        store->operations->list_folders(store, prefix, empty_too, visit, context, cancel, err);
     return end_call(&call, good, err);
 }
 

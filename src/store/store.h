@@ -120,9 +120,11 @@ bool store_list(struct store *store, struct str prefix, store_visit_fn *visit, v
                 struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* The same for the names of the folders directly beneath prefix (which ends with a slash); `object`
- * is NULL. */
-bool store_list_folders(struct store *store, struct str prefix, store_visit_fn *visit,
-                        void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+ * is NULL. A local folder may hold some without an object in them: `empty_too` takes those as well,
+ * and saves a walk through each. */
+bool store_list_folders(struct store *store, struct str prefix, bool empty_too,
+                        store_visit_fn *visit, void *context, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;
 
 /* Deleting a key that is not there is success. */
 bool store_delete(struct store *store, struct str key, struct cancel *cancel,

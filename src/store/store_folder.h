@@ -50,5 +50,6 @@ void folder_sweep(const struct store_folder *folder);
 
 bool folder_list(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
                  struct cancel *cancel, struct err *err) MUST_CHECK;
-bool folder_list_folders(struct store *store, struct str prefix, store_visit_fn *visit,
-                         void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+bool folder_list_folders(struct store *store, struct str prefix, bool empty_too,
+                         store_visit_fn *visit, void *context, struct cancel *cancel,
+                         struct err *err) MUST_CHECK;

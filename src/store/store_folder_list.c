@@ -210,8 +210,9 @@ static bool has_object(struct store *store, struct str prefix, struct cancel *ca
     return false;
 }
 
-bool folder_list_folders(struct store *store, struct str prefix, store_visit_fn *visit,
-                         void *context, struct cancel *cancel, struct err *err)
+bool folder_list_folders(struct store *store, struct str prefix, bool empty_too,
+                         store_visit_fn *visit, void *context, struct cancel *cancel,
+                         struct err *err)
 {
     CLEANUP(directory_finish) struct directory directory = {0};
     CLEANUP(buf_finish) struct buf path;
@@ -230,12 +231,12 @@ bool folder_list_folders(struct store *store, struct str prefix, store_visit_fn 
         buf_append(&path, prefix);
         buf_append(&path, name);
         struct err unusable = {0};
-        bool found = false;
+        bool found = empty_too;
         if (!entry->directory || buf_failed(&path) ||
             !store_check_prefix(buf_str(&path), &unusable)) {
             continue;
         }
-        good = has_object(store, buf_str(&path), cancel, &found, err) &&
+        good = (empty_too || has_object(store, buf_str(&path), cancel, &found, err)) &&
                (!found || visit(context, str_first(name, name.len - 1), NULL, err));
     }
     return good;

@@ -25,8 +25,9 @@ struct store_operations {
                         struct store_object *ret_object, struct err *err);
     bool (*list)(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
                  struct cancel *cancel, struct err *err);
-    bool (*list_folders)(struct store *store, struct str prefix, store_visit_fn *visit,
-                         void *context, struct cancel *cancel, struct err *err);
+    bool (*list_folders)(struct store *store, struct str prefix, bool empty_too,
+                         store_visit_fn *visit, void *context, struct cancel *cancel,
+                         struct err *err);
     bool (*delete_key)(struct store *store, struct str key, struct cancel *cancel, struct err *err);
     /* For store_probe.c. The first tells why nothing more can be asked; the others may be NULL. */
     bool (*probe_reach)(struct store *store, struct store_probe *probe);

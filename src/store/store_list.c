@@ -203,9 +203,10 @@ bool s3_list(struct store *store, struct str prefix, store_visit_fn *visit, void
     return list_any(store, &page, cancel, err);
 }
 
-bool s3_list_folders(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
-                     struct cancel *cancel, struct err *err)
+bool s3_list_folders(struct store *store, struct str prefix, bool empty_too, store_visit_fn *visit,
+                     void *context, struct cancel *cancel, struct err *err)
 {
+    (void)empty_too; /* S3 has none */
     struct page page = {.prefix = prefix, .folders = true, .visit = visit, .context = context};
     return list_any(store, &page, cancel, err);
 }

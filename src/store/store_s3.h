@@ -112,5 +112,5 @@ bool s3_put_multipart(struct store_s3 *s3, struct str key, const struct store_so
 
 bool s3_list(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
              struct cancel *cancel, struct err *err) MUST_CHECK;
-bool s3_list_folders(struct store *store, struct str prefix, store_visit_fn *visit, void *context,
-                     struct cancel *cancel, struct err *err) MUST_CHECK;
+bool s3_list_folders(struct store *store, struct str prefix, bool empty_too, store_visit_fn *visit,
+                     void *context, struct cancel *cancel, struct err *err) MUST_CHECK;

@@ -79,9 +79,9 @@ static bool lists(struct fixture *f, const char *prefix, const char *expected, b
 {
     struct buf seen;
     buf_init(&seen, 4096);
-    bool good = folders
-                    ? store_list_folders(f->store, str_of(prefix), note, &seen, &f->cancel, &f->err)
-                    : store_list(f->store, str_of(prefix), note, &seen, &f->cancel, &f->err);
+    bool good = folders ? store_list_folders(f->store, str_of(prefix), false, note, &seen,
+                                             &f->cancel, &f->err)
+                        : store_list(f->store, str_of(prefix), note, &seen, &f->cancel, &f->err);
     good = good && str_equal(buf_str(&seen), str_of(expected));
     buf_finish(&seen);
     return good;
