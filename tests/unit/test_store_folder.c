@@ -240,6 +240,21 @@ static bool was_synced(const struct fixture *f, const char *directory)
     return found;
 }
 
+TEST(folders_without_objects_are_named_where_they_are_wanted)
+{
+    WITH_STORE(f);
+    char path[96];
+    (void)snprintf(path, sizeof(path), "%s/empty", f.path);
+    CHECK(mkdir(path, 0700) == 0);
+    CHECK_OK(put(&f, "full/x", "x", true), f.err);
+    CHECK(lists(&f, "", "full ", true));
+    struct buf seen;
+    buf_init(&seen, 4096);
+    CHECK_OK(store_list_folders(f.store, STR(""), true, note, &seen, &f.cancel, &f.err), f.err);
+    CHECK(str_equal(buf_str(&seen), STR("empty full ")));
+    buf_finish(&seen);
+}
+
 TEST(directories_that_others_made_are_synced_once)
 {
     WITH_STORE(f);
@@ -277,6 +292,7 @@ static const struct test_case cases[] = {
     TEST_CASE(over_the_ceiling_is_too_large),
     TEST_CASE(a_raised_cancel_leaves_nothing),
     TEST_CASE(urls_are_absolute),
+    TEST_CASE(folders_without_objects_are_named_where_they_are_wanted),
     TEST_CASE(directories_that_others_made_are_synced_once),
 };
 TEST_MAIN(cases)
