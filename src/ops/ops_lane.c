@@ -129,8 +129,11 @@ static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
     return dead;
 }
 
+/* Often on a lane's own thread, whose place is not theirs to leave. */
 static void run_dead(struct lane *lane, struct lane_task *dead)
 {
+    struct lane *mine = place;
+    place = NULL;
     while (dead != NULL) {
         struct lane_task *task = dead;
         dead = task->next;
@@ -138,6 +141,7 @@ static void run_dead(struct lane *lane, struct lane_task *dead)
         metric_add(&lane->totals.left, 1);
         task->run(task->context);
     }
+    place = mine;
 }
 
 bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
