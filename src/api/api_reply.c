@@ -7,8 +7,7 @@
 #include <stdio.h>
 
 enum {
-    REPLY_BODY_MAX = 4 << 20,
-    RETRY_AFTER_S = 2
+    REPLY_BODY_MAX = 4 << 20
 };
 
 static const char *content_type_of(const struct request *request)
