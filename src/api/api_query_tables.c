@@ -251,7 +251,7 @@ bool query_resolve(void *context, struct engine_job *job, const struct engine_na
     struct declared_table *table = names->all ? query->tables : NULL;
     for (; good && table != NULL; table = table->next) {
         bool shadowed = map_find(&query->by_name, table->folded) != table;
-        good = shadowed || engine_is_catalog_name(table->folded) ||
+        good = shadowed || worker_is_catalog_name(table->folded) ||
                add_table(query, job, table, tables, ret_tables_count, err);
     }
     return good;

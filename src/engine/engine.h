@@ -60,15 +60,12 @@ struct engine_names {
     const struct str *names;
     size_t count;
     /* The statement asks which tables there are: every one, named or not, but for those that hide
-     * a view the engine answers from (engine_is_catalog_name). */
+     * a view the engine answers from (worker_is_catalog_name). */
     bool all;
 };
 typedef bool engine_resolve_fn(void *context, struct engine_job *job,
                                const struct engine_names *names, struct buf *tables,
                                uint64_t *ret_tables_count, struct err *err);
-
-/* pg_..., duckdb_..., sqlite_..., pragma_...: names of the engine's own views. */
-bool engine_is_catalog_name(struct str name);
 
 /* An object as the job's own credentials found it; all is copied but the store, which must live as
  * long as the job. `proven`: by a HEAD of its own, or because nobody's credentials but the server's

@@ -77,12 +77,6 @@ bool broker_resolve(struct engine_job *job, struct str payload, struct err *err)
     return broker_send(job, WORKER_TABLES, &answer, -1, err);
 }
 
-bool engine_is_catalog_name(struct str name)
-{
-    return str_starts_nocase(name, STR("pg_")) || str_starts_nocase(name, STR("duckdb_")) ||
-           str_starts_nocase(name, STR("sqlite_")) || str_starts_nocase(name, STR("pragma_"));
-}
-
 void engine_declare(struct engine_job *job, struct str path, const struct engine_object *object)
 {
     struct job_object *declared = mem_alloc(sizeof(*declared));

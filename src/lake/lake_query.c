@@ -1,6 +1,7 @@
 #include "lake_internal.h"
 #include "map.h"
 #include "mem.h"
+#include "worker_text.h"
 
 #include <stdio.h>
 
@@ -231,7 +232,6 @@ static bool find_table(struct lake_statement *statement, struct sql_table *table
             return false;
         }
     }
-    look_up_schemas(statement->lake, list);
     table->list = list;
     return true;
 }
@@ -248,6 +248,7 @@ static bool add_table(struct lake_statement *statement, struct sql_table *table,
     }
     if (table->list->count > 0) {
         struct str name = str_of(statement->names.items[table->folders[0]]);
+        look_up_schemas(statement->lake, table->list);
         append_table(statement, name, table->list, into);
         (*ret_count)++;
     }
@@ -274,7 +275,7 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
     }
     struct sql_table *table = names->all ? statement->tables : NULL;
     for (; good && table != NULL; table = table->next) {
-        good = engine_is_catalog_name(table->name) ||
+        good = worker_is_catalog_name(table->name) ||
                add_table(statement, table, tables, ret_tables_count, err);
     }
     return good;

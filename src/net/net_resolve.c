@@ -1,4 +1,4 @@
-/* Names to addresses, once per host and minute at most, off the caller's thread. */
+/* Names to addresses, kept for 30 s, off the caller's thread. */
 #include "net_internal.h"
 
 #include "clock.h"

@@ -267,7 +267,7 @@ static char *copy_name(struct json_span key)
     return buf_take(&name, &size);
 }
 
-/* The last of members with one name counts, as everywhere. */
+/* A member that is named twice is refused: the engine's struct cannot hold both. */
 static bool read_members(const struct maker *maker, struct json_span span, struct parts *parts,
                          struct buf *shape)
 {

@@ -38,22 +38,18 @@ static uint64_t put_all_names(struct str statement, struct buf *names)
 }
 
 /* The engine leaves out names of its own views: a client's table may have such a name. */
+static void put_catalog_name(void *context, struct str name)
+{
+    if (worker_is_catalog_name(name)) {
+        put_name(context, name);
+    }
+}
+
 static uint64_t put_catalog_names(struct str statement, struct buf *names)
 {
-    static const char *const prefixes[] = {"pg_", "duckdb_", "sqlite_", "pragma_"};
-    struct guard_token token;
-    struct err ignored;
-    uint64_t count = 0;
-    while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
-        bool name = token.kind == GUARD_WORD || token.kind == GUARD_QUOTED;
-        for (size_t i = 0; name && i < COUNT_OF(prefixes); i++) {
-            if (str_starts_nocase(token.text, str_of(prefixes[i]))) {
-                worker_put_text(names, token.text);
-                count++;
-            }
-        }
-    }
-    return count;
+    struct name_list list = {.names = names};
+    worker_visit_names(statement, put_catalog_name, &list);
+    return list.count;
 }
 
 static uint64_t put_names(duckdb_value list, struct buf *names)
@@ -210,13 +206,13 @@ static bool is_safe_to_parse(struct str text)
 /* A refused text that is no SQL at all is told so, in the parser's words. */
 static void prefer_parse_error(struct duck *duck, const char *statement, struct err *err)
 {
-    if (!is_safe_to_parse(str_of(statement))) {
+    if (err->kind != ERR_INVALID || !is_safe_to_parse(str_of(statement))) {
         return;
     }
     CLEANUP(duckdb_destroy_extracted) duckdb_extracted_statements statements = NULL;
     idx_t count = duckdb_extract_statements(duck->connection, statement, &statements);
     const char *problem = duckdb_extract_statements_error(statements);
-    if (count == 0 && problem != NULL && err->kind == ERR_INVALID) {
+    if (count == 0 && problem != NULL) {
         (void)duck_fail(err, DUCKDB_ERROR_PARSER, problem);
     }
 }

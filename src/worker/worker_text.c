@@ -12,9 +12,6 @@ static const char *const changing_names[] = {
     "gen_random_uuid", "tablesample", "sample", "reservoir_quantile", "explain", "current_user", "current_role", "session_user",
     "user", "current_database", "current_schema", "current_schemas", "version", "stats", "nextval", "currval",
 };
-
-/* Texts that the engine reads as a time of today when they become one. */
-static const char *const changing_texts[] = { "now", "today", "tomorrow", "yesterday" };
 /* clang-format on */
 
 static bool is_among(struct str text, const char *const *words, size_t count)
@@ -27,22 +24,14 @@ static bool is_among(struct str text, const char *const *words, size_t count)
     return false;
 }
 
-static bool is_letter(char c)
+bool worker_is_catalog_name(struct str name)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* The last word of a text in any kind of quotes. */
-static struct str last_word(struct str token)
-{
-    while (token.len > 0 && !is_letter(token.ptr[token.len - 1])) {
-        token.len--;
+    static const char *const prefixes[] = {"pg_", "duckdb_", "sqlite_", "pragma_"};
+    bool found = false;
+    for (size_t i = 0; !found && i < COUNT_OF(prefixes); i++) {
+        found = str_starts_nocase(name, str_of(prefixes[i]));
     }
-    size_t start = token.len;
-    while (start > 0 && is_letter(token.ptr[start - 1])) {
-        start--;
-    }
-    return str_from(token, start);
+    return found;
 }
 
 void worker_visit_names(struct str statement, void (*visit)(void *context, struct str name),
@@ -76,9 +65,7 @@ bool worker_is_repeatable(struct str statement)
     }
     while (guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
         bool name = token.kind == GUARD_WORD || token.kind == GUARD_QUOTED;
-        if ((name && is_among(token.text, changing_names, COUNT_OF(changing_names))) ||
-            (token.kind == GUARD_STRING &&
-             is_among(last_word(token.text), changing_texts, COUNT_OF(changing_texts)))) {
+        if (name && is_among(token.text, changing_names, COUNT_OF(changing_names))) {
             return false;
         }
     }

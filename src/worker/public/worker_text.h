@@ -14,3 +14,6 @@ void worker_visit_names(struct str statement, void (*visit)(void *context, struc
 /* Whether the same text over the same tables gives the same answer at any other time: no clock, no
  * random numbers, no sampling, no catalog, no EXPLAIN. */
 bool worker_is_repeatable(struct str statement);
+
+/* pg_..., duckdb_..., sqlite_..., pragma_...: names of the engine's own views. */
+bool worker_is_catalog_name(struct str name);
