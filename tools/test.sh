@@ -16,9 +16,9 @@ esac
 
 tools/packages.sh build run test
 # The S3 servers of the tests take minutes of one processor, the first time: beside our own builds.
-(tools/versitygw.sh && tools/minio.sh) >/dev/null &
+setsid bash -c "tools/versitygw.sh && tools/minio.sh" >/dev/null &
 servers=$!
-trap 'kill "$servers" 2>/dev/null || true' EXIT
+trap 'kill -- "-$servers" 2>/dev/null || true' EXIT
 tools/build.sh release
 [ "${EIDER_TEST_TIER:-}" = long ] || {
     tools/build.sh asan

@@ -71,6 +71,16 @@ def test_open_connections_do_not_hold_the_end(start_eider):
         half.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its client is cut
+def test_a_second_signal_ends_it_at_once(busy, wait_until):
+    server, *_ = busy
+    server.send(signal.SIGTERM)
+    wait_until(lambda: server.events("server.signal"))
+    server.send(signal.SIGTERM)
+    assert server.wait() == 130
+    assert processes_of_session(server.pid) == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_an_idle_server_ends_at_once(start_eider, signum):
     server = start_eider(INGEST)
