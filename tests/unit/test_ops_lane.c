@@ -209,6 +209,56 @@ TEST(a_whole_queue_of_the_dead)
     }
 }
 
+/* A task that looks at its own lane while another, whose client has left, waits there. */
+struct watcher {
+    struct lane *lane;
+    struct lane_task dead;
+    struct cancel cancel;
+    atomic_bool ready;
+    atomic_bool dead_ran;
+    unsigned running;
+    atomic_bool done;
+};
+
+static void run_leaving(void *context)
+{
+    struct watcher *watcher = context;
+    lane_leave();
+    atomic_store(&watcher->dead_ran, true);
+}
+
+static void run_watching(void *context)
+{
+    struct watcher *watcher = context;
+    while (!atomic_load(&watcher->ready)) {
+        test_pause();
+    }
+    (void)lane_counts(watcher->lane); /* runs the dead one here */
+    watcher->running = lane_counts(watcher->lane).running;
+    atomic_store(&watcher->done, true);
+}
+
+TEST(a_dead_task_leaves_no_place_but_its_own)
+{
+    struct watcher watcher = {.lane = lane_create("test", 1, 2)};
+    struct lane_task task = {.run = run_watching, .context = &watcher};
+    struct err err;
+    cancel_init(&watcher.cancel, INT64_MAX);
+    watcher.dead =
+        (struct lane_task){.run = run_leaving, .context = &watcher, .cancel = &watcher.cancel};
+    CHECK_OK(lane_submit(watcher.lane, &task, NULL, &err), err);
+    CHECK_OK(lane_submit(watcher.lane, &watcher.dead, NULL, &err), err);
+    cancel_raise(&watcher.cancel, ERR_CANCELLED);
+    atomic_store(&watcher.ready, true);
+    while (!atomic_load(&watcher.done)) {
+        test_pause();
+    }
+    CHECK(atomic_load(&watcher.dead_ran));
+    CHECK_U64(watcher.running, 1);
+    lane_destroy(watcher.lane);
+    cancel_finish(&watcher.cancel);
+}
+
 TEST(destroy_runs_what_waits)
 {
     struct yard yard = {.lane = lane_create("lane", 1, 20)};
@@ -305,6 +355,7 @@ static const struct test_case cases[] = {
     TEST_CASE(no_queue_at_all),
     TEST_CASE(cancelled_tasks_make_room_and_run),
     TEST_CASE(a_whole_queue_of_the_dead),
+    TEST_CASE(a_dead_task_leaves_no_place_but_its_own),
     TEST_CASE(destroy_runs_what_waits),
     TEST_CASE(a_task_may_go_without_cancel),
     TEST_CASE(many_clients_at_once),
