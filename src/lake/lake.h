@@ -26,9 +26,35 @@ struct lake_date {
     int day;
 };
 
-struct lake *lake_create(struct store *store, struct str prefix, struct engine *engine,
-                         const char *spool_folder);
-void lake_destroy(struct lake *lake);
+/* Everything is borrowed but the texts. */
+struct lake_options {
+    struct store *store;
+    struct str prefix; /* empty, or ends with a slash */
+    struct engine *engine;
+    const char *spool_folder;
+    const char *log_folder;      /* of the durable log; two folders are made in it */
+    uint64_t log_bytes_max;      /* of the log of records */
+    uint64_t log_segment_bytes;  /* 0: 64 MiB */
+    uint64_t disk_free_min;
+    uint64_t flush_bytes; /* of lines of a table */
+    uint64_t flush_rows;
+    int64_t flush_age_ms; /* of the oldest row of a table */
+    unsigned flush_threads;
+    uint64_t keys_max; /* idempotency keys remembered */
+    /* The log cannot be written: the process has to end (wal.h). */
+    void (*broken)(void *context, const struct err *err);
+    void *context;
+};
+
+/* Replays the log: what it holds is there again, and what was on its way to the store will be
+ * finished by lake_start. ERR_CORRUPT: acknowledged records are damaged; nothing was changed. */
+struct lake *lake_open(const struct lake_options *options, struct err *err);
+/* Begins to flush, when the engine runs. */
+void lake_start(struct lake *lake);
+/* Flushes what is there until cancel says stop; new records are still taken. */
+void lake_drain(struct lake *lake, struct cancel *cancel);
+/* What is not in the store yet stays in the log. Accepts NULL. */
+void lake_close(struct lake *lake);
 
 /* Today in UTC, and the partition text YYYY-MM-DD. */
 struct lake_date lake_date_of(int64_t wall_ms);

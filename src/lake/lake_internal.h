@@ -2,11 +2,19 @@
 #pragma once
 
 #include "lake.h"
+#include "map.h"
 #include "thread.h"
 
 struct lake_schemas;
 
+struct lake_table;
+struct lake_hold;
+struct lake_keys;
+struct lake_ship;
+struct lake_writer;
+
 struct lake {
+    struct lake_options options;
     struct store *store;
     struct engine *engine;
     char *prefix; /* "" or ends with a slash */
@@ -15,6 +23,18 @@ struct lake {
     char **names;     /* tables written since the start */
     size_t names_count;
     struct lake_schemas *schemas;
+    /* ---- the durable log ---- */
+    struct wal *records;
+    struct wal *plans;
+    struct lake_ship *ship;
+    struct lake_keys *keys;
+    struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
+    struct map tables;       /* by name */
+    struct lake_table **tables_list;
+    size_t tables_count;
+    struct lake_hold *holds;
+    struct lake_writer *open_writers; /* that have records in the log already */
+    uint64_t registered; /* the highest sequence whose `done` has run */
 };
 
 /* <prefix>data/<table>/ */

@@ -1,0 +1,135 @@
+/* lake_table.h - what the lake knows of each table while it runs: schema, tail, what is on its way to
+ * the store; for lake*.c only.
+ * Promise   a request's rows are registered as one, on thread `log`, when its last record is durable,
+ *           in the order of their positions; from then on they are in exactly one of: the tail, or an
+ *           object that the view shows. lake_table_show and the tail change together, under the
+ *           table's lock.
+ * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_TABLE of the
+ *           table, never held while a store, a worker or the disk is waited for. */
+#pragma once
+
+#include "lake_log.h"
+#include "thread.h"
+
+/* Rows of one ROWS record that wait for a flush. */
+struct lake_tail_record {
+    uint64_t position; /* of its request: the sequence of the request's last record */
+    struct wal_place place;
+    uint32_t lines_offset; /* in the payload */
+    uint32_t rows;
+    int32_t day;           /* of all rows, when sections is NULL */
+    int64_t registered_ms; /* clock_now_ms */
+    struct lake_section *sections; /* when rows have several days, else NULL */
+    uint32_t sections_count;
+};
+
+/* A request of LAKE_BATCH that is durable and not decided yet. */
+struct lake_batch {
+    uint64_t position;
+    int64_t arrival_ms;
+    int32_t day;
+    uint64_t rows;
+    struct lake_tail_record *records;
+    size_t records_count;
+    bool owned; /* somebody waits for it; else (after a crash) the flusher stores it */
+    struct lake_batch *next;
+};
+
+struct lake_table {
+    char *name;
+    struct lock lock; /* LOCK_TABLE: all below */
+    const struct lake_schema *schema;
+    bool loaded;          /* the store's copy of the schema was looked at */
+    uint64_t generation;  /* goes up with every change of what SQL sees */
+    /* The tail, in order of position. The first `sealed` records belong to the plan that runs. */
+    struct lake_tail_record *tail;
+    size_t tail_count;
+    size_t tail_capacity;
+    size_t sealed;
+    uint64_t tail_rows;
+    uint64_t tail_bytes;     /* of lines */
+    uint64_t rows_ever;
+    uint64_t committed;      /* buffered rows up to this position are in the lake */
+    uint64_t position;       /* of what was registered last */
+    struct lake_batch *batches;
+    struct lake_plan *plan;  /* that runs, or was found by replay; NULL: none */
+    bool flushing;           /* one at a time: somebody works on the plan */
+    struct condition flushed;
+    int64_t retry_at_ms;     /* after a failure: not before (clock_now_ms) */
+    unsigned failures;       /* in a row */
+    struct lake_gathered *gathered; /* the tail as a file, for queries (lake_tail) */
+};
+
+/* NULL: no such table. */
+struct lake_table *lake_table_find(struct lake *lake, struct str name);
+/* Makes it when there is none: ERR_BUSY when there are too many. */
+struct lake_table *lake_table_get(struct lake *lake, struct str name, struct err *err);
+void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lake_table *table),
+                      void *context);
+
+/* Looks at the store's schema once, unless it was (lake_schema_store). With the store out of reach
+ * the table goes on with what is known here: the flush looks again. */
+void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel);
+
+/* ---- registering, on thread `log` or in replay ---- */
+void lake_table_register(struct lake_table *table, const struct lake_tail_record *records,
+                         size_t records_count);
+void lake_table_add_batch(struct lake_table *table, struct lake_batch *batch_take);
+/* The batch is in the lake (`shown`), or cancelled. */
+void lake_table_end_batch(struct lake_table *table, uint64_t position, bool shown);
+/* The running plan's objects are in the store: its rows leave the tail, its objects show. */
+void lake_table_end_plan(struct lake_table *table);
+
+/* ---- names of objects ---- */
+
+/* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<12 hex digits of the writer>-r<first>-
+ * <last>.parquet for buffered rows, ...-b<position>.parquet for a batch. */
+void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
+                            enum lake_way way, uint64_t first, uint64_t last, struct buf *key);
+
+/* What of a table SQL sees at one moment. */
+struct lake_view {
+    uint64_t generation;
+    uint64_t committed;
+    uint64_t position;          /* registered last */
+    const uint64_t *undecided;  /* positions of batches that are in no answer yet, ascending */
+    size_t undecided_count;
+};
+/* Whether an object of this writer is no part of the view: its rows are in the tail, or nobody was
+ * told of them yet. Objects of others are always part. */
+bool lake_view_hides(const struct lake *lake, const struct lake_view *view, struct str key);
+
+/* ---- the tail as a file ---- */
+
+struct lake_window {
+    int32_t day;
+    uint64_t offset;
+    uint64_t size;
+    uint64_t rows;
+};
+
+/* Lines of records, gathered by day into a memory file; every payload's CRC is checked again. */
+struct lake_lines {
+    int fd; /* -1: none */
+    struct lake_window *windows; /* in the order of days; a day may have several (a file that grew) */
+    size_t windows_count;
+    size_t line_size_max;
+    uint64_t rows;
+};
+/* `day` (may be NULL) puts all rows there. */
+bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,
+                       size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
+                       struct err *err) MUST_CHECK;
+void lake_lines_finish(struct lake_lines *lines); /* accepts zeroed memory with fd 0? no: fd -1 */
+
+/* ---- trimming ---- */
+
+/* Keeps records from `sequence` on in the log until it is let go. */
+struct lake_hold {
+    uint64_t sequence;
+    struct lake_hold *next;
+};
+void lake_hold_add(struct lake *lake, struct lake_hold *hold);
+void lake_hold_end(struct lake *lake, struct lake_hold *hold);
+/* The first sequence that somebody still needs: a tail, a batch, an open request, a hold. */
+uint64_t lake_needed_from(struct lake *lake);
