@@ -30,6 +30,38 @@ struct sha256 digest_hmac_sha256(struct str key, struct str bytes)
     return digest;
 }
 
+/* The library's own object, under a name of ours. */
+static EVP_MD_CTX *context_of(struct digest_stream *stream)
+{
+    return (EVP_MD_CTX *)(void *)stream;
+}
+
+struct digest_stream *digest_stream_create(void)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    int good = context != NULL ? EVP_DigestInit_ex(context, EVP_sha256(), NULL) : 0;
+    assert(good == 1);
+    (void)good;
+    return (struct digest_stream *)(void *)context;
+}
+
+void digest_stream_add(struct digest_stream *stream, struct str bytes)
+{
+    (void)EVP_DigestUpdate(context_of(stream), bytes.ptr, bytes.len);
+}
+
+struct sha256 digest_stream_end(struct digest_stream *stream)
+{
+    struct sha256 digest;
+    (void)EVP_DigestFinal_ex(context_of(stream), digest.bytes, NULL);
+    return digest;
+}
+
+void digest_stream_destroy(struct digest_stream *stream)
+{
+    EVP_MD_CTX_free(context_of(stream));
+}
+
 static void free_context(EVP_MD_CTX **context)
 {
     EVP_MD_CTX_free(*context);

@@ -14,6 +14,13 @@ struct sha256 {
 struct sha256 digest_sha256(struct str bytes);
 struct sha256 digest_hmac_sha256(struct str key, struct str bytes);
 
+/* The same over bytes that come in pieces. digest_stream_destroy accepts NULL. */
+struct digest_stream;
+struct digest_stream *digest_stream_create(void);
+void digest_stream_add(struct digest_stream *stream, struct str bytes);
+struct sha256 digest_stream_end(struct digest_stream *stream); /* of all so far; once */
+void digest_stream_destroy(struct digest_stream *stream);
+
 /* Reads `size` bytes from fd at offset 0, without moving its position. */
 bool digest_sha256_fd(int fd, uint64_t size, struct sha256 *ret_digest, struct err *err) MUST_CHECK;
 

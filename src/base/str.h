@@ -12,6 +12,7 @@ struct str {
 };
 
 #define STR(literal) ((struct str){.ptr = "" literal, .len = sizeof(literal) - 1})
+#define STR_INIT(literal) {.ptr = "" literal, .len = sizeof(literal) - 1} /* in static tables */
 #define STR_ARG(s) (int)(s).len, (s).ptr /* for "%.*s" */
 
 static inline struct str str_of(const char *text)

@@ -1,35 +1,134 @@
+#include "fd.h"
 #include "lake_internal.h"
+#include "lake_keys.h"
+#include "lake_replay.h"
+#include "lake_ship.h"
 #include "mem.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-struct lake *lake_create(struct store *store, struct str prefix, struct engine *engine,
-                         const char *spool_folder)
+enum {
+    SEGMENT_BYTES = 64 << 20,
+    PLANS_SEGMENT_BYTES = 4 << 20,
+    QUEUE_BYTES_MAX = 256 << 20
+};
+
+static void log_broken(void *context, const struct err *err)
 {
-    assert(prefix.len == 0 || prefix.ptr[prefix.len - 1] == '/');
+    const struct lake *lake = context;
+    if (lake->options.broken != NULL) {
+        lake->options.broken(lake->options.context, err);
+    }
+}
+
+static bool open_plans(struct lake *lake, struct err *err)
+{
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof(folder), "%s/plans", lake->options.log_folder);
+    struct wal_options options = {
+        .folder = folder,
+        .segment_bytes = PLANS_SEGMENT_BYTES,
+        .queue_bytes_max = QUEUE_BYTES_MAX,
+        .context = lake,
+        .replay = lake_replay_plans,
+        .prologue = lake_prologue_plans,
+        .broken = log_broken,
+    };
+    lake->plans = wal_open(&options, err);
+    if (lake->plans == NULL) {
+        return false;
+    }
+    lake_replay_plans_end(lake->replay);
+    return true;
+}
+
+static bool open_records(struct lake *lake, struct err *err)
+{
+    const struct lake_options *given = &lake->options;
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof(folder), "%s/records", given->log_folder);
+    struct wal_options options = {
+        .folder = folder,
+        .segment_bytes = given->log_segment_bytes > 0 ? given->log_segment_bytes : SEGMENT_BYTES,
+        .queue_bytes_max = QUEUE_BYTES_MAX,
+        .bytes_max = given->log_bytes_max,
+        .disk_free_min = given->disk_free_min,
+        .context = lake,
+        .replay = lake_replay_records,
+        .prologue = lake_prologue_records,
+        .broken = log_broken,
+    };
+    lake->records = wal_open(&options, err);
+    if (lake->records == NULL) {
+        return false;
+    }
+    lake_replay_end(lake->replay);
+    return true;
+}
+
+struct lake *lake_open(const struct lake_options *options, struct err *err)
+{
+    assert(options->prefix.len == 0 || options->prefix.ptr[options->prefix.len - 1] == '/');
     struct lake *lake = mem_alloc(sizeof(*lake));
-    lake->store = store;
-    lake->engine = engine;
-    lake->prefix = mem_copy_bytes(prefix.ptr, prefix.len);
-    lake->spool_folder = mem_copy_text(spool_folder);
+    lake->options = *options;
+    lake->store = options->store;
+    lake->engine = options->engine;
+    lake->prefix = mem_copy_bytes(options->prefix.ptr, options->prefix.len);
+    lake->spool_folder = mem_copy_text(options->spool_folder);
+    lake->options.log_folder = mem_copy_text(options->log_folder);
     lake->schemas = lake_schemas_create();
     lock_init(&lake->lock, LOCK_SCHEMA);
+    lock_init(&lake->tables_lock, LOCK_TABLES);
+    lake->keys = lake_keys_create(options->keys_max);
+    lake->ship = lake_ship_create(lake);
+    lake->replay = lake_replay_create(lake);
+    bool good = fd_make_directories(options->log_folder, err) && open_plans(lake, err) &&
+                open_records(lake, err);
+    lake_replay_destroy(lake->replay);
+    lake->replay = NULL;
+    if (!good) {
+        lake_close(lake);
+        return NULL;
+    }
     return lake;
 }
 
-void lake_destroy(struct lake *lake)
+void lake_start(struct lake *lake)
+{
+    lake_ship_start(lake->ship);
+}
+
+void lake_drain(struct lake *lake, struct cancel *cancel)
+{
+    lake_ship_drain(lake, cancel);
+}
+
+void lake_close(struct lake *lake)
 {
     if (lake == NULL) {
         return;
     }
+    lake_ship_destroy(lake->ship);
+    wal_close(lake->records);
+    wal_close(lake->plans);
+    for (size_t i = 0; i < lake->tables_count; i++) {
+        lake_table_destroy(lake->tables_list[i]);
+    }
+    mem_free(lake->tables_list);
+    map_finish(&lake->tables);
+    lake_keys_destroy(lake->keys);
     for (size_t i = 0; i < lake->names_count; i++) {
         mem_free(lake->names[i]);
     }
     mem_free(lake->names);
     lake_schemas_destroy(lake->schemas);
     lock_finish(&lake->lock);
+    lock_finish(&lake->tables_lock);
     mem_free(lake->prefix);
     mem_free(lake->spool_folder);
+    mem_free((void *)(uintptr_t)lake->options.log_folder);
     mem_free(lake);
 }
 

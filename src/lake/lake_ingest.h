@@ -44,11 +44,11 @@ struct lake_request {
 };
 
 struct lake_result {
-    uint64_t accepted;      /* rows of the table */
-    uint64_t dead_letters;  /* rows of its dead letter table */
-    uint64_t position;      /* sequence number of the record that closed the request */
-    bool repeated;          /* nothing was stored: this key was answered before */
-    struct lake_date date;  /* of LAKE_BATCH: the partition */
+    uint64_t accepted;     /* rows of the table */
+    uint64_t dead_letters; /* rows of its dead letter table */
+    uint64_t position;     /* sequence number of the record that closed the request */
+    bool repeated;         /* nothing was stored: this key was answered before */
+    struct lake_date date; /* of LAKE_BATCH: the partition */
 };
 
 struct lake_writer;
@@ -61,8 +61,8 @@ void lake_writer_close(struct lake_writer *writer);
 
 /* Bytes of the body, decoded, cut anywhere; `last` ends it. What is whole goes to the log while the
  * rest is still to come, so that a body of any size takes little memory. */
-bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last, struct cancel *cancel,
-                      struct err *err) MUST_CHECK;
+bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
+                      struct cancel *cancel, struct err *err) MUST_CHECK;
 /* After ERR_UNPROCESSABLE of feed: which record, or NULL. */
 const struct lake_bad_record *lake_writer_bad(const struct lake_writer *writer);
 
@@ -97,7 +97,8 @@ void lake_flushed_finish(struct lake_flushed *flushed); /* accepts zeroed memory
  * of all of them. Waits for a flush that runs. ERR_NOT_FOUND: no such table. What fails stays
  * buffered. */
 bool lake_flush(struct lake *lake, struct str table, const struct lake_date *date,
-                struct cancel *cancel, struct lake_flushed *ret_flushed, struct err *err) MUST_CHECK;
+                struct cancel *cancel, struct lake_flushed *ret_flushed,
+                struct err *err) MUST_CHECK;
 /* Until everything of the table up to `position` is in the lake; flushes for that. */
 bool lake_wait_stored(struct lake *lake, struct str table, uint64_t position, struct cancel *cancel,
                       struct err *err) MUST_CHECK;
@@ -118,12 +119,12 @@ bool lake_table_declare(struct lake *lake, struct str table, struct json_span do
 /* ---- how it is going ---- */
 
 struct lake_backlog {
-    uint64_t log_bytes;     /* of the log's segments */
+    uint64_t log_bytes; /* of the log's segments */
     uint64_t log_bytes_max;
-    uint64_t rows;          /* acknowledged, and in no object yet */
-    uint64_t bytes;         /* of their lines */
-    int64_t oldest_age_ms;  /* of the oldest of them, 0 without any */
-    uint64_t flushes;       /* that went well, since the start */
+    uint64_t rows;         /* acknowledged, and in no object yet */
+    uint64_t bytes;        /* of their lines */
+    int64_t oldest_age_ms; /* of the oldest of them, 0 without any */
+    uint64_t flushes;      /* that went well, since the start */
     uint64_t flush_failures;
     char last_failure[256]; /* of a flush, empty after one that went well; without secrets */
     bool full;              /* new records are refused */

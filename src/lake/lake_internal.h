@@ -10,8 +10,8 @@ struct lake_schemas;
 struct lake_table;
 struct lake_hold;
 struct lake_keys;
+struct lake_replay;
 struct lake_ship;
-struct lake_writer;
 
 struct lake {
     struct lake_options options;
@@ -28,13 +28,14 @@ struct lake {
     struct wal *plans;
     struct lake_ship *ship;
     struct lake_keys *keys;
+    struct lake_replay *replay; /* while the lake is opened */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */
     struct lake_table **tables_list;
     size_t tables_count;
     struct lake_hold *holds;
-    struct lake_writer *open_writers; /* that have records in the log already */
-    uint64_t registered; /* the highest sequence whose `done` has run */
+    uint64_t registered; /* up to here all records are where lake_needed_from looks */
+    uint64_t groups;     /* numbers for requests of several records */
 };
 
 /* <prefix>data/<table>/ */

@@ -2,23 +2,25 @@
  *
  * Log of records (<data>/log/records). All numbers little endian; text is u32 size and bytes.
  *   SCHEMA (16)  text table, text schema as JSON (lake_schema.h). Goes before the first rows that
- *                need it. The prologue of a segment is u32 count, then that many (u64 rows, text
- *                table, text schema): every table of this writer; rows counts those ever accepted.
+ *                need it. The prologue of a segment is u32 count, then that many: every table of
+ *                this writer.
  *   ROWS (17)    rows of one table: struct lake_log_rows in the order of its members, sections (i32
  *                day, u32 rows, u64 size), then the lines to the end of the payload. A request is
  *                one ROWS with `last`, or several with one `group`, the last of which has it: without
  *                that one none of them counts. Its sequence is the request's position.
- *   CANCEL (18)  u64 position: the request that ended there was answered with an error and is no part
+ *   CANCEL (18)  text table, u64 position: the request that ended there was answered with an error and is no part
  *                of its table. Written before that answer.
  *
  * Log of plans (<data>/log/plans): what was decided before it was done, so that it can be done again
  * in the same way.
  *   PLAN (32)      struct lake_plan: these positions of a table become these objects
- *   COMMITTED (33) u64 plan: all of its objects are in the store
- *   STORED (34)    u64 position: the object of a LAKE_BATCH request is in the store
- *   KEY (35)       an idempotency key whose ROWS may be trimmed: struct lake_log_key
- * The prologue of a segment of this log repeats all plans, positions and keys that still count, so
- * that older segments can go.
+ *   COMMITTED (33) text table, u64 last: the table's plan up to there is in the store
+ *   STORED (34)    text table, u64 position: the object of a LAKE_BATCH request is in the store
+ *   KEYS (35)      u32 count, then idempotency keys whose ROWS may be trimmed: struct lake_log_key
+ * The prologue of a segment of this log is u32 count, then for each table: text table, u64 committed
+ * (buffered rows up to there are in the lake), u64 count and positions of batches that are stored,
+ * u32 1 and its struct lake_plan when one is not finished, else u32 0. So of older segments only KEYS
+ * count, until they expire.
  *
  * Errors   ERR_CORRUPT from decoding; never a read beyond the payload. */
 #pragma once
@@ -26,6 +28,7 @@
 #include "lake_check.h"
 #include "lake_ingest.h"
 #include "wal.h"
+#include "worker_job.h"
 
 enum {
     LAKE_LOG_SCHEMA = WAL_TYPE_FIRST,
@@ -34,7 +37,7 @@ enum {
     LAKE_LOG_PLAN = 32,
     LAKE_LOG_COMMITTED,
     LAKE_LOG_STORED,
-    LAKE_LOG_KEY
+    LAKE_LOG_KEYS
 };
 
 struct lake_log_rows {
@@ -47,8 +50,9 @@ struct lake_log_rows {
     bool has_key;
     unsigned char key[LAKE_KEY_SIZE];
     unsigned char body[LAKE_KEY_SIZE]; /* hash of the body; valid in the last record */
-    uint64_t rows;         /* of this record */
-    uint64_t request_rows; /* of all records of the request, dead letters not counted; in the last */
+    uint64_t rows;                     /* of this record */
+    uint64_t
+        request_rows; /* of all records of the request, dead letters not counted; in the last */
     uint64_t request_dead;
     const struct lake_section *sections;
     size_t sections_count;
@@ -70,7 +74,6 @@ struct lake_plan_object {
 
 /* The buffered rows of a table at positions first..last, cancelled and others' left out. */
 struct lake_plan {
-    uint64_t plan; /* its number: the sequence of its PLAN record */
     char *table;
     uint64_t first;
     uint64_t last;
@@ -80,7 +83,8 @@ struct lake_plan {
     size_t objects_count;
 };
 void lake_log_put_plan(struct buf *into, const struct lake_plan *plan);
-bool lake_log_get_plan(struct str payload, struct lake_plan *ret_plan, struct err *err) MUST_CHECK;
+/* What cannot be read fails the cursor; the plan may be finished all the same. */
+void lake_log_get_plan(struct worker_cursor *cursor, struct lake_plan *ret_plan);
 void lake_plan_finish(struct lake_plan *plan); /* accepts zeroed memory */
 
 struct lake_log_key {
@@ -93,4 +97,9 @@ struct lake_log_key {
     int32_t day; /* of LAKE_BATCH */
 };
 void lake_log_put_key(struct buf *into, const struct lake_log_key *key);
-bool lake_log_get_key(struct worker_cursor *cursor, struct lake_log_key *ret_key);
+void lake_log_get_key(struct worker_cursor *cursor, struct lake_log_key *ret_key);
+
+/* COMMITTED, STORED, CANCEL: a table and a position. */
+void lake_log_put_position(struct buf *into, struct str table, uint64_t position);
+bool lake_log_get_position(struct str payload, struct str *ret_table, uint64_t *ret_position,
+                           struct err *err) MUST_CHECK;

@@ -65,7 +65,7 @@ struct lake_schema {
     enum lake_partition_rule partition_rule;
     size_t partition_column; /* of LAKE_PARTITION_COLUMN: DATE, TIMESTAMP, TIMESTAMPTZ (text as ISO
                                 8601), or BIGINT (milliseconds since 1970) */
-    size_t *sort; /* places of the columns that files are sorted by */
+    size_t *sort;            /* places of the columns that files are sorted by */
     size_t sort_count;
     uint32_t retention_days; /* 0: for ever */
     uint64_t flush_bytes;    /* 0: the server's setting; likewise below */
@@ -104,8 +104,9 @@ enum lake_saw {
  * of the list), or more of one that there is. */
 struct lake_want {
     size_t place;
-    struct str name;     /* of a new one */
-    const char *sql_type; /* of a new one, when its source knows: lake_schema_type_kind(); or NULL */
+    struct str name; /* of a new one */
+    const char
+        *sql_type; /* of a new one, when its source knows: lake_schema_type_kind(); or NULL */
     unsigned saw;
 };
 

@@ -60,6 +60,12 @@ bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
 bool lake_schema_store(struct lake *lake, struct lake_table *table, struct cancel *cancel,
                        struct err *err) MUST_CHECK;
 
+/* The same for a schema that is not the table's yet, made from it by a declaration, while the caller
+ * holds the table's widening (lake_table_begin_widening); the merged one is returned, kept once. */
+bool lake_schema_store_declared(struct lake *lake, struct lake_table *table,
+                                const struct lake_schema *wanted, struct cancel *cancel,
+                                const struct lake_schema **ret_stored, struct err *err) MUST_CHECK;
+
 /* <prefix>_eider/commits/<table>/<writer>/<plan, 20 digits>.json, create-only: which positions of
  * this writer are in the lake, and in which objects. The seam for Iceberg commits. */
 bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct lake_plan *plan,

@@ -17,8 +17,8 @@ struct lake_tail_record {
     struct wal_place place;
     uint32_t lines_offset; /* in the payload */
     uint32_t rows;
-    int32_t day;           /* of all rows, when sections is NULL */
-    int64_t registered_ms; /* clock_now_ms */
+    int32_t day;                   /* of all rows, when sections is NULL */
+    int64_t registered_ms;         /* clock_now_ms */
     struct lake_section *sections; /* when rows have several days, else NULL */
     uint32_t sections_count;
 };
@@ -39,27 +39,32 @@ struct lake_table {
     char *name;
     struct lock lock; /* LOCK_TABLE: all below */
     const struct lake_schema *schema;
-    bool loaded;          /* the store's copy of the schema was looked at */
-    uint64_t generation;  /* goes up with every change of what SQL sees */
+    bool loaded;   /* the store's copy of the schema was looked at */
+    bool widening; /* somebody makes the next schema: lake_table_begin_widening */
+    struct condition widened;
+    uint64_t generation; /* goes up with every change of what SQL sees */
     /* The tail, in order of position. The first `sealed` records belong to the plan that runs. */
     struct lake_tail_record *tail;
     size_t tail_count;
     size_t tail_capacity;
     size_t sealed;
     uint64_t tail_rows;
-    uint64_t tail_bytes;     /* of lines */
-    uint64_t rows_ever;
-    uint64_t committed;      /* buffered rows up to this position are in the lake */
-    uint64_t position;       /* of what was registered last */
+    uint64_t tail_bytes; /* of lines */
+    uint64_t committed;  /* buffered rows up to this position are in the lake */
+    uint64_t position;   /* of what was registered last */
     struct lake_batch *batches;
-    struct lake_plan *plan;  /* that runs, or was found by replay; NULL: none */
-    bool flushing;           /* one at a time: somebody works on the plan */
+    uint64_t *stored; /* positions of batches that are in the lake and may still be in the log */
+    size_t stored_count;
+    size_t stored_capacity;
+    struct lake_plan *plan; /* that runs, or was found by replay; NULL: none */
+    bool flushing;          /* one at a time: somebody works on the plan */
     struct condition flushed;
-    int64_t retry_at_ms;     /* after a failure: not before (clock_now_ms) */
-    unsigned failures;       /* in a row */
+    int64_t retry_at_ms;            /* after a failure: not before (clock_now_ms) */
+    unsigned failures;              /* in a row */
     struct lake_gathered *gathered; /* the tail as a file, for queries (lake_tail) */
 };
 
+void lake_table_destroy(struct lake_table *table);
 /* NULL: no such table. */
 struct lake_table *lake_table_find(struct lake *lake, struct str name);
 /* Makes it when there is none: ERR_BUSY when there are too many. */
@@ -71,6 +76,17 @@ void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lak
  * the table goes on with what is known here: the flush looks again. */
 void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel);
 
+/* One at a time makes a new schema of the one that is there: waits until nobody else does. Keeps
+ * the schema once for the caller. */
+const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
+/* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA goes
+ * to the log before whatever comes later. False: the log does not take it, nothing has changed. */
+bool lake_table_publish(struct lake *lake, struct lake_table *table,
+                        const struct lake_schema *schema, struct err *err) MUST_CHECK;
+void lake_table_end_widening(struct lake_table *table);
+/* The schema as it is now, kept once for the caller. */
+const struct lake_schema *lake_table_schema(struct lake_table *table);
+
 /* ---- registering, on thread `log` or in replay ---- */
 void lake_table_register(struct lake_table *table, const struct lake_tail_record *records,
                          size_t records_count);
@@ -79,6 +95,9 @@ void lake_table_add_batch(struct lake_table *table, struct lake_batch *batch_tak
 void lake_table_end_batch(struct lake_table *table, uint64_t position, bool shown);
 /* The running plan's objects are in the store: its rows leave the tail, its objects show. */
 void lake_table_end_plan(struct lake_table *table);
+
+/* Days since 1970-01-01. */
+int32_t lake_day_of_date(const struct lake_date *date);
 
 /* ---- names of objects ---- */
 
@@ -91,8 +110,8 @@ void lake_object_append_key(const struct lake *lake, struct str table, int32_t d
 struct lake_view {
     uint64_t generation;
     uint64_t committed;
-    uint64_t position;          /* registered last */
-    const uint64_t *undecided;  /* positions of batches that are in no answer yet, ascending */
+    uint64_t position;         /* registered last */
+    const uint64_t *undecided; /* positions of batches that are in no answer yet, ascending */
     size_t undecided_count;
 };
 /* Whether an object of this writer is no part of the view: its rows are in the tail, or nobody was
@@ -111,7 +130,8 @@ struct lake_window {
 /* Lines of records, gathered by day into a memory file; every payload's CRC is checked again. */
 struct lake_lines {
     int fd; /* -1: none */
-    struct lake_window *windows; /* in the order of days; a day may have several (a file that grew) */
+    struct lake_window
+        *windows; /* in the order of days; a day may have several (a file that grew) */
     size_t windows_count;
     size_t line_size_max;
     uint64_t rows;
@@ -120,7 +140,7 @@ struct lake_lines {
 bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,
                        size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
                        struct err *err) MUST_CHECK;
-void lake_lines_finish(struct lake_lines *lines); /* accepts zeroed memory with fd 0? no: fd -1 */
+void lake_lines_finish(struct lake_lines *lines); /* accepts fd -1 and nothing else set */
 
 /* ---- trimming ---- */
 

@@ -1,0 +1,249 @@
+#include "lake_stream.h"
+
+#include "lake_internal.h"
+#include "mem.h"
+
+enum {
+    PASS_SIZE = 4 << 20 /* bytes of a pass, when there are that many */
+};
+
+void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,
+                      const struct lake_check_options *options, bool whole)
+{
+    *stream = (struct lake_stream){.lake = lake, .table = table, .whole = whole};
+    stream->check = lake_check_create(options);
+    stream->schema = lake_table_schema(table);
+    buf_init(&stream->held, SIZE_MAX / 2);
+    buf_init(&stream->lines, SIZE_MAX / 2);
+}
+
+static void stop_widening(struct lake_stream *stream)
+{
+    if (stream->widening) {
+        stream->widening = false;
+        lake_table_end_widening(stream->table);
+    }
+}
+
+void lake_stream_finish(struct lake_stream *stream)
+{
+    stop_widening(stream);
+    lake_check_destroy(stream->check);
+    lake_schema_drop(stream->schema);
+    buf_finish(&stream->held);
+    buf_finish(&stream->lines);
+    mem_free(stream->sections);
+    *stream = (struct lake_stream){0};
+}
+
+static void set_schema(struct lake_stream *stream, const struct lake_schema *schema_take)
+{
+    lake_schema_drop(stream->schema);
+    stream->schema = schema_take;
+}
+
+/* The first time, the table may have a newer schema by now that is wide enough. */
+static bool widen(struct lake_stream *stream, const struct lake_checked *checked, struct err *err)
+{
+    if (!stream->widening) {
+        set_schema(stream, lake_table_begin_widening(stream->table));
+        stream->widening = true;
+        return true;
+    }
+    const struct lake_schema *wider;
+    if (!lake_schema_widen(stream->schema, checked->wants, checked->wants_count, &wider, err)) {
+        return false;
+    }
+    set_schema(stream, wider);
+    return true;
+}
+
+static void keep_sections(struct lake_stream *stream, const struct lake_checked *checked)
+{
+    size_t wanted = stream->sections_count + checked->sections_count;
+    if (wanted > stream->sections_capacity) {
+        stream->sections_capacity = 2 * wanted;
+        struct lake_section *grown = mem_alloc_array(2 * wanted, sizeof(*grown));
+        if (stream->sections_count > 0) {
+            memcpy(grown, stream->sections, stream->sections_count * sizeof(*grown));
+        }
+        mem_free(stream->sections);
+        stream->sections = grown;
+    }
+    for (size_t i = 0; i < checked->sections_count; i++) {
+        const struct lake_section *next = &checked->sections[i];
+        struct lake_section *before =
+            stream->sections_count == 0 ? NULL : &stream->sections[stream->sections_count - 1];
+        if (before != NULL && before->day == next->day && next->rows < UINT32_MAX - before->rows) {
+            before->rows += next->rows;
+            before->size += next->size;
+        } else {
+            stream->sections[stream->sections_count++] = *next;
+        }
+    }
+}
+
+/* One pass, again and again until the schema is wide enough. */
+static bool pass(struct lake_stream *stream, struct str bytes, bool last, size_t *ret_used,
+                 struct lake_bad_record *ret_bad, struct err *err)
+{
+    enum {
+        ROUNDS_MAX = 8 /* one more than widening can ask for, twice */
+    };
+    for (int round = 0; round < ROUNDS_MAX; round++) {
+        struct lake_checked checked;
+        if (!lake_check_pass(stream->check, stream->schema, bytes, last, &checked, ret_bad, err)) {
+            return false;
+        }
+        if (checked.wants_count == 0) {
+            buf_append(&stream->lines, checked.lines);
+            keep_sections(stream, &checked);
+            stream->rows += checked.rows;
+            *ret_used = checked.used;
+            return !buf_failed(&stream->lines) ||
+                   err_set(err, ERR_TOO_LARGE, "too many records at once");
+        }
+        if (!widen(stream, &checked, err)) {
+            return false;
+        }
+    }
+    return err_set(err, ERR_INTERNAL, "the schema of table %s does not settle",
+                   stream->table->name);
+}
+
+/* Passes over the input as far as it goes; what is left over is an unfinished record. */
+static bool pass_all(struct lake_stream *stream, struct str input, bool last, size_t *ret_used,
+                     struct lake_bad_record *ret_bad, struct err *err)
+{
+    size_t at = 0;
+    size_t wanted = stream->whole ? SIZE_MAX : PASS_SIZE;
+    bool ended = false;
+    while (!ended) {
+        struct str slice = str_first(str_from(input, at), wanted);
+        bool to_end = slice.len == input.len - at;
+        size_t used;
+        if (!pass(stream, slice, last && to_end, &used, ret_bad, err)) {
+            return false;
+        }
+        at += used;
+        if (used == 0) {
+            wanted = wanted > SIZE_MAX / 2 ? SIZE_MAX : 2 * wanted; /* a record longer than that */
+        }
+        ended = to_end && (last || used == 0 || at == input.len);
+    }
+    *ret_used = at;
+    return true;
+}
+
+bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
+                      struct lake_bad_record *ret_bad, struct err *err)
+{
+    struct buf *held = &stream->held;
+    if (held->len > 0 || (!last && bytes.len < PASS_SIZE)) {
+        buf_append(held, bytes);
+        bytes = buf_str(held);
+    }
+    if (buf_failed(held)) {
+        return err_set(err, ERR_TOO_LARGE, "a record is too long");
+    }
+    if (!last && (stream->whole || bytes.len < PASS_SIZE)) {
+        return true;
+    }
+    size_t used;
+    if (!pass_all(stream, bytes, last, &used, ret_bad, err)) {
+        return false;
+    }
+    if (held->len > 0) {
+        memmove(held->ptr, held->ptr + used, held->len - used);
+        buf_truncate(held, held->len - used);
+    } else {
+        buf_append(held, str_from(bytes, used));
+    }
+    /* Others should not wait for this client's next bytes. */
+    return last || !stream->widening || lake_stream_publish(stream, err);
+}
+
+bool lake_stream_publish(struct lake_stream *stream, struct err *err)
+{
+    if (!stream->widening) {
+        return true;
+    }
+    struct lake_table *table = stream->table;
+    lock_take(&table->lock);
+    bool good = stream->schema == table->schema ||
+                lake_table_publish(stream->lake, table, stream->schema, err);
+    lock_release(&table->lock);
+    stop_widening(stream);
+    return good;
+}
+
+/* ---- lines to records ---- */
+
+static size_t count_lines(struct str lines)
+{
+    size_t count = 0;
+    while (lines.len > 0) {
+        lines = str_from(lines, str_find_byte(lines, '\n') + 1);
+        count++;
+    }
+    return count;
+}
+
+/* The end of the last whole line within size_max, or of the first line. */
+static size_t cut_at(struct str lines, size_t size_max)
+{
+    if (lines.len <= size_max) {
+        return lines.len;
+    }
+    const char *end = memrchr(lines.ptr, '\n', size_max);
+    return end != NULL ? (size_t)(end - lines.ptr) + 1 : str_find_byte(lines, '\n') + 1;
+}
+
+bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows)
+{
+    struct str lines = buf_str(&stream->lines);
+    size_t size = cut_at(lines, size_max);
+    size_t count = 0;
+    size_t covered = 0;
+    while (covered < size) {
+        covered += stream->sections[count++].size;
+    }
+    struct lake_section *sections = mem_alloc_array(count, sizeof(*sections));
+    rows->rows = 0;
+    for (size_t i = 0; i < count; i++) {
+        sections[i] = stream->sections[i];
+    }
+    if (covered > size) { /* the cut is within the last one */
+        struct lake_section *rest = &stream->sections[--count];
+        size_t before = size - (covered - rest->size);
+        struct str cut = str_make(lines.ptr + size - before, before);
+        sections[count].size = before;
+        sections[count].rows = (uint32_t)count_lines(cut);
+        rest->size -= before;
+        rest->rows -= sections[count].rows;
+        rows->sections_count = count + 1;
+    } else {
+        rows->sections_count = count;
+    }
+    memmove(stream->sections, stream->sections + count,
+            (stream->sections_count - count) * sizeof(*sections));
+    stream->sections_count -= count;
+    for (size_t i = 0; i < rows->sections_count; i++) {
+        rows->rows += sections[i].rows;
+    }
+    stream->rows -= rows->rows;
+    rows->sections = sections;
+    rows->lines = str_first(lines, size);
+    if (size == 0) {
+        mem_free(sections);
+        rows->sections = NULL;
+    }
+    return size > 0;
+}
+
+void lake_stream_taken(struct lake_stream *stream, size_t size)
+{
+    size_t left = stream->lines.len - size;
+    memmove(stream->lines.ptr, stream->lines.ptr + size, left);
+    buf_truncate(&stream->lines, left);
+}

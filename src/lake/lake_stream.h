@@ -1,0 +1,41 @@
+/* lake_stream.h - one table's part of a request: bytes in, payloads of ROWS records out; for
+ * lake_writer.c only.
+ * Promise   lines that were made under a schema hold under every later one (lake_schema.h), so only
+ *           who needs a wider schema makes the others that do wait: from the pass that asked for it
+ *           until lake_stream_publish or the end. What is never published leaves no trace in the
+ *           table.
+ * Owner     the writer.   Threads  the writer's. */
+#pragma once
+
+#include "lake_table.h"
+
+struct lake_stream {
+    struct lake *lake;
+    struct lake_table *table;
+    struct lake_check *check;
+    const struct lake_schema *schema; /* of the next pass, kept */
+    bool widening;                    /* this stream makes the table's next schema */
+    bool whole;      /* all bytes in one pass, so that types come from all records */
+    struct buf held; /* bytes that wait for more */
+    struct buf lines;
+    struct lake_section *sections; /* of the lines */
+    size_t sections_count;
+    size_t sections_capacity;
+    uint64_t rows; /* of the lines */
+};
+
+void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,
+                      const struct lake_check_options *options, bool whole);
+void lake_stream_finish(struct lake_stream *stream); /* accepts zeroed memory */
+
+bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
+                      struct lake_bad_record *ret_bad, struct err *err) MUST_CHECK;
+
+/* The wider schema becomes the table's, and is in the log before what is appended next. */
+bool lake_stream_publish(struct lake_stream *stream, struct err *err) MUST_CHECK;
+
+/* Takes lines of at most size_max bytes (one line more when it is longer) off the front, and
+ * describes them in `rows`; the caller frees rows->sections. False when there are none. */
+bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows);
+/* After the lines of lake_stream_take were used. */
+void lake_stream_taken(struct lake_stream *stream, size_t size);

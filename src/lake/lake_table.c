@@ -1,0 +1,355 @@
+#include "lake_table.h"
+
+#include "clock.h"
+#include "lake_internal.h"
+#include "lake_ship.h"
+#include "lake_tail.h"
+#include "mem.h"
+
+enum {
+    TABLES_MAX = 10000
+};
+
+/* ---- which tables there are ---- */
+
+static struct lake_table *table_create(struct str name)
+{
+    struct lake_table *table = mem_alloc(sizeof(*table));
+    table->name = mem_copy_bytes(name.ptr, name.len);
+    table->schema = lake_schema_create_empty();
+    lock_init(&table->lock, LOCK_TABLE);
+    condition_init(&table->widened);
+    condition_init(&table->flushed);
+    return table;
+}
+
+static void free_records(struct lake_tail_record *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        mem_free(records[i].sections);
+    }
+    mem_free(records);
+}
+
+static void batch_destroy(struct lake_batch *batch)
+{
+    free_records(batch->records, batch->records_count);
+    mem_free(batch);
+}
+
+static void plan_destroy(struct lake_plan *plan)
+{
+    if (plan != NULL) {
+        lake_plan_finish(plan);
+        mem_free(plan);
+    }
+}
+
+void lake_table_destroy(struct lake_table *table)
+{
+    while (table->batches != NULL) {
+        struct lake_batch *batch = table->batches;
+        table->batches = batch->next;
+        batch_destroy(batch);
+    }
+    plan_destroy(table->plan);
+    lake_tail_forget(table);
+    free_records(table->tail, table->tail_count);
+    mem_free(table->stored);
+    lake_schema_drop(table->schema);
+    lock_finish(&table->lock);
+    condition_finish(&table->widened);
+    condition_finish(&table->flushed);
+    mem_free(table->name);
+    mem_free(table);
+}
+
+struct lake_table *lake_table_find(struct lake *lake, struct str name)
+{
+    lock_take(&lake->tables_lock);
+    struct lake_table *table = map_find(&lake->tables, name);
+    lock_release(&lake->tables_lock);
+    return table;
+}
+
+struct lake_table *lake_table_get(struct lake *lake, struct str name, struct err *err)
+{
+    lock_take(&lake->tables_lock);
+    struct lake_table *table = map_find(&lake->tables, name);
+    if (table == NULL && lake->tables_count < TABLES_MAX) {
+        table = table_create(name);
+        if (lake->tables_list == NULL) {
+            lake->tables_list = mem_alloc_array(TABLES_MAX, sizeof(struct lake_table *));
+        }
+        lake->tables_list[lake->tables_count++] = table;
+        map_set(&lake->tables, str_of(table->name), table);
+    }
+    lock_release(&lake->tables_lock);
+    if (table == NULL) {
+        (void)err_set(err, ERR_BUSY, "this server writes to %d tables already", TABLES_MAX);
+    }
+    return table;
+}
+
+void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lake_table *table),
+                      void *context)
+{
+    lock_take(&lake->tables_lock);
+    size_t count = lake->tables_count; /* the list only grows, in place */
+    lock_release(&lake->tables_lock);
+    for (size_t i = 0; i < count && visit(context, lake->tables_list[i]); i++) {
+    }
+}
+
+bool lake_table_is_known(struct lake *lake, struct str name)
+{
+    struct lake_table *table = lake_table_find(lake, name);
+    bool known = false;
+    if (table != NULL) {
+        lock_take(&table->lock);
+        known = table->loaded && !table->widening;
+        lock_release(&table->lock);
+    }
+    return known;
+}
+
+uint64_t lake_buffered_rows(struct lake *lake, struct str name)
+{
+    struct lake_table *table = lake_table_find(lake, name);
+    uint64_t rows = 0;
+    if (table != NULL) {
+        lock_take(&table->lock);
+        rows = table->tail_rows;
+        lock_release(&table->lock);
+    }
+    return rows;
+}
+
+/* ---- schemas ---- */
+
+const struct lake_schema *lake_table_schema(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    const struct lake_schema *schema = lake_schema_keep(table->schema);
+    lock_release(&table->lock);
+    return schema;
+}
+
+const struct lake_schema *lake_table_begin_widening(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    while (table->widening) {
+        condition_wait(&table->widened, &table->lock);
+    }
+    table->widening = true;
+    const struct lake_schema *schema = lake_schema_keep(table->schema);
+    lock_release(&table->lock);
+    return schema;
+}
+
+void lake_table_end_widening(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    table->widening = false;
+    condition_broadcast(&table->widened);
+    lock_release(&table->lock);
+}
+
+bool lake_table_publish(struct lake *lake, struct lake_table *table,
+                        const struct lake_schema *schema, struct err *err)
+{
+    struct buf text;
+    struct buf payload;
+    buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
+    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
+    lake_schema_append_json(schema, false, &text);
+    worker_put_text(&payload, str_of(table->name));
+    worker_put_text(&payload, buf_str(&text));
+    bool good = !buf_failed(&text) && !buf_failed(&payload);
+    buf_finish(&text);
+    struct wal_record record = {.type = LAKE_LOG_SCHEMA};
+    good = good ? wal_append(lake->records, &record, &payload, err)
+                : err_set(err, ERR_TOO_LARGE, "the table's schema is too large for the log");
+    buf_finish(&payload);
+    if (good) {
+        const struct lake_schema *before = table->schema;
+        table->schema = lake_schema_keep(schema);
+        lake_schema_drop(before);
+        table->generation++;
+    }
+    return good;
+}
+
+/* ---- registering ---- */
+
+static void add_rows(struct lake_table *table, const struct lake_tail_record *record)
+{
+    table->tail_rows += record->rows;
+    table->tail_bytes += record->place.size - record->lines_offset;
+}
+
+void lake_table_register(struct lake_table *table, const struct lake_tail_record *records,
+                         size_t records_count)
+{
+    lock_take(&table->lock);
+    if (table->tail_capacity - table->tail_count < records_count) {
+        size_t capacity = 2 * table->tail_capacity + records_count + 16;
+        struct lake_tail_record *grown = mem_alloc_array(capacity, sizeof(*grown));
+        if (table->tail_count > 0) {
+            memcpy(grown, table->tail, table->tail_count * sizeof(*grown));
+        }
+        mem_free(table->tail);
+        table->tail = grown;
+        table->tail_capacity = capacity;
+    }
+    for (size_t i = 0; i < records_count; i++) {
+        assert(table->tail_count == 0 ||
+               records[i].position >= table->tail[table->tail_count - 1].position);
+        table->tail[table->tail_count++] = records[i];
+        add_rows(table, &records[i]);
+        table->position = records[i].position;
+    }
+    table->generation++;
+    lock_release(&table->lock);
+}
+
+void lake_table_add_batch(struct lake_table *table, struct lake_batch *batch_take)
+{
+    lock_take(&table->lock);
+    batch_take->next = table->batches;
+    table->batches = batch_take;
+    if (table->position < batch_take->position) {
+        table->position = batch_take->position;
+    }
+    lock_release(&table->lock);
+}
+
+static void keep_stored(struct lake_table *table, uint64_t position)
+{
+    if (table->stored_count == table->stored_capacity) {
+        table->stored_capacity = 2 * table->stored_capacity + 16;
+        uint64_t *grown = mem_alloc_array(table->stored_capacity, sizeof(*grown));
+        if (table->stored_count > 0) {
+            memcpy(grown, table->stored, table->stored_count * sizeof(*grown));
+        }
+        mem_free(table->stored);
+        table->stored = grown;
+    }
+    table->stored[table->stored_count++] = position;
+}
+
+void lake_table_end_batch(struct lake_table *table, uint64_t position, bool shown)
+{
+    lock_take(&table->lock);
+    struct lake_batch **link = &table->batches;
+    while (*link != NULL && (*link)->position != position) {
+        link = &(*link)->next;
+    }
+    struct lake_batch *batch = *link;
+    if (batch != NULL) {
+        *link = batch->next;
+    }
+    if (shown) {
+        keep_stored(table, position);
+    }
+    table->generation++;
+    lock_release(&table->lock);
+    if (batch != NULL) {
+        batch_destroy(batch);
+    }
+}
+
+void lake_table_end_plan(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    assert(table->plan != NULL && table->sealed <= table->tail_count);
+    for (size_t i = 0; i < table->sealed; i++) {
+        table->tail_rows -= table->tail[i].rows;
+        table->tail_bytes -= table->tail[i].place.size - table->tail[i].lines_offset;
+        mem_free(table->tail[i].sections);
+    }
+    table->tail_count -= table->sealed;
+    memmove(table->tail, table->tail + table->sealed, table->tail_count * sizeof(*table->tail));
+    table->sealed = 0;
+    table->committed = table->plan->last;
+    plan_destroy(table->plan);
+    table->plan = NULL;
+    table->generation++;
+    lock_release(&table->lock);
+}
+
+/* The days from March 1 of year 0 on, in eras of 400 years, each of which has as many days. */
+int32_t lake_day_of_date(const struct lake_date *date)
+{
+    enum {
+        ERA_DAYS = 146097,
+        TO_1970 = 719468
+    };
+    int year = date->month > 2 ? date->year : date->year - 1;
+    int era = year / 400;
+    int year_of_era = year - era * 400;
+    int month = (date->month + 9) % 12; /* from March */
+    int day_of_year = (153 * month + 2) / 5 + date->day - 1;
+    return era * ERA_DAYS + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year -
+           TO_1970;
+}
+
+/* ---- what keeps the log ---- */
+
+void lake_hold_add(struct lake *lake, struct lake_hold *hold)
+{
+    lock_take(&lake->tables_lock);
+    hold->next = lake->holds;
+    lake->holds = hold;
+    lock_release(&lake->tables_lock);
+}
+
+void lake_hold_end(struct lake *lake, struct lake_hold *hold)
+{
+    lock_take(&lake->tables_lock);
+    struct lake_hold **link = &lake->holds;
+    while (*link != hold) {
+        assert(*link != NULL);
+        link = &(*link)->next;
+    }
+    *link = hold->next;
+    lock_release(&lake->tables_lock);
+}
+
+static uint64_t first_of(const struct lake_tail_record *records, size_t count, uint64_t sequence)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (records[i].place.sequence < sequence) {
+            sequence = records[i].place.sequence;
+        }
+    }
+    return sequence;
+}
+
+static uint64_t needed_by(struct lake_table *table, uint64_t sequence)
+{
+    lock_take(&table->lock);
+    sequence = first_of(table->tail, table->tail_count, sequence);
+    for (const struct lake_batch *batch = table->batches; batch != NULL; batch = batch->next) {
+        sequence = first_of(batch->records, batch->records_count, sequence);
+    }
+    lock_release(&table->lock);
+    return sequence;
+}
+
+/* A request that goes on: its first record is a hold of its own, which it adds before the one is
+ * counted as registered; so `registered` is looked at first. */
+uint64_t lake_needed_from(struct lake *lake)
+{
+    lock_take(&lake->tables_lock);
+    uint64_t sequence = lake->registered + 1;
+    for (const struct lake_hold *hold = lake->holds; hold != NULL; hold = hold->next) {
+        sequence = hold->sequence < sequence ? hold->sequence : sequence;
+    }
+    size_t count = lake->tables_count;
+    lock_release(&lake->tables_lock);
+    for (size_t i = 0; i < count; i++) {
+        sequence = needed_by(lake->tables_list[i], sequence);
+    }
+    return sequence;
+}
