@@ -30,6 +30,7 @@
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
+    ROW(LOCK_WAL,       "wal: the queue and the list of segments")                  \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
     ROW(LOCK_CACHE,     "store: which blocks of which objects are kept")            \
