@@ -30,10 +30,11 @@
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
     ROW(LOCK_TABLES,    "lake: which tables there are, and what keeps the log")     \
-    ROW(LOCK_TABLE,     "lake: one table's schema, tail and plan")                  \
+    ROW(LOCK_LAKE_TABLE, "lake: one table's schema, tail and plan")                 \
     ROW(LOCK_KEYS,      "lake: idempotency keys")                                   \
     ROW(LOCK_WRITER,    "lake: what of a request is not durable yet")               \
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
+    ROW(LOCK_WAL,       "wal: the queue and the list of segments")                  \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
     ROW(LOCK_CACHE,     "store: which blocks of which objects are kept")            \

@@ -17,7 +17,7 @@ static struct lake_table *table_create(struct str name)
     struct lake_table *table = mem_alloc(sizeof(*table));
     table->name = mem_copy_bytes(name.ptr, name.len);
     table->schema = lake_schema_create_empty();
-    lock_init(&table->lock, LOCK_TABLE);
+    lock_init(&table->lock, LOCK_LAKE_TABLE);
     condition_init(&table->widened);
     condition_init(&table->flushed);
     return table;

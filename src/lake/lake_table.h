@@ -4,7 +4,7 @@
  *           in the order of their positions; from then on they are in exactly one of: the tail, or an
  *           object that the view shows. lake_table_show and the tail change together, under the
  *           table's lock.
- * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_TABLE of the
+ * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_LAKE_TABLE of the
  *           table, never held while a store, a worker or the disk is waited for. */
 #pragma once
 
@@ -37,7 +37,7 @@ struct lake_batch {
 
 struct lake_table {
     char *name;
-    struct lock lock; /* LOCK_TABLE: all below */
+    struct lock lock; /* LOCK_LAKE_TABLE: all below */
     const struct lake_schema *schema;
     bool loaded;   /* the store's copy of the schema was looked at */
     bool widening; /* somebody makes the next schema: lake_table_begin_widening */

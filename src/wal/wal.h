@@ -27,7 +27,7 @@ struct wal_io;
 
 enum {
     WAL_PAYLOAD_SIZE_MAX = 32 << 20,
-    WAL_WRITER_SIZE = 16, /* bytes of the writer's identity, random, made once per folder */
+    WAL_WRITER_SIZE = 16,  /* bytes of the writer's identity, random, made once per folder */
     WAL_TYPE_PROLOGUE = 1, /* the first record of each segment */
     WAL_TYPE_FIRST = 16    /* of the caller; smaller ones are the log's own */
 };
@@ -74,8 +74,8 @@ void wal_close(struct wal *wal);
 typedef void wal_done_fn(void *context, const struct wal_place *place, const struct err *err);
 
 struct wal_record {
-    unsigned type; /* WAL_TYPE_FIRST..255 */
-    bool urgent;   /* goes in though bytes_max is reached: what helps to make room */
+    unsigned type;     /* WAL_TYPE_FIRST..255 */
+    bool urgent;       /* goes in though bytes_max is reached: what helps to make room */
     wal_done_fn *done; /* may be NULL */
     void *context;
 };
@@ -102,7 +102,7 @@ uint64_t wal_epoch(const struct wal *wal);
 bool wal_is_full(const struct wal *wal);
 
 struct wal_counts {
-    struct metric_gauge bytes;    /* of all segments */
+    struct metric_gauge bytes; /* of all segments */
     struct metric_gauge segments;
     struct metric_gauge queued_bytes;
     struct metric_counter records;

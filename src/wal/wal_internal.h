@@ -1,0 +1,191 @@
+/* wal_internal.h - what the files of this folder share. */
+#pragma once
+
+#include "thread.h"
+#include "wal.h"
+#include "wal_format.h"
+#include "wal_io.h"
+
+enum {
+    WAL_NAME_SIZE = 32,
+    WAL_GUARD_AFTER_MS = 500,    /* without traffic */
+    WAL_TRY_AGAIN_MS = 1000,     /* for room on the disk */
+    WAL_RESERVE_MAX = 4 << 20,   /* kept for urgent records when no next segment can be had */
+    WAL_SEGMENT_BYTES_MIN = 8192 /* tests use small ones */
+};
+
+#define WAL_SEGMENT_BYTES_MAX (UINT64_C(1) << 31)
+
+/* ---- a segment ---- */
+
+/* One that is on disk under its own name. */
+struct wal_segment {
+    uint64_t number;
+    uint64_t first; /* sequences; of the records in it */
+    uint64_t
+        last_user; /* the last record that is not the log's own; first - 1 when there is none */
+    uint64_t bytes;
+};
+
+/* One that is open for writing; thread `log` only. */
+struct wal_file {
+    int fd; /* -1: there is none */
+    uint64_t number;
+    uint64_t salt;
+    uint64_t bytes; /* reserved */
+    uint64_t used;
+    uint64_t zeroed; /* up to here, blocks have been written before: see wal_gather_write */
+    bool forced;     /* made although the limits said no, for urgent records */
+};
+
+void wal_segment_name(uint64_t number, char name[static WAL_NAME_SIZE]);
+bool wal_segment_number(const char *name, uint64_t *ret_number);
+
+/* A file without a name yet, with its blocks. 0, or a negative errno; then nothing is left of it. */
+int wal_segment_prepare(const struct wal_folder *folder, uint64_t bytes, struct wal_file *ret_file);
+/* Writes the header and syncs what was written so far, then gives the name. `header`: number,
+ * previous, first, replaces are set. The file's `used` is that of the caller, who may have put
+ * records behind the header. */
+int wal_segment_publish(struct wal *wal, struct wal_file *file, struct wal_segment_header *header);
+int wal_segment_remove(const struct wal_folder *folder, uint64_t number);
+/* -ENOSPC and the like: may pass, and nothing is broken. */
+bool wal_code_is_room(int code);
+
+/* ---- records on their way ---- */
+
+struct wal_entry {
+    struct wal_entry *next;
+    struct wal_record record;
+    struct buf payload;
+    uint32_t payload_crc;
+    struct wal_place place;
+};
+
+enum {
+    WAL_GATHER_PARTS = 1000, /* under IOV_MAX */
+    WAL_GATHER_BYTES = 256 << 10,
+    WAL_COPY_MAX = 4096 /* payloads up to this are copied together, larger ones written from where
+                           they are */
+};
+
+/* Pieces that are written with one call. */
+struct wal_gather {
+    int count;
+    size_t staged;
+    uint64_t bytes;
+    struct iovec parts[WAL_GATHER_PARTS];
+    char stage[WAL_GATHER_BYTES];
+};
+
+/* ---- the log ---- */
+
+struct wal {
+    struct wal_options options;
+    char *folder_path;
+    struct wal_folder folder;
+    int lock_fd;
+    struct wal_identity identity;
+    char writer[2 * WAL_WRITER_SIZE + 1];
+    uint64_t reserve_bytes;
+    pthread_t thread;
+    atomic_bool full;
+
+    struct lock lock;
+    struct condition wake;    /* thread log: there is something to do */
+    struct condition trimmed; /* whoever waits to trim */
+    /* GUARDED_BY(lock) */
+    struct wal_entry *queue;
+    struct wal_entry **queue_end;
+    uint64_t queued_bytes; /* of records, until they are durable */
+    uint64_t room_bytes;   /* of records that may be queued, UINT64_MAX: as many as one likes */
+    bool waits;            /* thread log sleeps */
+    bool closing;
+    bool wants_rotation;
+    bool may_have_room; /* since the last attempt */
+    bool trimming;
+    bool broken;
+    struct err broken_err;
+    struct wal_segment *segments; /* oldest first; the last is the one in use */
+    size_t segments_count;
+    size_t segments_capacity;
+    uint64_t segments_bytes;
+
+    /* thread log only */
+    struct wal_file current;
+    struct wal_file ahead; /* prepared; fd -1: not yet */
+    uint64_t sequence;     /* of the next record */
+    uint64_t durable;      /* the last sequence that is synced */
+    uint64_t guarded;      /* the last that a later record's `durable` vouches for */
+    int64_t guard_at_ms;
+    int64_t try_again_at_ms;
+    bool refused; /* the last attempt at preparing a segment found no room */
+    bool rotation_failed;
+    struct wal_gather *gather;
+
+    struct wal_counts counts;
+};
+
+/* Sets the error that all get from now on, unless there is one. False. */
+bool wal_break(struct wal *wal, int code, const char *what, uint64_t segment, struct err *err);
+bool wal_error(int code, const char *what, uint64_t segment, struct err *err);
+bool wal_is_broken(struct wal *wal);
+
+/* The list of segments; the lock is held. */
+void wal_segments_add(struct wal *wal, struct wal_segment segment);
+
+/* Begins the segment after the current one, or the first: `header` as for wal_segment_publish, but
+ * for the sequence of the prologue, which is written with it. The file must be large enough. */
+bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segment_header *header,
+                       struct str prologue, struct err *err) MUST_CHECK;
+uint64_t wal_prologue_bytes(struct str prologue, const struct wal *wal);
+void wal_prologue(struct wal *wal, struct buf *into);
+
+void *wal_run(void *argument); /* thread log */
+
+/* ---- identity ---- */
+
+bool wal_identity_load(const struct wal_folder *folder, struct wal_identity *ret_identity,
+                       bool *ret_found, struct err *err) MUST_CHECK;
+/* Makes one when there is none, and counts the epoch. */
+bool wal_identity_renew(struct wal *wal, bool has_segments, struct err *err) MUST_CHECK;
+
+/* ---- reading a folder ---- */
+
+/* Replays, and leaves the log ready to be written. Its folder is locked. */
+bool wal_recover(struct wal *wal, struct err *err) MUST_CHECK;
+
+struct wal_scanned {
+    struct wal_segment_header header;
+    bool replaced; /* by another one that is there */
+};
+
+struct wal_scan {
+    const struct wal_folder *folder;
+    struct wal_scanned *segments; /* by number */
+    size_t count;
+    bool unfinished;  /* there are *.new */
+    struct buf bytes; /* of the segment that is read */
+};
+
+struct wal_scan_end {
+    uint64_t last;      /* sequence of the last record; first - 1 when there is none */
+    uint64_t last_user; /* the same of records that are not the log's own */
+    uint64_t highest;   /* also of records that were cut off */
+    uint64_t offset;    /* where they end */
+    uint64_t torn;      /* records cut off */
+};
+
+typedef bool wal_scan_fn(void *context, const struct wal_place *place,
+                         const struct wal_record_header *header, struct str payload,
+                         struct err *err);
+
+/* Lists the segments, reads their headers, and checks that none is missing. wal_scan_finish also
+ * after a failure. */
+bool wal_scan_init(struct wal_scan *scan, const struct wal_folder *folder,
+                   const struct wal_identity *identity, struct err *err) MUST_CHECK;
+void wal_scan_finish(struct wal_scan *scan);
+/* Every byte of one segment; those of the last one stay in scan->bytes. */
+bool wal_scan_segment(struct wal_scan *scan, size_t index, wal_scan_fn *each, void *context,
+                      struct wal_scan_end *ret_end, struct err *err) MUST_CHECK;
+/* The one in use after this one, or scan->count. */
+size_t wal_scan_next(const struct wal_scan *scan, size_t index);
