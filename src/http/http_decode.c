@@ -1,5 +1,7 @@
 #include "http_private.h"
 
+#define UNPACK_STEP_BYTES ((size_t)64 << 10)
+
 /* ---- percent-encoding ---- */
 
 static int hex_digit(char byte)
@@ -65,10 +67,9 @@ static bool refuse_several(struct err *err)
     return err_set(err, ERR_MEDIA_TYPE, "more than one content encoding at once is not supported");
 }
 
-static bool find_encoding(const struct http_exchange *exchange, struct str *ret_encoding,
+static bool find_encoding(const struct http_request *request, struct str *ret_encoding,
                           struct err *err)
 {
-    const struct http_request *request = &exchange->request;
     *ret_encoding = STR("identity");
     size_t count = 0;
     for (size_t i = 0; i < request->fields_count; i++) {
@@ -90,26 +91,72 @@ static bool refuse_encoding(struct str encoding, struct err *err)
                    STR_ARG(str_first(encoding, 64)));
 }
 
-bool http_decode_body(struct http_exchange *exchange, uint64_t decoded_bytes_max, struct err *err)
+bool http_open_unpacker(const struct http_request *request, struct http_unpacker **ret_unpacker,
+                        struct err *err)
 {
     struct str encoding;
-    struct str input = buf_str(&exchange->body);
-    size_t most = decoded_bytes_max < SIZE_MAX / 8 ? decoded_bytes_max : SIZE_MAX / 8;
-    if (!find_encoding(exchange, &encoding, err)) {
+    *ret_unpacker = NULL;
+    if (!find_encoding(request, &encoding, err)) {
         return false;
     }
-    bool identity = encoding.len == 0 || str_equal_nocase(encoding, STR("identity"));
-    http_unpack_fn *unpack = identity ? NULL : http_find_unpacker(encoding);
-    if (unpack == NULL && !identity) {
-        return refuse_encoding(encoding, err);
+    if (encoding.len == 0 || str_equal_nocase(encoding, STR("identity"))) {
+        return true;
     }
-    if (identity || input.len == 0) {
-        return input.len <= most ||
-               err_set(err, ERR_TOO_LARGE, "the request body is larger than %zu bytes", most);
+    *ret_unpacker = http_unpacker_create(encoding);
+    return *ret_unpacker != NULL || refuse_encoding(encoding, err);
+}
+
+bool http_body_too_large(uint64_t bytes_max, struct err *err)
+{
+    return err_set(err, ERR_TOO_LARGE, "the request body is larger than %llu bytes",
+                   (unsigned long long)bytes_max);
+}
+
+bool http_decoded_too_large(uint64_t bytes_max, struct err *err)
+{
+    return err_set(err, ERR_TOO_LARGE, "the decoded request body is larger than %llu bytes",
+                   (unsigned long long)bytes_max);
+}
+
+/* `into` may grow to one byte over the limit: that byte tells a body of just the right size from a
+ * larger one. */
+static bool unpack_body(struct http_unpacker *unpacker, struct str input, struct buf *into,
+                        struct err *err)
+{
+    size_t size = 1;
+    while (size > 0) {
+        size_t left = into->size_max - into->len;
+        size_t step = left < UNPACK_STEP_BYTES ? left : UNPACK_STEP_BYTES;
+        if (!buf_reserve(into, step)) {
+            return err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
+        }
+        if (!http_unpack(unpacker, &input, true, into->ptr + into->len, step, &size, err)) {
+            return false;
+        }
+        buf_wrote(into, into->ptr + into->len + size);
+        if (into->len == into->size_max) {
+            return http_decoded_too_large(into->size_max - 1, err);
+        }
+    }
+    return true;
+}
+
+bool http_decode_body(struct http_exchange *exchange, uint64_t decoded_bytes_max, struct err *err)
+{
+    struct str input = buf_str(&exchange->body);
+    size_t most = decoded_bytes_max < SIZE_MAX / 8 ? decoded_bytes_max : SIZE_MAX / 8;
+    struct http_unpacker *unpacker = NULL;
+    if (!http_open_unpacker(&exchange->request, &unpacker, err)) {
+        return false;
+    }
+    if (unpacker == NULL) {
+        return input.len <= most || http_body_too_large(most, err);
     }
     struct buf decoded;
     buf_init(&decoded, most + 1);
-    if (!unpack(input, &decoded, err)) {
+    bool good = unpack_body(unpacker, input, &decoded, err);
+    http_unpacker_destroy(unpacker);
+    if (!good) {
         buf_finish(&decoded);
         return false;
     }

@@ -17,9 +17,11 @@ struct http_exchange *http_exchange_create(struct http_connection *connection,
     exchange->mhd = mhd;
     exchange->start_us = clock_now_us();
     exchange->state = HTTP_HEADER;
+    exchange->in_header = true;
     atomic_init(&exchange->references, 1);
+    atomic_init(&exchange->body_received, 0);
     lock_init(&exchange->lock, LOCK_EXCHANGE);
-    condition_init(&exchange->drained);
+    condition_init(&exchange->changed);
     http_request_set_target(&exchange->request, target);
     memcpy(exchange->request.address, connection->address, sizeof(connection->address));
     if (!connection->fresh) {
@@ -70,8 +72,9 @@ static void exchange_destroy(struct http_exchange *exchange)
     http_request_finish(&exchange->request);
     buf_finish(&exchange->body);
     buf_finish(&exchange->raw);
-    mem_free(exchange->ring);
-    condition_finish(&exchange->drained);
+    http_ring_close(&exchange->ring);
+    http_upload_destroy(exchange->upload);
+    condition_finish(&exchange->changed);
     lock_finish(&exchange->lock);
     mem_free(exchange);
     if (begun) {
@@ -98,7 +101,7 @@ void http_exchange_enter(struct http_exchange *exchange, enum http_state state)
     };
     assert(allowed[exchange->state][state]);
     exchange->state = state;
-    condition_broadcast(&exchange->drained);
+    condition_broadcast(&exchange->changed);
 }
 
 static bool deferring_side_waits(const struct http_exchange *exchange)
@@ -127,7 +130,7 @@ void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason)
     lock_take(&exchange->lock);
     if (deferring_side_waits(exchange)) {
         cancel_raise(&exchange->cancel, reason);
-        condition_broadcast(&exchange->drained);
+        condition_broadcast(&exchange->changed);
         if (exchange->suspended) {
             http_exchange_enter(exchange, HTTP_GONE);
             http_exchange_resume(exchange);
@@ -204,7 +207,7 @@ static enum MHD_Result queue_reply(struct http_exchange *exchange)
 static bool must_answer_now(const struct http_exchange *exchange)
 {
     const struct http_request *request = &exchange->request;
-    uint64_t wanted = exchange->body_bytes_max;
+    uint64_t wanted = exchange->body_bytes_max; /* 0 when begin has answered */
     uint64_t excess = request->content_length > wanted ? request->content_length - wanted : 0;
     return exchange->answer_now || request->expects_continue || excess > HTTP_DISCARD_BYTES_MAX;
 }
@@ -228,19 +231,52 @@ static void answer_long_header(struct http_exchange *exchange)
     http_reply(exchange, &reply, STR("the request header is too large\n"));
 }
 
-/* libmicrohttpd takes no reply in the middle of a body: this one goes straight to the socket, and
- * the connection ends with the body. A client that waits for an answer before it sends the body
- * gets one, and so does a client that reads only after it has sent everything. */
-static void send_raw(struct http_exchange *exchange)
+void http_send_raw(struct http_exchange *exchange)
 {
-    int fd = exchange->connection->fd;
-    if (exchange->raw.len > 0 && !buf_failed(&exchange->raw)) {
-        lock_take(&exchange->lock);
-        exchange->status_sent = exchange->status;
-        lock_release(&exchange->lock);
+    bool composed = exchange->raw.len > 0 && !buf_failed(&exchange->raw);
+    if (composed && !exchange->told) {
+        int fd = exchange->connection->fd;
         (void)send(fd, exchange->raw.ptr, exchange->raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        exchange->status_sent = exchange->status;
         exchange->told = true;
     }
+}
+
+static void send_raw(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    http_send_raw(exchange);
+    lock_release(&exchange->lock);
+}
+
+static void run_ready(struct http_exchange *exchange)
+{
+    const struct http_handlers *handlers = &exchange->server->options.handlers;
+    lock_take(&exchange->lock);
+    http_exchange_enter(exchange, HTTP_READY);
+    lock_release(&exchange->lock);
+    handlers->ready(handlers->context, exchange);
+    assert(exchange->deferred || state_of(exchange) == HTTP_ANSWERED); /* one of the two */
+}
+
+/* The connection may not be suspended here: libmicrohttpd would make its first call again. */
+static enum MHD_Result start_stream(struct http_exchange *exchange)
+{
+    http_upload_open(exchange);
+    run_ready(exchange);
+    lock_take(&exchange->lock);
+    exchange->in_header = false;
+    bool answered = exchange->state == HTTP_ANSWERED;
+    /* A client that waits for leave to send the body need not send it. */
+    bool queue = answered && exchange->request.expects_continue;
+    if (answered && !queue) {
+        http_upload_settle(exchange);
+    }
+    lock_release(&exchange->lock);
+    if (queue) {
+        return queue_reply(exchange);
+    }
+    return exchange->not_suspended ? MHD_NO : MHD_YES;
 }
 
 static enum MHD_Result serve_header(struct http_exchange *exchange, const char *method,
@@ -266,6 +302,9 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
         } else {
             refuse(exchange, &err);
         }
+    }
+    if (exchange->streams && state_of(exchange) == HTTP_BODY) {
+        return start_stream(exchange);
     }
     if (state_of(exchange) == HTTP_ANSWERED && must_answer_now(exchange)) {
         return queue_reply(exchange);
@@ -337,35 +376,41 @@ static enum MHD_Result serve_body(struct http_exchange *exchange, struct str byt
 }
 
 /* Nobody here reads them, and a proxy that does would have them refused there. */
-static bool has_trailers(struct http_exchange *exchange)
+static bool has_trailers(const struct http_exchange *exchange)
 {
-    return exchange->request.chunked && state_of(exchange) == HTTP_BODY &&
+    return exchange->request.chunked &&
            MHD_get_connection_values(exchange->mhd, MHD_FOOTER_KIND, NULL, NULL) > 0;
+}
+
+static bool is_told(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool told = exchange->told;
+    lock_release(&exchange->lock);
+    return told;
 }
 
 static enum MHD_Result serve_end(struct http_exchange *exchange)
 {
-    if (exchange->told) {
+    if (is_told(exchange)) {
         return MHD_NO;
     }
-    if (has_trailers(exchange)) {
+    if (exchange->streams && http_upload_end(exchange, has_trailers(exchange))) {
+        return MHD_YES;
+    }
+    if (!exchange->deferred && state_of(exchange) == HTTP_BODY && has_trailers(exchange)) {
         exchange->close = true;
         refuse_kind(exchange, ERR_INVALID, "trailer fields are not accepted");
     }
     if (exchange->deferred || state_of(exchange) == HTTP_ANSWERED) {
         return queue_reply(exchange);
     }
-    lock_take(&exchange->lock);
-    http_exchange_enter(exchange, HTTP_READY);
-    lock_release(&exchange->lock);
     http_connection_enter(exchange->connection, HTTP_PHASE_BUSY);
-    const struct http_handlers *handlers = &exchange->server->options.handlers;
-    handlers->ready(handlers->context, exchange);
+    run_ready(exchange);
     if (exchange->deferred) {
         /* A suspended connection may only be ended after its resume. */
         return exchange->not_suspended ? MHD_NO : MHD_YES;
     }
-    assert(state_of(exchange) == HTTP_ANSWERED); /* or defers */
     return queue_reply(exchange);
 }
 
@@ -375,13 +420,19 @@ enum MHD_Result http_exchange_serve(struct http_exchange *exchange, const char *
     if (!exchange->begun) {
         return serve_header(exchange, method, version);
     }
-    if (*upload_size > 0) {
-        struct str bytes = str_make(upload, *upload_size);
-        *upload_size = 0;
-        exchange->body_received += bytes.len;
-        return serve_body(exchange, bytes);
+    if (*upload_size == 0) {
+        return serve_end(exchange);
     }
-    return serve_end(exchange);
+    struct str bytes = str_make(upload, *upload_size);
+    if (exchange->streams) {
+        size_t taken = 0;
+        enum MHD_Result result = http_upload_serve(exchange, bytes, &taken);
+        *upload_size -= taken;
+        return result;
+    }
+    *upload_size = 0;
+    atomic_fetch_add(&exchange->body_received, bytes.len);
+    return serve_body(exchange, bytes);
 }
 
 /* ---- what the user asks ---- */
@@ -426,8 +477,8 @@ void http_defer(struct http_exchange *exchange)
         exchange->not_suspended = true;
         cancel_raise(&exchange->cancel, stopping ? ERR_UNAVAILABLE : ERR_CANCELLED);
         http_exchange_enter(exchange, HTTP_GONE);
-    } else {
-        http_exchange_suspend(exchange);
+    } else if (!exchange->streams) {
+        http_exchange_suspend(exchange); /* a streamed body goes on arriving */
     }
     lock_release(&exchange->lock);
 }
@@ -455,5 +506,5 @@ struct str http_body(const struct http_exchange *exchange)
 
 uint64_t http_body_received(const struct http_exchange *exchange)
 {
-    return exchange->body_received;
+    return atomic_load(&exchange->body_received);
 }

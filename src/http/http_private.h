@@ -16,8 +16,8 @@
 
 #define HTTP_HEADER_BYTES_MAX 16384
 #define HTTP_HEADER_FIELDS_MAX 100
-#define HTTP_STREAM_BYTES_MAX ((size_t)256 << 10)
-#define HTTP_STREAM_LAST_MAX ((size_t)4 << 10) /* of it: kept free for last words */
+#define HTTP_RING_BYTES ((size_t)HTTP_BODY_HELD_BYTES) /* the same for a streamed reply */
+#define HTTP_STREAM_LAST_MAX ((size_t)4 << 10)         /* of it: kept free for last words */
 #define HTTP_DISCARD_BYTES_MAX ((uint64_t)64 << 20)
 #define HTTP_BODY_STEP_BYTES ((uint64_t)64 << 10)
 #define HTTP_REQUEST_ID_SIZE 129
@@ -31,10 +31,11 @@ enum http_phase {
     HTTP_PHASE_BODY,   /* a body is awaited */
     HTTP_PHASE_BUSY,   /* the client waits for us */
     HTTP_PHASE_WRITE,  /* the client is to read */
+    HTTP_PHASE_LINGER, /* the rest of a body is dropped, whose answer was sent already */
 };
 
-/* One client connection, from accept to close. The http threads write phase and deadline, the watch
- * thread reads. */
+/* One client connection, from accept to close. The http threads write phase and deadline (the
+ * deferring side too, when it answers in the middle of a body), the watch thread reads. */
 struct http_connection {
     struct http_listener *listener;
     int fd;
@@ -94,7 +95,7 @@ enum http_state {
     HTTP_HEADER,    /* before and inside begin */
     HTTP_BODY,      /* the body is collected */
     HTTP_READY,     /* the ready handler runs */
-    HTTP_WAITING,   /* deferred */
+    HTTP_WAITING,   /* deferred; a streamed body may still be arriving */
     HTTP_STREAMING, /* a streamed reply is being written */
     HTTP_ANSWERED,  /* the reply is complete on our side; what is left of the body is thrown away */
     HTTP_GONE,      /* the http side has let go */
@@ -125,6 +126,23 @@ struct http_request {
     char address[INET6_ADDRSTRLEN];
 };
 
+/* The last bytes that were put and not yet got; at most HTTP_RING_BYTES. */
+struct http_ring {
+    char *bytes;
+    size_t start;
+    size_t len;
+};
+
+void http_ring_open(struct http_ring *ring);
+void http_ring_close(struct http_ring *ring); /* accepts a zeroed one */
+size_t http_ring_put(struct http_ring *ring, struct str bytes, size_t len_max); /* what fitted */
+size_t http_ring_get(struct http_ring *ring, char *into, size_t size_max);
+/* The oldest bytes that lie side by side; they stay until they are dropped. */
+struct str http_ring_front(const struct http_ring *ring, size_t size_max);
+void http_ring_drop(struct http_ring *ring, size_t size);
+
+struct http_upload;
+
 struct http_exchange {
     struct http_server *server;
     struct http_connection *connection; /* http side only */
@@ -136,23 +154,21 @@ struct http_exchange {
     /* http side only, until http_defer */
     bool begun;
     bool answer_now;    /* the reply may not wait for the rest of the body */
-    bool close;         /* nothing that follows on this connection may be read */
+    bool streams;       /* the body is read while it arrives */
     bool deferred;      /* written once, before the deferring side knows the exchange */
     bool not_suspended; /* deferred, but the client had already left */
     bool cancel_made;
     struct cancel cancel;
     struct buf body;
-    uint64_t body_received; /* bytes over the wire, wanted or not */
     uint64_t body_bytes_max;
     uint64_t body_granted; /* what `grow` has agreed to */
     uint64_t discard_left;
-    struct buf raw; /* the reply as text, for when libmicrohttpd cannot send one */
-    bool told;      /* http thread: `raw` has been sent */
+    atomic_ullong body_received; /* bytes over the wire, wanted or not */
     void *context;
     void (*finish)(void *);
 
     struct lock lock;
-    struct condition drained; /* room in the ring, or no use in waiting */
+    struct condition changed; /* room in the reply's ring, bytes in the body's, or the state */
     enum http_state
         state; /* GUARDED_BY(lock), as all below; changed by http_exchange_enter alone */
     bool suspended;
@@ -161,10 +177,14 @@ struct http_exchange {
     unsigned status;               /* of the reply that was made */
     unsigned status_sent;          /* of the reply that was queued; 0 when the client left before */
     uint64_t reply_bytes;
-    char *ring;
-    size_t ring_start;
-    size_t ring_len;
+    struct http_ring ring; /* of a streamed reply */
     bool aborted;
+    struct buf raw;  /* the reply as text, for when libmicrohttpd cannot send one */
+    bool told;       /* `raw` has been sent */
+    bool close;      /* nothing that follows on this connection may be read */
+    bool in_header;  /* libmicrohttpd's first call goes on: it could still take a reply */
+    bool body_ended; /* of a streamed body: all of it has arrived */
+    struct http_upload *upload; /* of a streamed body, until the reply */
 };
 
 struct http_exchange *http_exchange_create(struct http_connection *connection,
@@ -182,6 +202,24 @@ void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason);
 enum MHD_Result http_exchange_serve(struct http_exchange *exchange, const char *method,
                                     const char *version, const char *upload, size_t *upload_size);
 void http_exchange_complete(struct http_exchange *exchange);
+
+/* Sends a reply that libmicrohttpd would not take, in the middle of a body, straight to the socket;
+ * once. The connection ends with the body. A client that waits for an answer before it sends the
+ * body gets one, and so does a client that reads only after it has sent everything. */
+void http_send_raw(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+
+/* ---- streamed bodies ---- */
+
+void http_upload_open(struct http_exchange *exchange);
+void http_upload_destroy(struct http_upload *upload);
+/* Bytes of the body, in any state; what is not taken comes again after a resume. */
+enum MHD_Result http_upload_serve(struct http_exchange *exchange, struct str bytes,
+                                  size_t *ret_taken);
+/* All bytes were served. True: the connection is suspended until the reply is there. */
+bool http_upload_end(struct http_exchange *exchange, bool trailers);
+/* The reply was made: lets go of the body, and sends the reply itself when it cannot wait for what
+ * is left of the body. */
+void http_upload_settle(struct http_exchange *exchange) REQUIRES(&exchange->lock);
 
 /* Copies method and header fields out of libmicrohttpd, which forgets them when the client leaves,
  * and checks the framing. False with ERR_INVALID or ERR_TOO_LARGE; the accessors work in either
@@ -213,7 +251,18 @@ bool http_check_strict(const struct http_request *request, const struct http_wir
 
 /* ---- content encodings ---- */
 
-/* Appends the unpacked bytes; ERR_TOO_LARGE when they fill `into`, which is meant to have room for
- * one byte more than is allowed. */
-typedef bool http_unpack_fn(struct str input, struct buf *into, struct err *err);
-http_unpack_fn *http_find_unpacker(struct str encoding); /* NULL: not known */
+struct http_unpacker;
+struct http_unpacker *http_unpacker_create(struct str encoding); /* NULL: not known */
+void http_unpacker_destroy(struct http_unpacker *unpacker);
+/* Unpacks from the front of `input`, which it shortens, until that is empty or size_max bytes have
+ * been written. `last`: nothing follows `input`; then 0 bytes mean that the body is complete, and
+ * one that ends early is ERR_INVALID. An empty body is complete in every encoding. */
+bool http_unpack(struct http_unpacker *unpacker, struct str *input, bool last, char *into,
+                 size_t size_max, size_t *ret_size, struct err *err) MUST_CHECK;
+/* There may be more to unpack without more input. */
+bool http_unpack_pending(const struct http_unpacker *unpacker);
+/* The decoder of a request's Content-Encoding; NULL for identity. */
+bool http_open_unpacker(const struct http_request *request, struct http_unpacker **ret_unpacker,
+                        struct err *err) MUST_CHECK;
+bool http_decoded_too_large(uint64_t bytes_max, struct err *err); /* sets the error */
+bool http_body_too_large(uint64_t bytes_max, struct err *err);

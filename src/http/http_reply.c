@@ -18,6 +18,15 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     (void)MHD_add_response_header(response, name, value);
 }
 
+/* Trailer fields, which forbid to go on, may arrive while an early reply is being made. */
+static bool must_close(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool close = exchange->close;
+    lock_release(&exchange->lock);
+    return close;
+}
+
 static void add_headers(struct http_exchange *exchange, struct MHD_Response *response,
                         const struct http_reply *reply)
 {
@@ -28,7 +37,7 @@ static void add_headers(struct http_exchange *exchange, struct MHD_Response *res
         add_header(response, reply->headers[i].name, reply->headers[i].value);
     }
     add_header(response, "X-Request-Id", exchange->request.id);
-    if (reply->close || exchange->close) {
+    if (reply->close || must_close(exchange)) {
         add_header(response, "Connection", "close");
     }
 }
@@ -70,6 +79,9 @@ static void hand_over(struct http_exchange *exchange, struct MHD_Response *respo
     if (exchange->state != HTTP_GONE) {
         exchange->reply_bytes = reply_bytes;
         http_exchange_enter(exchange, state);
+        if (exchange->streams) {
+            http_upload_settle(exchange);
+        }
         http_exchange_resume(exchange);
     }
     lock_release(&exchange->lock);
@@ -78,7 +90,8 @@ static void hand_over(struct http_exchange *exchange, struct MHD_Response *respo
 static bool is_receiving(struct http_exchange *exchange)
 {
     lock_take(&exchange->lock);
-    bool receiving = exchange->state == HTTP_HEADER || exchange->state == HTTP_BODY;
+    bool receiving = exchange->state == HTTP_HEADER || exchange->state == HTTP_BODY ||
+                     (exchange->streams && !exchange->body_ended);
     lock_release(&exchange->lock);
     return receiving;
 }
@@ -106,32 +119,6 @@ void http_reply(struct http_exchange *exchange, const struct http_reply *reply, 
 }
 
 /* ---- streaming ---- */
-
-static size_t ring_get(struct http_exchange *exchange, char *into, size_t size_max)
-{
-    size_t size = exchange->ring_len < size_max ? exchange->ring_len : size_max;
-    size_t until_wrap = HTTP_STREAM_BYTES_MAX - exchange->ring_start;
-    size_t first = size < until_wrap ? size : until_wrap;
-    memcpy(into, exchange->ring + exchange->ring_start, first);
-    memcpy(into + first, exchange->ring, size - first);
-    exchange->ring_start = (exchange->ring_start + size) % HTTP_STREAM_BYTES_MAX;
-    exchange->ring_len -= size;
-    exchange->reply_bytes += size;
-    return size;
-}
-
-static size_t ring_put(struct http_exchange *exchange, struct str bytes, size_t len_max)
-{
-    size_t room = len_max - exchange->ring_len;
-    size_t size = bytes.len < room ? bytes.len : room;
-    size_t end = (exchange->ring_start + exchange->ring_len) % HTTP_STREAM_BYTES_MAX;
-    size_t until_wrap = HTTP_STREAM_BYTES_MAX - end;
-    size_t first = size < until_wrap ? size : until_wrap;
-    memcpy(exchange->ring + end, bytes.ptr, first);
-    memcpy(exchange->ring, bytes.ptr + first, size - first);
-    exchange->ring_len += size;
-    return size;
-}
 
 /* libmicrohttpd closes the connection. In HTTP/1.0 that is how a whole body ends too: only a reset
  * tells the client that it has not got all. */
@@ -168,10 +155,11 @@ static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size
     lock_take(&exchange->lock);
     if (exchange->state == HTTP_GONE) {
         result = end_badly(exchange);
-    } else if (exchange->ring_len > 0) {
-        result = (ssize_t)ring_get(exchange, into, size_max);
+    } else if (exchange->ring.len > 0) {
+        result = (ssize_t)http_ring_get(&exchange->ring, into, size_max);
+        exchange->reply_bytes += (uint64_t)result;
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
-        condition_broadcast(&exchange->drained);
+        condition_broadcast(&exchange->changed);
     } else if (exchange->aborted) {
         result = end_badly(exchange);
     } else if (exchange->state == HTTP_ANSWERED) {
@@ -184,10 +172,20 @@ static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size
     return result;
 }
 
+/* libmicrohttpd sends nothing while a body arrives. */
+static bool may_stream(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool may = !exchange->streams || exchange->body_ended || exchange->state == HTTP_GONE;
+    lock_release(&exchange->lock);
+    return may;
+}
+
 void http_stream_begin(struct http_exchange *exchange, const struct http_reply *reply)
 {
     assert(exchange->deferred);
     assert(reply->status >= 200 && reply->status <= 599);
+    assert(may_stream(exchange));
     struct MHD_Response *response = MHD_create_response_from_callback(
         MHD_SIZE_UNKNOWN, READ_BLOCK_BYTES, read_stream, exchange, NULL);
     if (response != NULL) {
@@ -199,7 +197,7 @@ void http_stream_begin(struct http_exchange *exchange, const struct http_reply *
             (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
         }
     }
-    exchange->ring = mem_alloc(HTTP_STREAM_BYTES_MAX);
+    http_ring_open(&exchange->ring);
     hand_over(exchange, response, reply->status, HTTP_STREAMING, 0);
 }
 
@@ -216,19 +214,19 @@ static bool still_wanted(struct http_exchange *exchange, struct err *err)
 
 bool http_stream_write(struct http_exchange *exchange, struct str bytes, struct err *err)
 {
-    static const size_t written_max = HTTP_STREAM_BYTES_MAX - HTTP_STREAM_LAST_MAX;
+    static const size_t written_max = HTTP_RING_BYTES - HTTP_STREAM_LAST_MAX;
     lock_take(&exchange->lock);
     bool wanted = still_wanted(exchange, err);
     if (exchange->request.head) {
         bytes.len = 0; /* the header is all that is sent */
     }
     while (wanted && bytes.len > 0) {
-        if (exchange->ring_len < written_max) {
-            bytes = str_from(bytes, ring_put(exchange, bytes, written_max));
+        if (exchange->ring.len < written_max) {
+            bytes = str_from(bytes, http_ring_put(&exchange->ring, bytes, written_max));
             http_exchange_resume(exchange);
         } else {
             int wait_ms = cancel_left_ms(&exchange->cancel, WRITER_LOOK_MS);
-            (void)condition_wait_until(&exchange->drained, &exchange->lock,
+            (void)condition_wait_until(&exchange->changed, &exchange->lock,
                                        clock_now_ms() + wait_ms);
             wanted = still_wanted(exchange, err);
         }
@@ -243,7 +241,7 @@ static void finish_stream(struct http_exchange *exchange, bool aborted, struct s
     if (exchange->state != HTTP_GONE) {
         exchange->aborted = aborted;
         if (!exchange->request.head) {
-            (void)ring_put(exchange, last, HTTP_STREAM_BYTES_MAX);
+            (void)http_ring_put(&exchange->ring, last, HTTP_RING_BYTES);
         }
         http_exchange_enter(exchange, HTTP_ANSWERED);
         http_exchange_resume(exchange);

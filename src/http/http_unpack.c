@@ -1,6 +1,8 @@
-/* The content encodings of request bodies. Each unpacker appends to `into` and stops at its
- * ceiling, whatever a few bytes pretend to unfold to. */
+/* The content encodings of request bodies, unpacked piece by piece: one decoder for bodies that are
+ * held and for bodies that are streamed. */
 #include "http_private.h"
+
+#include "mem.h"
 
 #include <brotli/decode.h>
 #include <zlib.h>
@@ -10,12 +12,39 @@
 #define WINDOW_ZLIB 15
 #define WINDOW_GZIP (15 + 16)
 #define WINDOW_RAW (-15)
-#define STEP_BYTES ((size_t)64 << 10)
-#define INFLATE_INPUT_BYTES_MAX ((size_t)1 << 30)
+#define INFLATE_BYTES_MAX ((size_t)1 << 30)
 
 /* What a decoder has to support at least (RFC 8878), and at most for this encoding (RFC 9659):
  * 8 MiB. */
 #define ZSTD_WINDOW_LOG_MAX 23
+
+/* Where the next unpacked bytes go. */
+struct room {
+    char *ptr;
+    size_t left;
+};
+
+struct coding {
+    const char *name;
+    bool members; /* after the end of one compressed stream another one may follow */
+    /* Made with the first bytes, because `deflate` has to see one. */
+    bool (*start)(struct http_unpacker *unpacker, struct str input, struct err *err);
+    /* Moves on in both; `at_end` when a compressed stream is complete. */
+    bool (*run)(struct http_unpacker *unpacker, struct str *input, struct room *room,
+                struct err *err);
+    bool (*restart)(struct http_unpacker *unpacker);
+    void (*finish)(struct http_unpacker *unpacker);
+};
+
+struct http_unpacker {
+    const struct coding *coding;
+    bool started;
+    bool at_end;  /* of a compressed stream; the next byte, if any, begins another */
+    bool pending; /* the last room was filled: there may be more without more input */
+    z_stream zlib;
+    ZSTD_DStream *zstd;
+    BrotliDecoderState *brotli;
+};
 
 /* ---- what the encodings share ---- */
 
@@ -29,109 +58,64 @@ static bool no_memory(struct err *err)
     return err_set(err, ERR_UNAVAILABLE, "the server is out of memory");
 }
 
-static bool bytes_follow(struct err *err)
+static void room_use(struct room *room, size_t size)
 {
-    return err_set(err, ERR_INVALID, "bytes follow the compressed request body");
-}
-
-/* Room for the next step, 0 when there is no memory. `into` may grow to one byte over the limit:
- * that byte tells a body of just the right size from a larger one. */
-static size_t make_room(struct buf *into)
-{
-    size_t left = into->size_max - into->len;
-    size_t step = left < STEP_BYTES ? left : STEP_BYTES;
-    return buf_reserve(into, step) ? step : 0;
-}
-
-static bool grown(struct buf *into, size_t size, struct err *err)
-{
-    into->len += size;
-    into->ptr[into->len] = '\0';
-    return into->len < into->size_max ||
-           err_set(err, ERR_TOO_LARGE, "the decoded request body is larger than %zu bytes",
-                   into->size_max - 1);
+    assert(size <= room->left);
+    room->ptr += size;
+    room->left -= size;
 }
 
 /* ---- gzip and deflate ---- */
 
-static void feed(z_stream *stream, struct str *input)
+static bool inflate_start(struct http_unpacker *unpacker, int window, struct err *err)
 {
-    if (stream->avail_in == 0 && input->len > 0) {
-        size_t size = input->len < INFLATE_INPUT_BYTES_MAX ? input->len : INFLATE_INPUT_BYTES_MAX;
-        stream->next_in = (Bytef *)(uintptr_t)input->ptr;
-        stream->avail_in = (uInt)size;
-        *input = str_from(*input, size);
-    }
+    return inflateInit2(&unpacker->zlib, window) == Z_OK || no_memory(err);
 }
 
-/* After the end of one gzip member only another one may follow. */
-static bool at_end(z_stream *stream, struct str input, bool members, bool *ret_more,
-                   struct err *err)
+static bool start_gzip(struct http_unpacker *unpacker, struct str input, struct err *err)
 {
-    *ret_more = stream->avail_in > 0 || input.len > 0;
-    return !*ret_more || (members && inflateReset(stream) == Z_OK) || bytes_follow(err);
+    (void)input;
+    return inflate_start(unpacker, WINDOW_GZIP, err);
 }
 
-static bool inflate_stream(z_stream *stream, struct str input, bool members, struct buf *into,
-                           struct err *err)
+/* `deflate` means the zlib format, but some clients send the bare stream. The low half of zlib's
+ * first byte is 8; a bare stream that began so would be a stored block with a bit set that every
+ * encoder leaves clear. */
+static bool start_deflate(struct http_unpacker *unpacker, struct str input, struct err *err)
 {
-    for (bool more = true; more;) {
-        size_t room = make_room(into);
-        if (room == 0) {
-            return no_memory(err);
-        }
-        feed(stream, &input);
-        stream->next_out = (Bytef *)(into->ptr + into->len);
-        stream->avail_out = (uInt)room;
-        int result = inflate(stream, Z_NO_FLUSH);
-        if (!grown(into, room - stream->avail_out, err)) {
-            return false;
-        }
-        if (result == Z_MEM_ERROR) {
-            return no_memory(err);
-        }
-        if (result != Z_OK && result != Z_STREAM_END) {
-            return broken(err); /* Z_BUF_ERROR too: the input ended early */
-        }
-        if (result == Z_STREAM_END && !at_end(stream, input, members, &more, err)) {
-            return false;
-        }
-    }
-    return true;
+    bool is_zlib = ((unsigned char)input.ptr[0] & 0x0f) == Z_DEFLATED;
+    return inflate_start(unpacker, is_zlib ? WINDOW_ZLIB : WINDOW_RAW, err);
 }
 
-static bool inflate_body(struct str input, int window, struct buf *into, struct err *err)
+static bool run_inflate(struct http_unpacker *unpacker, struct str *input, struct room *room,
+                        struct err *err)
 {
-    z_stream stream = {0};
-    if (inflateInit2(&stream, window) != Z_OK) {
+    z_stream *zlib = &unpacker->zlib;
+    size_t in = input->len < INFLATE_BYTES_MAX ? input->len : INFLATE_BYTES_MAX;
+    size_t out = room->left < INFLATE_BYTES_MAX ? room->left : INFLATE_BYTES_MAX;
+    zlib->next_in = (Bytef *)(uintptr_t)input->ptr;
+    zlib->avail_in = (uInt)in;
+    zlib->next_out = (Bytef *)room->ptr;
+    zlib->avail_out = (uInt)out;
+    int result = inflate(zlib, Z_NO_FLUSH);
+    *input = str_from(*input, in - zlib->avail_in);
+    room_use(room, out - zlib->avail_out);
+    unpacker->at_end = result == Z_STREAM_END;
+    if (result == Z_MEM_ERROR) {
         return no_memory(err);
     }
-    bool good = inflate_stream(&stream, input, window == WINDOW_GZIP, into, err);
-    (void)inflateEnd(&stream);
-    return good;
+    /* Z_BUF_ERROR: nothing to do without more input. */
+    return result == Z_OK || result == Z_STREAM_END || result == Z_BUF_ERROR || broken(err);
 }
 
-static bool unpack_gzip(struct str input, struct buf *into, struct err *err)
+static bool restart_inflate(struct http_unpacker *unpacker)
 {
-    return inflate_body(input, WINDOW_GZIP, into, err);
+    return inflateReset(&unpacker->zlib) == Z_OK;
 }
 
-/* `deflate` means the zlib format, but some clients send the bare stream. */
-static bool unpack_deflate(struct str input, struct buf *into, struct err *err)
+static void finish_inflate(struct http_unpacker *unpacker)
 {
-    unsigned char first = (unsigned char)input.ptr[0];
-    unsigned char second = input.len > 1 ? (unsigned char)input.ptr[1] : 0;
-    bool looks_like_zlib = (first & 0x0f) == Z_DEFLATED && (first * 256 + second) % 31 == 0;
-    if (looks_like_zlib) {
-        if (inflate_body(input, WINDOW_ZLIB, into, err)) {
-            return true;
-        }
-        if (err->kind != ERR_INVALID) {
-            return false;
-        }
-        buf_reset(into);
-    }
-    return inflate_body(input, WINDOW_RAW, into, err);
+    (void)inflateEnd(&unpacker->zlib);
 }
 
 /* ---- zstd ---- */
@@ -149,100 +133,147 @@ static bool zstd_failed(size_t result, struct err *err)
     return broken(err);
 }
 
-/* Several frames may follow each other, as gzip members may. */
-static bool zstd_stream(ZSTD_DStream *stream, struct str input, struct buf *into, struct err *err)
+static bool start_zstd(struct http_unpacker *unpacker, struct str input, struct err *err)
 {
-    ZSTD_inBuffer in = {.src = input.ptr, .size = input.len};
-    size_t expected = 1;
-    while (in.pos < in.size || expected != 0) {
-        size_t room = make_room(into);
-        if (room == 0) {
-            return no_memory(err);
-        }
-        ZSTD_outBuffer out = {.dst = into->ptr + into->len, .size = room};
-        size_t before = in.pos;
-        expected = ZSTD_decompressStream(stream, &out, &in);
-        if (ZSTD_isError(expected)) {
-            return zstd_failed(expected, err);
-        }
-        if (!grown(into, out.pos, err)) {
-            return false;
-        }
-        if (expected != 0 && in.pos == before && out.pos == 0) {
-            return broken(err); /* the input ended early */
-        }
+    (void)input;
+    unpacker->zstd = ZSTD_createDStream();
+    bool good = unpacker->zstd != NULL &&
+                !ZSTD_isError(ZSTD_DCtx_setParameter(unpacker->zstd, ZSTD_d_windowLogMax,
+                                                     ZSTD_WINDOW_LOG_MAX));
+    return good || no_memory(err);
+}
+
+static bool run_zstd(struct http_unpacker *unpacker, struct str *input, struct room *room,
+                     struct err *err)
+{
+    ZSTD_inBuffer in = {.src = input->ptr, .size = input->len};
+    ZSTD_outBuffer out = {.dst = room->ptr, .size = room->left};
+    size_t expected = ZSTD_decompressStream(unpacker->zstd, &out, &in);
+    if (ZSTD_isError(expected)) {
+        return zstd_failed(expected, err);
     }
+    *input = str_from(*input, in.pos);
+    room_use(room, out.pos);
+    unpacker->at_end = expected == 0;
     return true;
 }
 
-static bool unpack_zstd(struct str input, struct buf *into, struct err *err)
+/* The next frame is begun without being told. */
+static bool restart_zstd(struct http_unpacker *unpacker)
 {
-    ZSTD_DStream *stream = ZSTD_createDStream();
-    if (stream == NULL) {
-        return no_memory(err);
-    }
-    bool good =
-        !ZSTD_isError(ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX)) &&
-        zstd_stream(stream, input, into, err);
-    (void)ZSTD_freeDStream(stream);
-    return good;
+    (void)unpacker;
+    return true;
+}
+
+static void finish_zstd(struct http_unpacker *unpacker)
+{
+    (void)ZSTD_freeDStream(unpacker->zstd);
 }
 
 /* ---- br ---- */
 
 /* Windows of more than 16 MiB are an extension that stays switched off. */
-static bool brotli_stream(BrotliDecoderState *state, struct str input, struct buf *into,
-                          struct err *err)
+static bool start_br(struct http_unpacker *unpacker, struct str input, struct err *err)
 {
-    const uint8_t *in = (const uint8_t *)input.ptr;
-    size_t in_left = input.len;
-    for (;;) {
-        size_t room = make_room(into);
-        if (room == 0) {
-            return no_memory(err);
-        }
-        uint8_t *out = (uint8_t *)(into->ptr + into->len);
-        size_t out_left = room;
-        BrotliDecoderResult result =
-            BrotliDecoderDecompressStream(state, &in_left, &in, &out_left, &out, NULL);
-        if (!grown(into, room - out_left, err)) {
-            return false;
-        }
-        if (result == BROTLI_DECODER_RESULT_SUCCESS) {
-            return in_left == 0 || bytes_follow(err);
-        }
-        if (result != BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT) {
-            return broken(err);
-        }
-    }
+    (void)input;
+    unpacker->brotli = BrotliDecoderCreateInstance(NULL, NULL, NULL);
+    return unpacker->brotli != NULL || no_memory(err);
 }
 
-static bool unpack_br(struct str input, struct buf *into, struct err *err)
+static bool run_br(struct http_unpacker *unpacker, struct str *input, struct room *room,
+                   struct err *err)
 {
-    BrotliDecoderState *state = BrotliDecoderCreateInstance(NULL, NULL, NULL);
-    if (state == NULL) {
-        return no_memory(err);
-    }
-    bool good = brotli_stream(state, input, into, err);
-    BrotliDecoderDestroyInstance(state);
-    return good;
+    const uint8_t *in = (const uint8_t *)input->ptr;
+    size_t in_left = input->len;
+    uint8_t *out = (uint8_t *)room->ptr;
+    size_t out_left = room->left;
+    BrotliDecoderResult result =
+        BrotliDecoderDecompressStream(unpacker->brotli, &in_left, &in, &out_left, &out, NULL);
+    *input = str_from(*input, input->len - in_left);
+    room_use(room, room->left - out_left);
+    unpacker->at_end = result == BROTLI_DECODER_RESULT_SUCCESS;
+    return result != BROTLI_DECODER_RESULT_ERROR || broken(err);
+}
+
+static void finish_br(struct http_unpacker *unpacker)
+{
+    BrotliDecoderDestroyInstance(unpacker->brotli);
 }
 
 /* ---- the table ---- */
 
-http_unpack_fn *http_find_unpacker(struct str encoding)
+static const struct coding codings[] = {
+    {"gzip", true, start_gzip, run_inflate, restart_inflate, finish_inflate},
+    {"x-gzip", true, start_gzip, run_inflate, restart_inflate, finish_inflate},
+    {"deflate", false, start_deflate, run_inflate, NULL, finish_inflate},
+    {"br", false, start_br, run_br, NULL, finish_br},
+    {"zstd", true, start_zstd, run_zstd, restart_zstd, finish_zstd},
+};
+
+struct http_unpacker *http_unpacker_create(struct str encoding)
 {
-    static const struct {
-        const char *name;
-        http_unpack_fn *unpack;
-    } unpackers[] = {
-        {"gzip", unpack_gzip}, {"x-gzip", unpack_gzip}, {"deflate", unpack_deflate},
-        {"br", unpack_br},     {"zstd", unpack_zstd},
-    };
-    for (size_t i = 0; i < COUNT_OF(unpackers); i++) {
-        if (str_equal_nocase(encoding, str_of(unpackers[i].name))) {
-            return unpackers[i].unpack;
+    for (size_t i = 0; i < COUNT_OF(codings); i++) {
+        if (str_equal_nocase(encoding, str_of(codings[i].name))) {
+            struct http_unpacker *unpacker = mem_alloc(sizeof(*unpacker));
+            unpacker->coding = &codings[i];
+            return unpacker;
         }
     }
     return NULL;
+}
+
+void http_unpacker_destroy(struct http_unpacker *unpacker)
+{
+    if (unpacker != NULL && unpacker->started) {
+        unpacker->coding->finish(unpacker);
+    }
+    mem_free(unpacker);
+}
+
+/* ---- a piece ---- */
+
+static bool begin_stream(struct http_unpacker *unpacker, struct str input, struct err *err)
+{
+    const struct coding *coding = unpacker->coding;
+    if (!unpacker->started) {
+        unpacker->started = true; /* `finish` accepts what a failed start leaves */
+        return coding->start(unpacker, input, err);
+    }
+    if (!unpacker->at_end) {
+        return true;
+    }
+    unpacker->at_end = false;
+    return (coding->members && coding->restart(unpacker)) ||
+           err_set(err, ERR_INVALID, "bytes follow the compressed request body");
+}
+
+bool http_unpack(struct http_unpacker *unpacker, struct str *input, bool last, char *into,
+                 size_t size_max, size_t *ret_size, struct err *err)
+{
+    assert(size_max > 0);
+    struct room room = {.ptr = into, .left = size_max};
+    bool pending = unpacker->pending && !unpacker->at_end;
+    while (room.left > 0 && (input->len > 0 || pending)) {
+        size_t in_before = input->len;
+        size_t out_before = room.left;
+        if (input->len > 0 && !begin_stream(unpacker, *input, err)) {
+            return false;
+        }
+        if (!unpacker->coding->run(unpacker, input, &room, err)) {
+            return false;
+        }
+        if (input->len == in_before && room.left == out_before && !unpacker->at_end && !pending) {
+            return broken(err); /* it moves neither way */
+        }
+        pending = false;
+    }
+    unpacker->pending = room.left == 0;
+    *ret_size = size_max - room.left;
+    bool complete = unpacker->at_end || !unpacker->started;
+    return complete || unpacker->pending || input->len > 0 || !last || broken(err);
+}
+
+bool http_unpack_pending(const struct http_unpacker *unpacker)
+{
+    return unpacker->pending;
 }

@@ -97,6 +97,7 @@ void http_connection_enter(struct http_connection *connection, enum http_phase p
         [HTTP_PHASE_BODY] = options->body_stall_timeout_ms,
         [HTTP_PHASE_BUSY] = 0,
         [HTTP_PHASE_WRITE] = options->write_stall_timeout_ms,
+        [HTTP_PHASE_LINGER] = options->body_stall_timeout_ms,
     };
     int64_t deadline_ms = timeout_ms[phase] == 0 ? INT64_MAX : clock_now_ms() + timeout_ms[phase];
     atomic_store(&connection->phase, (int)phase);
