@@ -154,10 +154,10 @@ static bool send_job(struct engine *engine, struct engine_job *job, struct err *
     buf_init(&payload, WORKER_FRAME_SIZE_MAX);
     worker_put_job(&payload, &message);
     int fds[2] = {job->request->input_fd, job->request->output_fd};
-    bool good = !buf_failed(&payload)
-                    ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload), fds,
-                                  fds[0] >= 0 ? 2 : 0, WORKER_ANSWER_SEND_MS, err)
-                    : err_set(err, ERR_TOO_LARGE, "the statement is too large");
+    size_t fds_count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
+    bool good = !buf_failed(&payload) ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload),
+                                                    fds, fds_count, WORKER_ANSWER_SEND_MS, err)
+                                      : err_set(err, ERR_TOO_LARGE, "the statement is too large");
     buf_finish(&payload);
     return good;
 }
@@ -209,9 +209,9 @@ static bool take_frame(struct engine_job *job, uint32_t type, struct str payload
     case WORKER_SCHEMAS:
         return broker_schema(job, payload, err);
     case WORKER_RESULT:
-        return job->request->result != NULL
-                   ? job->request->result(job->request->context, payload, err)
-                   : err_set(err, ERR_CORRUPT, "the worker sent a result nobody wants");
+        return broker_result(job, payload, err);
+    case WORKER_COLUMNS:
+        return broker_columns(job, payload, err);
     case WORKER_PROGRESS:
         return take_progress(job, payload, err);
     case WORKER_OUTCOME:

@@ -90,15 +90,19 @@ struct engine_progress {
 struct engine_request {
     struct worker_job job;     /* limits are filled in by the engine */
     uint64_t output_bytes_max; /* WORKER_WRITE: size of the file */
-    int input_fd;              /* WORKER_WRITE, else -1 */
-    int output_fd;
+    int input_fd;              /* WORKER_WRITE, WORKER_READ, else -1 */
+    int output_fd;             /* WORKER_WRITE, else -1 */
     engine_resolve_fn *resolve; /* WORKER_QUERY; may be NULL: no tables */
-    /* WORKER_QUERY: bytes of the encoded result, in order. False, with err, ends the job. */
+    /* WORKER_QUERY, WORKER_READ: bytes of the encoded result, in order. False, with err, ends the
+     * job. */
     bool (*result)(void *context, struct str bytes, struct err *err);
     /* How far the statement is, a few times a second. May be NULL. */
     void (*progress)(void *context, const struct engine_progress *progress);
     /* A worker has read the schema of an object that was declared without. May be NULL. */
     void (*schema)(void *context, struct str path, const struct worker_schema *schema);
+    /* WORKER_READ: the columns of the body, once, before the first result. False, with err, ends
+     * the job. */
+    bool (*columns)(void *context, const struct worker_schema *columns, struct err *err);
     void *context;
 };
 

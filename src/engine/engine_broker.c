@@ -175,6 +175,27 @@ bool broker_schema(struct engine_job *job, struct str payload, struct err *err)
     return good || broker_damaged(err);
 }
 
+/* A worker that has told the columns of its body sends their values, and tells them once. */
+bool broker_columns(struct engine_job *job, struct str payload, struct err *err)
+{
+    struct worker_cursor cursor = {.rest = payload};
+    struct worker_schema schema = {0};
+    bool good = worker_get_schema(&cursor, &schema) && worker_get_end(&cursor) &&
+                has_good_types(&schema) && job->request->columns != NULL && !job->described;
+    job->described = true;
+    good = good ? job->request->columns(job->request->context, &schema, err) : broker_damaged(err);
+    worker_schema_finish(&schema);
+    return good;
+}
+
+bool broker_result(struct engine_job *job, struct str payload, struct err *err)
+{
+    if (job->request->result == NULL || (job->request->columns != NULL && !job->described)) {
+        return err_set(err, ERR_CORRUPT, "the worker sent a result nobody wants");
+    }
+    return job->request->result(job->request->context, payload, err);
+}
+
 void broker_finish(struct engine_job *job)
 {
     map_finish(&job->objects_by_path);

@@ -38,6 +38,7 @@ struct engine_job {
     struct job_object *objects;
     bool resolved; /* an honest worker asks for its tables once, and says once what it has read */
     bool counted;
+    bool described; /* its COLUMNS have come */
     struct job_question *questions; /* without an answer yet */
     unsigned questions_count;
     uint64_t ahead_bytes; /* asked for ahead and not there yet */
@@ -57,6 +58,8 @@ struct engine_job {
 /* Tables and schemas (engine_broker.c). */
 bool broker_resolve(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
 bool broker_schema(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_columns(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
+bool broker_result(struct engine_job *job, struct str payload, struct err *err) MUST_CHECK;
 void broker_finish(struct engine_job *job);
 
 /* Objects and their bytes (engine_objects.c). */

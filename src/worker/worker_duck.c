@@ -40,6 +40,14 @@ bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
     return err_set(err, kind, "%.*s", (int)size, text);
 }
 
+void duck_hide_statement(struct err *err)
+{
+    char *sql = strstr(err->message, "\n\nLINE ");
+    if (sql != NULL) {
+        *sql = '\0';
+    }
+}
+
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, struct err *err)
 {
     CLEANUP(mem_free_text) char *text = mem_copy_bytes(sql.ptr, sql.len);

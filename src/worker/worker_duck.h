@@ -32,6 +32,8 @@ bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result,
 
 /* Fills err from the engine's text: the kind by its class, the text never empty. */
 bool duck_fail(struct err *err, duckdb_error_type type, const char *text);
+/* Takes the statement out of the engine's text: our own SQL is nobody's business. */
+void duck_hide_statement(struct err *err);
 
 /* The one function that quotes an identifier, and the one that quotes a string literal. */
 void sql_append_identifier(struct buf *sql, struct str name);

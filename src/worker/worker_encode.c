@@ -24,6 +24,7 @@ static const struct encoder encoders[WORKER_FORMAT_COUNT] = {
     [WORKER_FORMAT_NDJSON] = { ndjson_create, json_put, ndjson_end, json_destroy },
     [WORKER_FORMAT_CSV]    = { csv_create,    csv_put,  csv_end,    csv_destroy },
     [WORKER_FORMAT_ARROW]  = { arrow_create,  arrow_put, arrow_end, arrow_destroy },
+    [WORKER_FORMAT_EXACT]  = { exact_create,  json_put, ndjson_end, json_destroy },
 };
 /* clang-format on */
 

@@ -13,7 +13,8 @@
  *   CSV      RFC 4180: CRLF, header line, the engine's own text of each value; NULL is an empty
  *            field, an empty text is ""
  *   ARROW    an IPC stream: schema, record batches, end of stream
- *   PARQUET  one file, ZSTD */
+ *   PARQUET  one file, ZSTD
+ *   EXACT    an object per line, values as worker_exact.h has them: for rows on their way in */
 #pragma once
 
 #include "worker_channel.h"

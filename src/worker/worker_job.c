@@ -49,6 +49,7 @@ void worker_put_job(struct buf *buf, const struct worker_job *job)
     worker_put_text(buf, job->order_by);
     worker_put_u64(buf, job->line_size_max);
     worker_put_u64(buf, job->row_group_rows);
+    worker_put_u32(buf, job->input_format);
 }
 
 void worker_put_schema(struct buf *buf, const struct worker_schema *schema)
@@ -164,7 +165,9 @@ bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *
     job.order_by = worker_get_text(&cursor);
     job.line_size_max = worker_get_u64(&cursor);
     job.row_group_rows = worker_get_u64(&cursor);
-    if (!worker_get_end(&cursor) || job.format >= WORKER_FORMAT_COUNT) {
+    job.input_format = worker_get_u32(&cursor);
+    if (!worker_get_end(&cursor) || job.format >= WORKER_FORMAT_COUNT ||
+        job.input_format >= WORKER_INPUT_COUNT) {
         worker_job_finish(&job);
         return err_set(err, ERR_CORRUPT, "a job message is damaged");
     }

@@ -3,6 +3,7 @@
 #include "json_write.h"
 #include "mem.h"
 #include "worker_columns.h"
+#include "worker_exact.h"
 #include "worker_json_text.h"
 #include "worker_number.h"
 
@@ -22,6 +23,7 @@ struct plan {
     duckdb_type type;
     duckdb_type stored; /* DECIMAL and ENUM: the integer type underneath */
     unsigned scale;     /* DECIMAL */
+    bool nested;
     struct str key; /* quotes, colon and, from the second on, a comma before; KEY_STEP to spare */
     struct str *enum_texts; /* ENUM: each already a JSON string */
     uint64_t enum_count;
@@ -174,6 +176,25 @@ static void append_list(const struct plan *plan, const struct view *view, uint64
     buf_append_byte(out, ']');
 }
 
+/* A MAP is stored as a list of pairs; the keys of exact lines are texts. */
+static void append_map(const struct plan *plan, const struct view *view, uint64_t row,
+                       struct buf *out)
+{
+    duckdb_list_entry entry = AT(duckdb_list_entry);
+    const struct plan *pair = plan->parts;
+    const struct view *pairs = view->parts;
+    buf_append_byte(out, '{');
+    for (uint64_t i = entry.offset; i < entry.offset + entry.length; i++) {
+        if (i > entry.offset) {
+            buf_append_byte(out, ',');
+        }
+        append_varchar(&pair->parts[0], &pairs->parts[0], i, out);
+        buf_append_byte(out, ':');
+        append_value(&pair->parts[1], &pairs->parts[1], i, out);
+    }
+    buf_append_byte(out, '}');
+}
+
 /* Keys are short, and there are as many as values: they are copied in steps of a fixed size. */
 static void append_key(struct buf *out, struct str key)
 {
@@ -250,12 +271,48 @@ static value_appender *const appenders[] = {
     [DUCKDB_TYPE_BLOB]         = append_blob,
     [DUCKDB_TYPE_VARCHAR]      = append_varchar,
 };
+
+APPENDER(exact_tinyint,   exact_append_i64(out, AT(int8_t)))
+APPENDER(exact_smallint,  exact_append_i64(out, AT(int16_t)))
+APPENDER(exact_integer,   exact_append_i64(out, AT(int32_t)))
+APPENDER(exact_bigint,    exact_append_i64(out, AT(int64_t)))
+APPENDER(exact_utinyint,  exact_append_u64(out, AT(uint8_t)))
+APPENDER(exact_usmallint, exact_append_u64(out, AT(uint16_t)))
+APPENDER(exact_uinteger,  exact_append_u64(out, AT(uint32_t)))
+APPENDER(exact_ubigint,   exact_append_u64(out, AT(uint64_t)))
+APPENDER(exact_hugeint,   exact_append_i128(out, hugeint_of(AT(duckdb_hugeint))))
+APPENDER(exact_uhugeint,  exact_append_u128(out, (unsigned __int128)hugeint_of(AT(duckdb_hugeint))))
+APPENDER(exact_float,     exact_append_float(out, AT(float), plan->nested))
+APPENDER(exact_double,    exact_append_double(out, AT(double), plan->nested))
+
+/* The types of exact lines: those that shim_line_type() answers. */
+static value_appender *const exact_appenders[] = {
+    [DUCKDB_TYPE_BOOLEAN]      = append_bool,
+    [DUCKDB_TYPE_TINYINT]      = exact_tinyint,
+    [DUCKDB_TYPE_SMALLINT]     = exact_smallint,
+    [DUCKDB_TYPE_INTEGER]      = exact_integer,
+    [DUCKDB_TYPE_BIGINT]       = exact_bigint,
+    [DUCKDB_TYPE_UTINYINT]     = exact_utinyint,
+    [DUCKDB_TYPE_USMALLINT]    = exact_usmallint,
+    [DUCKDB_TYPE_UINTEGER]     = exact_uinteger,
+    [DUCKDB_TYPE_UBIGINT]      = exact_ubigint,
+    [DUCKDB_TYPE_HUGEINT]      = exact_hugeint,
+    [DUCKDB_TYPE_UHUGEINT]     = exact_uhugeint,
+    [DUCKDB_TYPE_FLOAT]        = exact_float,
+    [DUCKDB_TYPE_DOUBLE]       = exact_double,
+    [DUCKDB_TYPE_LIST]         = append_list,
+    [DUCKDB_TYPE_STRUCT]       = append_struct,
+    [DUCKDB_TYPE_MAP]          = append_map,
+    [DUCKDB_TYPE_VARCHAR]      = append_varchar,
+};
 /* clang-format on */
 
-static value_appender *appender_of(duckdb_type type)
+static value_appender *appender_of(duckdb_type type, bool exact)
 {
-    bool known = (size_t)type < COUNT_OF(appenders) && appenders[type] != NULL;
-    return known ? appenders[type] : append_engine_text;
+    value_appender *const *list = exact ? exact_appenders : appenders;
+    size_t count = exact ? COUNT_OF(exact_appenders) : COUNT_OF(appenders);
+    bool known = (size_t)type < count && list[type] != NULL;
+    return known ? list[type] : append_engine_text;
 }
 
 static struct str make_key(struct str name, bool first)
@@ -291,32 +348,58 @@ static void plan_enum(struct plan *plan, duckdb_logical_type type)
     }
 }
 
-static void plan_init(struct plan *plan, duckdb_logical_type type)
+static void plan_init(struct plan *plan, duckdb_logical_type type, bool exact);
+
+/* A child type is destroyed. */
+static void plan_part(struct plan *plan, size_t index, duckdb_logical_type child, bool exact)
+{
+    plan->parts[index].nested = true;
+    plan_init(&plan->parts[index], child, exact);
+    duckdb_destroy_logical_type(&child);
+}
+
+static void plan_struct(struct plan *plan, duckdb_logical_type type, bool exact)
+{
+    plan->parts_count = duckdb_struct_type_child_count(type);
+    plan->parts = mem_alloc_array(plan->parts_count, sizeof(*plan->parts));
+    for (size_t i = 0; i < plan->parts_count; i++) {
+        plan_part(plan, i, duckdb_struct_type_child_type(type, i), exact);
+        char *name = duckdb_struct_type_child_name(type, i);
+        plan->parts[i].key = make_key(str_of(name), i == 0);
+        duckdb_free(name);
+    }
+}
+
+/* One part: a list's elements, or a map's pairs, which are a struct of two. */
+static void plan_list(struct plan *plan, duckdb_logical_type type, bool exact)
+{
+    plan->parts_count = 1;
+    plan->parts = mem_alloc(sizeof(*plan->parts));
+    if (plan->type == DUCKDB_TYPE_LIST) {
+        plan_part(plan, 0, duckdb_list_type_child_type(type), exact);
+        return;
+    }
+    struct plan *pair = plan->parts;
+    pair->type = DUCKDB_TYPE_STRUCT;
+    pair->parts_count = 2;
+    pair->parts = mem_alloc_array(2, sizeof(*pair->parts));
+    plan_part(pair, 0, duckdb_map_type_key_type(type), exact);
+    plan_part(pair, 1, duckdb_map_type_value_type(type), exact);
+}
+
+static void plan_init(struct plan *plan, duckdb_logical_type type, bool exact)
 {
     plan->type = duckdb_get_type_id(type);
-    plan->append = appender_of(plan->type);
+    plan->append = appender_of(plan->type, exact);
     if (plan->type == DUCKDB_TYPE_DECIMAL) {
         plan->stored = duckdb_decimal_internal_type(type);
         plan->scale = duckdb_decimal_scale(type);
     } else if (plan->type == DUCKDB_TYPE_ENUM) {
         plan_enum(plan, type);
-    } else if (plan->type == DUCKDB_TYPE_LIST) {
-        plan->parts_count = 1;
-        plan->parts = mem_alloc(sizeof(*plan->parts));
-        duckdb_logical_type child = duckdb_list_type_child_type(type);
-        plan_init(plan->parts, child);
-        duckdb_destroy_logical_type(&child);
+    } else if (plan->type == DUCKDB_TYPE_LIST || plan->append == append_map) {
+        plan_list(plan, type, exact);
     } else if (plan->type == DUCKDB_TYPE_STRUCT) {
-        plan->parts_count = duckdb_struct_type_child_count(type);
-        plan->parts = mem_alloc_array(plan->parts_count, sizeof(*plan->parts));
-        for (size_t i = 0; i < plan->parts_count; i++) {
-            duckdb_logical_type child = duckdb_struct_type_child_type(type, i);
-            plan_init(&plan->parts[i], child);
-            duckdb_destroy_logical_type(&child);
-            char *name = duckdb_struct_type_child_name(type, i);
-            plan->parts[i].key = make_key(str_of(name), i == 0);
-            duckdb_free(name);
-        }
+        plan_struct(plan, type, exact);
     }
 }
 
@@ -344,7 +427,7 @@ static void view_init(struct view *view, const struct plan *plan, duckdb_vector 
         return;
     }
     view->data = duckdb_vector_get_data(vector);
-    if (plan->type == DUCKDB_TYPE_LIST) {
+    if (plan->type == DUCKDB_TYPE_LIST || plan->append == append_map) {
         view_init(view->parts, plan->parts, duckdb_list_vector_get_child(vector));
     }
 }
@@ -365,7 +448,8 @@ static void view_destroy_parts(struct view *view, const struct plan *plan)
     mem_free(view->parts);
 }
 
-static struct json_encoder *encoder_create(duckdb_result *result, const struct str *names)
+static struct json_encoder *encoder_create(duckdb_result *result, const struct str *names,
+                                           bool exact)
 {
     struct json_encoder *encoder = mem_alloc(sizeof(*encoder));
     encoder->columns_count = duckdb_column_count(result);
@@ -373,7 +457,7 @@ static struct json_encoder *encoder_create(duckdb_result *result, const struct s
     encoder->views = mem_alloc_array(encoder->columns_count, sizeof(*encoder->views));
     for (size_t i = 0; i < encoder->columns_count; i++) {
         duckdb_logical_type type = duckdb_column_logical_type(result, i);
-        plan_init(&encoder->columns[i], type);
+        plan_init(&encoder->columns[i], type, exact);
         duckdb_destroy_logical_type(&type);
         encoder->columns[i].key = make_key(names[i], i == 0);
         view_create_parts(&encoder->views[i], &encoder->columns[i]);
@@ -383,7 +467,7 @@ static struct json_encoder *encoder_create(duckdb_result *result, const struct s
 
 void *json_create(duckdb_result *result, const struct str *names, struct sink *sink)
 {
-    struct json_encoder *encoder = encoder_create(result, names);
+    struct json_encoder *encoder = encoder_create(result, names, false);
     struct json_writer writer;
     json_writer_init(&writer, &sink->out);
     json_begin_object(&writer);
@@ -401,7 +485,15 @@ void *json_create(duckdb_result *result, const struct str *names, struct sink *s
 void *ndjson_create(duckdb_result *result, const struct str *names, struct sink *sink)
 {
     (void)sink;
-    struct json_encoder *encoder = encoder_create(result, names);
+    struct json_encoder *encoder = encoder_create(result, names, false);
+    encoder->lines = true;
+    return encoder;
+}
+
+void *exact_create(duckdb_result *result, const struct str *names, struct sink *sink)
+{
+    (void)sink;
+    struct json_encoder *encoder = encoder_create(result, names, true);
     encoder->lines = true;
     return encoder;
 }

@@ -2,6 +2,8 @@
  * {"columns":["a","b"],"rows":[{"a":1,"b":"x"}],"row_count":1}
  * Promise   values as contracts/snapshot-query.md section 4 has them, by the same rule at any
  *           depth. NDJSON's lines are the objects in `rows`, byte for byte.
+ *           Exact lines are of other values: worker_exact.h. Their result has only types that
+ *           shim_line_type() answers.
  * Owner     the caller; json_destroy accepts NULL.   Threads  none shared. */
 #pragma once
 
@@ -11,6 +13,7 @@
 /* Reads types from the result; JSON's head goes to the sink. */
 void *json_create(duckdb_result *result, const struct str *names, struct sink *sink);
 void *ndjson_create(duckdb_result *result, const struct str *names, struct sink *sink);
+void *exact_create(duckdb_result *result, const struct str *names, struct sink *sink);
 void json_destroy(void *state);
 
 /* Appends the first rows of the chunk. */

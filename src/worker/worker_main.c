@@ -34,13 +34,15 @@ static void report(struct channel *channel, bool good, const struct encode_outco
 }
 
 static bool run(struct duck *duck, struct channel *channel, const struct worker_job *job,
-                struct encode_outcome *ret_done, struct err *err)
+                int input_fd, struct encode_outcome *ret_done, struct err *err)
 {
     switch (job->kind) {
     case WORKER_QUERY:
         return run_query(duck, channel, job, ret_done, err);
     case WORKER_WRITE:
         return run_write(duck, job, &ret_done->rows, err);
+    case WORKER_READ:
+        return run_read(duck, channel, job, input_fd, ret_done, err);
     default:
         return err_set(err, ERR_INTERNAL, "the worker does not know this job");
     }
@@ -75,7 +77,8 @@ void worker_main(struct duck *duck, int socket_fd)
     if (good) {
         channel_start(channel, duck->connection);
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
-        good = duck_lock(duck, &job.limits, &err) && run(duck, channel, &job, &done, &err);
+        good = duck_lock(duck, &job.limits, &err) &&
+               run(duck, channel, &job, frame.fds[0], &done, &err);
     }
     files_report(duck->files);
     report(channel, good, &done, &err);

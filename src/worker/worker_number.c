@@ -122,7 +122,7 @@ static char *put_short_decimal(char *at, int64_t value, unsigned scale)
 
 /* Whole numbers, and those of a few decimals, which most doubles of tables are: when n / 10^6 is
  * this very double and n has at most 15 digits, no other text of so few digits is. */
-static bool append_short_double(struct buf *out, double value)
+bool number_append_short_double(struct buf *out, double value)
 {
     if (!(value > -1e9 && value < 1e9)) {
         return false;
@@ -144,7 +144,7 @@ void number_append_double(struct buf *out, double value)
         buf_append_text(out, "null");
         return;
     }
-    if (append_short_double(out, value)) {
+    if (number_append_short_double(out, value)) {
         return;
     }
     if (value >= -1e15 && value <= 1e15 && value == (double)(int64_t)value) {

@@ -13,6 +13,10 @@ char *number_put_i64(char *at, int64_t value);
 /* Shortest round-trip text, 1e21 as 1e+21, -0 as 0; not-a-number and infinities as null. */
 void number_append_double(struct buf *out, double value);
 
+/* Appends nothing and answers false unless the value is finite and has at most 15 digits, of which
+ * six after the point. The sign of zero is lost. */
+bool number_append_short_double(struct buf *out, double value);
+
 /* A number while it is exact in a double (53 bits), else a string of digits. */
 void number_append_i64(struct buf *out, int64_t value);
 void number_append_u64(struct buf *out, uint64_t value);

@@ -179,10 +179,7 @@ static bool say_problem(struct parquet *parquet, duckdb_result *copied, struct e
         return false;
     }
     (void)duck_fail(err, duckdb_result_error_type(copied), duckdb_result_error(copied));
-    char *sql = strstr(err->message, "\n\nLINE ");
-    if (sql != NULL) {
-        *sql = '\0';
-    }
+    duck_hide_statement(err);
     return false;
 }
 

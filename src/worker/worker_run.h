@@ -22,6 +22,11 @@ bool run_unjudged(struct duck *duck, struct channel *channel, const struct worke
 bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
                struct err *err) MUST_CHECK;
 
+/* A body's rows as lines of NDJSON (worker_exact.h), after its columns. Names that are empty or
+ * repeated (without case) are ERR_INVALID, and so is everything that a reader cannot make sense of. */
+bool run_read(struct duck *duck, struct channel *channel, const struct worker_job *job,
+              int input_fd, struct encode_outcome *ret_outcome, struct err *err) MUST_CHECK;
+
 /* Makes a view for each table that the server answered: the payload of a TABLES frame, without its
  * id. */
 bool tables_create(struct duck *duck, struct channel *channel, struct str tables,

@@ -366,6 +366,59 @@ extern "C" duckdb_logical_type shim_parquet_type(duckdb_logical_type type)
         new LogicalType(TypeVisitor::VisitReplace(mine, keep)));
 }
 
+static LogicalType LineType(const LogicalType &type)
+{
+    switch (type.id()) {
+    case LogicalTypeId::BOOLEAN:
+    case LogicalTypeId::TINYINT:
+    case LogicalTypeId::SMALLINT:
+    case LogicalTypeId::INTEGER:
+    case LogicalTypeId::BIGINT:
+    case LogicalTypeId::HUGEINT:
+    case LogicalTypeId::UTINYINT:
+    case LogicalTypeId::USMALLINT:
+    case LogicalTypeId::UINTEGER:
+    case LogicalTypeId::UBIGINT:
+    case LogicalTypeId::UHUGEINT:
+    case LogicalTypeId::FLOAT:
+    case LogicalTypeId::DOUBLE:
+        return LogicalType(type.id());
+    case LogicalTypeId::LIST:
+        return LogicalType::LIST(LineType(ListType::GetChildType(type)));
+    case LogicalTypeId::ARRAY:
+        return LogicalType::LIST(LineType(ArrayType::GetChildType(type)));
+    case LogicalTypeId::MAP:
+        return LogicalType::MAP(LogicalType::VARCHAR, LineType(MapType::ValueType(type)));
+    case LogicalTypeId::STRUCT: {
+        child_list_t<LogicalType> parts;
+        for (auto &part : StructType::GetChildTypes(type)) {
+            parts.emplace_back(part.first, LineType(part.second));
+        }
+        return LogicalType::STRUCT(std::move(parts));
+    }
+    default:
+        return LogicalType::VARCHAR;
+    }
+}
+
+extern "C" duckdb_logical_type shim_line_type(duckdb_logical_type type)
+{
+    return reinterpret_cast<duckdb_logical_type>(
+        new LogicalType(LineType(*reinterpret_cast<LogicalType *>(type))));
+}
+
+extern "C" bool shim_type_text(duckdb_logical_type type,
+                               void (*append)(void *, const char *, size_t), void *context)
+{
+    try {
+        auto text = reinterpret_cast<LogicalType *>(type)->ToString();
+        append(context, text.data(), text.size());
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
 extern "C" bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b)
 {
     return *reinterpret_cast<LogicalType *>(a) == *reinterpret_cast<LogicalType *>(b);
@@ -389,4 +442,14 @@ extern "C" size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZ
     }
     *ret_exponent = int(strtol(mark + 1, nullptr, 10)) + 1;
     return count;
+}
+
+extern "C" char *shim_put_double(char *at, double value)
+{
+    return std::to_chars(at, at + SHIM_DIGITS_SIZE, value).ptr;
+}
+
+extern "C" char *shim_put_float(char *at, float value)
+{
+    return std::to_chars(at, at + SHIM_DIGITS_SIZE, value).ptr;
 }

@@ -62,6 +62,13 @@ bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows, char probl
 duckdb_logical_type shim_parquet_type(duckdb_logical_type type);
 bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b);
 
+/* The type to cast to before a value is written as worker_exact.h has it: what JSON has no literal
+ * for is VARCHAR, an ARRAY is a LIST, the keys of a MAP are VARCHAR; at any depth. */
+duckdb_logical_type shim_line_type(duckdb_logical_type type);
+/* The type's name, as SQL takes it: appends with `append`. */
+bool shim_type_text(duckdb_logical_type type,
+                    void (*append)(void *context, const char *bytes, size_t size), void *context);
+
 /* The shortest decimal digits that read back as the same double: `digits` without leading or
  * trailing zeros and no point, *ret_exponent such that value = 0.DIGITS * 10^exponent. Finite,
  * positive, nonzero values only. */
@@ -69,6 +76,11 @@ enum {
     SHIM_DIGITS_SIZE = 32
 };
 size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZE], int *ret_exponent);
+
+/* The shortest text, with or without an exponent, that reads back as the same number, which is
+ * finite: returns where it ends, at most SHIM_DIGITS_SIZE bytes on. */
+char *shim_put_double(char *at, double value);
+char *shim_put_float(char *at, float value);
 
 #ifdef __cplusplus
 }

@@ -120,10 +120,7 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
         duckdb_destroy_result(&result);
         return true;
     }
-    char *sql_text = strstr(err->message, "\n\nLINE ");
-    if (sql_text != NULL) {
-        *sql_text = '\0'; /* our own SQL is nobody's business */
-    }
+    duck_hide_statement(err);
     for (size_t i = 0; err->kind == ERR_INVALID && i < job->columns_count; i++) {
         if (find_bad_value(duck, job, i, err)) {
             break;

@@ -20,6 +20,8 @@
  *                      were read
  *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth
  *                                caching)
+ *                      COLUMNS   of WORKER_READ, once, before the first RESULT: the columns of the
+ *                                body (worker_put_schema)
  *                      RESULT    encoded bytes of the result
  *                      PROGRESS  how far the statement is (struct worker_progress), a few times a
  *                      second
@@ -61,11 +63,20 @@ enum worker_frame_type {
     WORKER_RESULT,
     WORKER_OUTCOME,
     WORKER_PROGRESS,
+    WORKER_COLUMNS,
 };
 
 enum worker_job_kind {
     WORKER_QUERY = 1, /* one statement over declared tables, result in a format */
     WORKER_WRITE,     /* canonical lines (lake_rows.h) in, Parquet out */
+    WORKER_READ,      /* a body with rows in, their columns and lines out */
+};
+
+/* What a body is written in. */
+enum worker_input {
+    WORKER_INPUT_PARQUET, /* one file */
+    WORKER_INPUT_ARROW,   /* an IPC stream */
+    WORKER_INPUT_COUNT
 };
 
 /* How a result is encoded (worker_encode.h). */
@@ -75,6 +86,7 @@ enum worker_format {
     WORKER_FORMAT_CSV,     /* RFC 4180 with a header line */
     WORKER_FORMAT_ARROW,   /* Arrow IPC stream */
     WORKER_FORMAT_PARQUET, /* one file */
+    WORKER_FORMAT_EXACT, /* NDJSON that reads back without a loss (worker_exact.h); not for clients */
     WORKER_FORMAT_COUNT
 };
 
@@ -109,6 +121,8 @@ struct worker_job {
     struct str order_by; /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
+    /* WORKER_READ: descriptor 0 the body, a file that nobody changes meanwhile */
+    uint32_t input_format; /* enum worker_input */
 };
 
 /* One table of TABLES. A table with no files and found == false is unknown: the statement's own
