@@ -43,10 +43,14 @@ struct api_options {
     unsigned queries_max, queries_queue_max;
     unsigned snapshots_max, snapshots_queue_max;
     unsigned ingests_max, ingests_queue_max;
+    unsigned rows_max; /* bodies of /tables/{name}/rows that are read at one time */
     unsigned check_threads;
     uint64_t body_bytes_max; /* over the wire */
     uint64_t body_decoded_bytes_max;
     uint64_t bodies_bytes_max; /* all bodies in flight */
+    uint64_t rows_bytes_max;   /* of /tables/{name}/rows, over the wire */
+    uint64_t rows_decoded_bytes_max;
+    int64_t backlog_age_max_ms; /* readiness ends when records wait for longer */
     uint64_t results_bytes_max;
     int64_t query_timeout_ms;
     int64_t snapshot_timeout_ms;

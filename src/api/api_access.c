@@ -5,9 +5,8 @@
 #include "mem.h"
 
 const char *const access_personalities[PERSONALITY_COUNT] = {
-    [PERSONALITY_OPERATE] = "eider",
-    [PERSONALITY_INGEST] = "ingest",
-    [PERSONALITY_SNAPSHOT] = "snapshot",
+    [PERSONALITY_OPERATE] = "eider",     [PERSONALITY_INGEST] = "ingest",
+    [PERSONALITY_SNAPSHOT] = "snapshot", [PERSONALITY_LAKE] = "lake",
     [PERSONALITY_ABSENT] = "absent",
 };
 
@@ -86,6 +85,9 @@ static void count(struct access *access, const struct http_exchange *exchange, u
     if (request != NULL) {
         metric_add(&access->rows_returned[request->personality], request->rows);
         metric_add(&access->rows_ingested[request->personality], request->rows_ingested);
+        metric_add(&route->rows_accepted, request->rows_ingested);
+        metric_add(&access->dead_letters, request->dead_letters);
+        metric_add(&access->replays, request->replayed ? 1 : 0);
     }
 }
 

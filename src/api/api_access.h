@@ -16,6 +16,7 @@ enum {
 struct access_route {
     struct metric_counter requests[ACCESS_METHODS][ACCESS_STATUSES];
     struct metric_histogram time;
+    struct metric_counter rows_accepted;
 };
 
 struct access {
@@ -26,6 +27,8 @@ struct access {
     struct metric_counter bytes_out;
     struct metric_counter rows_returned[PERSONALITY_COUNT];
     struct metric_counter rows_ingested[PERSONALITY_COUNT];
+    struct metric_counter dead_letters;
+    struct metric_counter replays;
 };
 
 struct access *access_create(void);

@@ -1,5 +1,6 @@
 #include "api_access.h"
 #include "api_queries.h"
+#include "api_write.h"
 #include "clock.h"
 #include "mem.h"
 
@@ -21,6 +22,7 @@ struct api *api_create(const struct api_options *options)
         lane_create("snapshot", options->snapshots_max, options->snapshots_queue_max);
     api->lanes[LANE_INGEST] =
         lane_create("ingest", options->ingests_max, options->ingests_queue_max);
+    api->lanes[LANE_ROWS] = lane_create("rows", options->rows_max, options->ingests_queue_max);
     api->access = access_create();
     api_add_metrics(api);
     return api;
@@ -170,6 +172,10 @@ static void begin(void *context, struct http_exchange *exchange)
         }
     } else if (request->route->lane == LANE_INLINE) {
         request->route->check(request);
+    } else if ((request->route->flags & ROUTE_STORES) != 0 && !write_has_room(request)) {
+        return;
+    } else if ((request->route->flags & ROUTE_STREAMS) != 0) {
+        request->route->check(request);
     } else {
         http_accept_body(exchange, api->options.body_bytes_max);
     }
@@ -212,11 +218,23 @@ static bool is_judged_at_once(const struct http_exchange *exchange)
            http_header(exchange, "Content-Encoding").ptr == NULL;
 }
 
+static void run_stream(struct request *request)
+{
+    struct err err;
+    if (!request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
+        reply_error(request, &err);
+    }
+}
+
 static void ready(void *context, struct http_exchange *exchange)
 {
     struct api *api = context;
     struct request *request = http_context(exchange);
     http_defer(exchange);
+    if ((request->route->flags & ROUTE_STREAMS) != 0) {
+        run_stream(request);
+        return;
+    }
     if (is_judged_at_once(exchange)) {
         run_check(request);
         return;

@@ -15,6 +15,8 @@ enum api_personality {
     PERSONALITY_OPERATE, /* Eider's own routes */
     PERSONALITY_INGEST,
     PERSONALITY_SNAPSHOT,
+    PERSONALITY_LAKE, /* the lake's tables: on the shared and the ingest listener, with the errors of
+                         either; no request has it, only routes */
     PERSONALITY_ABSENT, /* projects, analytics, staging: not there yet */
     PERSONALITY_COUNT
 };
@@ -25,6 +27,7 @@ enum api_lane {
     LANE_QUERY,
     LANE_SNAPSHOT,
     LANE_INGEST,
+    LANE_ROWS, /* bodies that are read while they arrive */
     LANE_COUNT
 };
 
@@ -40,7 +43,15 @@ struct route {
     request_fn *check;
     request_fn *run;
     enum api_lane lane;
+    unsigned flags; /* ROUTE_ */
     const char *summary;
+};
+
+enum {
+    ROUTE_STORES = 1 << 0, /* takes records: refused while the log is full, before the body */
+    /* `check` runs when the header is complete, on the http thread, and ends with
+     * http_accept_stream() or a reply; `run` reads the body while it arrives. */
+    ROUTE_STREAMS = 1 << 1
 };
 
 enum {
@@ -72,12 +83,16 @@ struct request {
     size_t headers_count;
     enum worker_format format; /* of a result */
     struct buf held;           /* the beginning of a streamed result */
-    bool own_keys; /* the request brought the credentials for its store */
+    bool own_keys;             /* the request brought the credentials for its store */
     bool streaming;
-    bool line_open;         /* what was streamed last does not end a line */
-    uint64_t rows;          /* of the answer */
-    uint64_t rows_ingested; /* that were stored */
-    int64_t waited_us;      /* in queues before that of `task` */
+    bool line_open;                 /* what was streamed last does not end a line */
+    uint64_t rows;                  /* of the answer */
+    uint64_t rows_ingested;         /* that were stored */
+    uint64_t dead_letters;          /* records that went to the dead letter table */
+    bool replayed;                  /* answered again: the Idempotency-Key was known */
+    unsigned retry_after_s;         /* of a 503; 0: what it is without a reason */
+    bool close;                     /* the connection, after the reply */
+    int64_t waited_us;              /* in queues before that of `task` */
     char query_id[RUNNING_ID_SIZE]; /* of POST /query, else empty */
     struct running_query *listed;   /* in api->running, until it has ended there */
     void *work;                     /* what check leaves for run; freed by work_finish */
@@ -92,7 +107,9 @@ struct api {
     atomic_bool draining;
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
-    struct access *access; /* api_access.h */
+    atomic_llong log_looked_ms;    /* when api_write looked at the log last */
+    atomic_uint log_retry_after_s; /* not 0: it was full then */
+    struct access *access;         /* api_access.h */
 };
 
 /* ---- routes (api_routes.c) ---- */
@@ -170,12 +187,21 @@ void ingest_openapi(struct request *request);
 void ingest_check(struct request *request);
 void ingest_run(struct request *request);
 void ingest_stream(struct request *request);
+void ingest_stream_run(struct request *request);
 void ingest_flush(struct request *request);
+void ingest_flush_run(struct request *request);
 void ingest_tables_check(struct request *request);
 void ingest_tables_run(struct request *request);
 void ingest_count(struct request *request);
 void ingest_error(struct request *request, unsigned status, const struct err *err,
                   struct buf *body);
+
+void rows_check(struct request *request);
+void rows_run(struct request *request);
+void table_show_check(struct request *request);
+void table_show_run(struct request *request);
+void table_declare_check(struct request *request);
+void table_declare_run(struct request *request);
 
 void snapshot_health(struct request *request);
 void snapshot_pool_stats(struct request *request);

@@ -105,7 +105,7 @@ static void collect_bodies(void *context, struct ops_samples *samples)
 static void collect_rows(const struct metric_counter *rows, struct ops_samples *samples)
 {
     for (size_t i = 0; i < PERSONALITY_COUNT; i++) {
-        if (i != PERSONALITY_ABSENT) {
+        if (i != PERSONALITY_ABSENT && i != PERSONALITY_LAKE) {
             ops_put_u64(samples, OPS_LABELS({"personality", str_of(access_personalities[i])}),
                         metric_value(&rows[i]));
         }
@@ -122,6 +122,29 @@ static void collect_rows_ingested(void *context, struct ops_samples *samples)
 {
     const struct api *api = context;
     collect_rows(api->access->rows_ingested, samples);
+}
+
+static void collect_rows_accepted(void *context, struct ops_samples *samples)
+{
+    const struct api *api = context;
+    for (size_t i = 0; i < api_routes_count; i++) {
+        if (api_routes[i].flags & ROUTE_STORES) {
+            ops_put_u64(samples, OPS_LABELS({"route", route_text(i)}),
+                        metric_value(&api->access->routes[i].rows_accepted));
+        }
+    }
+}
+
+static void collect_dead_letters(void *context, struct ops_samples *samples)
+{
+    const struct api *api = context;
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&api->access->dead_letters));
+}
+
+static void collect_replays(void *context, struct ops_samples *samples)
+{
+    const struct api *api = context;
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&api->access->replays));
 }
 
 /* ---- lanes ---- */
@@ -257,7 +280,10 @@ static const struct ops_family families[] = {
     { "eider_http_response_bytes_total",     OPS_COUNTER,   "Bytes of response bodies.",                                                                         collect_bytes_out },
     { "eider_http_bodies_in_flight_bytes",   OPS_GAUGE,     "Request bodies in memory, and what was made of them (see EIDER_BODIES_MAX).",                       collect_bodies },
     { "eider_rows_returned_total",           OPS_COUNTER,   "Rows of the answers to queries.",                                                                   collect_rows_returned },
-    { "eider_rows_ingested_total",           OPS_COUNTER,   "Rows that were stored: batches in the lake, and snapshots.",                                        collect_rows_ingested },
+    { "eider_rows_ingested_total",           OPS_COUNTER,   "Rows that were kept: in the lake or in the log, and in snapshots.",                                 collect_rows_ingested },
+    { "eider_rows_accepted_total",           OPS_COUNTER,   "Rows that were answered with 2xx, each once, by route; dead letters not included.",                 collect_rows_accepted },
+    { "eider_dead_letters_total",            OPS_COUNTER,   "Bad records that were kept in a dead letter table.",                                                collect_dead_letters },
+    { "eider_idempotent_replays_total",      OPS_COUNTER,   "Requests that were answered as before, because their Idempotency-Key was known.",                   collect_replays },
     { "eider_lane_queued",                   OPS_GAUGE,     "Requests that wait for their turn.",                                                                collect_queued },
     { "eider_lane_queued_max",               OPS_GAUGE,     "Requests that may wait; beyond it they are refused.",                                               collect_queued_max },
     { "eider_lane_running",                  OPS_GAUGE,     "Requests that are being worked on.",                                                                collect_running },

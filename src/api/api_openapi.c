@@ -56,7 +56,8 @@ static void append_docs(struct buf *page)
                           "<p>Machine-readable: <a href=\"/openapi.json\">openapi.json</a></p>"
                           "<table><tr><th>Method<th>Path<th>What it does");
     for (size_t i = 0; i < api_routes_count; i++) {
-        if (api_routes[i].personality == PERSONALITY_INGEST) {
+        if (api_routes[i].personality == PERSONALITY_INGEST ||
+            api_routes[i].personality == PERSONALITY_LAKE) {
             buf_append_format(page, "<tr><td>%s<td><code>%s</code><td>%s", api_routes[i].method,
                               api_routes[i].path, api_routes[i].summary);
         }

@@ -1,4 +1,5 @@
 #include "api_internal.h"
+#include "lake_ingest.h"
 
 static void begin_body(struct buf *body, struct json_writer *writer)
 {
@@ -36,11 +37,42 @@ void operate_live(struct request *request)
     reply_json(request, 200, STR("{\"status\":\"live\"}"));
 }
 
+/* Why new work is not welcome, or NULL. */
+static const char *unready(const struct api *api, const struct lake_backlog *backlog)
+{
+    bool late = backlog->oldest_age_ms > api->options.backlog_age_max_ms;
+    return atomic_load(&api->draining)             ? "draining"
+           : !engine_is_ready(api->options.engine) ? "engine"
+           : backlog->broken                       ? "the log cannot be written"
+           : backlog->full                         ? "the log is full"
+           : late                                  ? "records wait too long for the store"
+                                                   : NULL;
+}
+
+static void put_backlog(struct json_writer *writer, const struct lake_backlog *backlog)
+{
+    json_key(writer, STR("backlog"));
+    json_begin_object(writer);
+    json_member_u64(writer, "rows", backlog->rows);
+    json_member_u64(writer, "bytes", backlog->bytes);
+    json_member_u64(writer, "oldest_age_ms",
+                    backlog->oldest_age_ms > 0 ? (uint64_t)backlog->oldest_age_ms : 0);
+    json_member_u64(writer, "log_bytes", backlog->log_bytes);
+    json_member_u64(writer, "log_bytes_max", backlog->log_bytes_max);
+    json_key(writer, STR("last_flush_failure"));
+    if (backlog->last_failure[0] == '\0') {
+        json_put_null(writer);
+    } else {
+        json_put_string(writer, str_of(backlog->last_failure));
+    }
+    json_end_object(writer);
+}
+
 void operate_ready(struct request *request)
 {
-    const char *why = atomic_load(&request->api->draining)             ? "draining"
-                      : !engine_is_ready(request->api->options.engine) ? "engine"
-                                                                       : NULL;
+    struct lake_backlog backlog;
+    lake_backlog(request->api->options.lake, &backlog);
+    const char *why = unready(request->api, &backlog);
     struct buf body;
     struct json_writer writer;
     begin_body(&body, &writer);
@@ -48,6 +80,7 @@ void operate_ready(struct request *request)
     if (why != NULL) {
         json_member_string(&writer, "reason", str_of(why));
     }
+    put_backlog(&writer, &backlog);
     reply_body(request, why == NULL ? 200 : 503, &body, &writer);
 }
 

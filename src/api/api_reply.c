@@ -103,9 +103,13 @@ static void send(struct request *request, unsigned status, const char *content_t
     struct http_reply_header headers[REQUEST_HEADERS_MAX + 1];
     reply.headers = headers;
     reply.headers_count = reply_headers(request, headers);
+    char retry_after[16];
     if (status == 503) {
-        headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", "2"};
+        unsigned seconds = request->retry_after_s == 0 ? 2 : request->retry_after_s;
+        (void)snprintf(retry_after, sizeof(retry_after), "%u", seconds);
+        headers[reply.headers_count++] = (struct http_reply_header){"Retry-After", retry_after};
     }
+    reply.close = request->close;
     queries_answer(request, status, body.len);
     lane_leave(); /* who has the answer finds the place free */
     http_reply(request->exchange, &reply, body);

@@ -6,31 +6,35 @@
  * those that are named by one personality only, and Eider's own. */
 /* clang-format off */
 const struct route api_routes[] = {
-    { "GET",  "/",                     PERSONALITY_OPERATE,  operate_index,        NULL,              LANE_INLINE,   "what is here" },
-    { "GET",  "/health",               PERSONALITY_OPERATE,  operate_health,       NULL,              LANE_INLINE,   "is the server up" },
-    { "GET",  "/health/live",          PERSONALITY_OPERATE,  operate_live,         NULL,              LANE_INLINE,   "the process answers" },
-    { "GET",  "/health/ready",         PERSONALITY_OPERATE,  operate_ready,        NULL,              LANE_INLINE,   "new work is welcome" },
-    { "GET",  "/metrics",              PERSONALITY_OPERATE,  operate_metrics,      NULL,              LANE_INLINE,   "counters, for Prometheus" },
-    { "GET",  "/queries",              PERSONALITY_OPERATE,  queries_list,         NULL,              LANE_INLINE,   "queries that wait, run or have just ended" },
-    { "GET",  "/queries/{id}",         PERSONALITY_OPERATE,  queries_show,         NULL,              LANE_INLINE,   "one query" },
-    { "DELETE", "/queries/{id}",       PERSONALITY_OPERATE,  queries_cancel,       NULL,              LANE_INLINE,   "cancel a query" },
+    { "GET",  "/",                     PERSONALITY_OPERATE,  operate_index,        NULL,              LANE_INLINE,   0,            "what is here" },
+    { "GET",  "/health",               PERSONALITY_OPERATE,  operate_health,       NULL,              LANE_INLINE,   0,            "is the server up" },
+    { "GET",  "/health/live",          PERSONALITY_OPERATE,  operate_live,         NULL,              LANE_INLINE,   0,            "the process answers" },
+    { "GET",  "/health/ready",         PERSONALITY_OPERATE,  operate_ready,        NULL,              LANE_INLINE,   0,            "new work is welcome" },
+    { "GET",  "/metrics",              PERSONALITY_OPERATE,  operate_metrics,      NULL,              LANE_INLINE,   0,            "counters, for Prometheus" },
+    { "GET",  "/queries",              PERSONALITY_OPERATE,  queries_list,         NULL,              LANE_INLINE,   0,            "queries that wait, run or have just ended" },
+    { "GET",  "/queries/{id}",         PERSONALITY_OPERATE,  queries_show,         NULL,              LANE_INLINE,   0,            "one query" },
+    { "DELETE", "/queries/{id}",       PERSONALITY_OPERATE,  queries_cancel,       NULL,              LANE_INLINE,   0,            "cancel a query" },
 
-    { "GET",  "/",                     PERSONALITY_INGEST,   ingest_index,         NULL,              LANE_INLINE,   "Service information" },
-    { "GET",  "/health",               PERSONALITY_INGEST,   ingest_health,        NULL,              LANE_INLINE,   "Health check" },
-    { "GET",  "/docs",                 PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   "API documentation" },
-    { "GET",  "/redoc",                PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   "API documentation" },
-    { "GET",  "/openapi.json",         PERSONALITY_INGEST,   ingest_openapi,       NULL,              LANE_INLINE,   "OpenAPI description" },
-    { "POST", "/ingest",               PERSONALITY_INGEST,   ingest_check,         ingest_run,        LANE_INGEST,   "Ingest a batch of records" },
-    { "POST", "/ingest/stream",        PERSONALITY_INGEST,   ingest_stream,        NULL,              LANE_CHECK,    "Ingest one record" },
-    { "POST", "/flush",                PERSONALITY_INGEST,   ingest_flush,         NULL,              LANE_CHECK,    "Flush buffered records" },
-    { "GET",  "/tables",               PERSONALITY_INGEST,   ingest_tables_check,  ingest_tables_run, LANE_INGEST,   "List tables" },
-    { "GET",  "/table/{name}/count",   PERSONALITY_INGEST,   ingest_count,         NULL,              LANE_INLINE,   "Buffered records of a table" },
+    { "GET",  "/",                     PERSONALITY_INGEST,   ingest_index,         NULL,              LANE_INLINE,   0,            "Service information" },
+    { "GET",  "/health",               PERSONALITY_INGEST,   ingest_health,        NULL,              LANE_INLINE,   0,            "Health check" },
+    { "GET",  "/docs",                 PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   0,            "API documentation" },
+    { "GET",  "/redoc",                PERSONALITY_INGEST,   ingest_docs,          NULL,              LANE_INLINE,   0,            "API documentation" },
+    { "GET",  "/openapi.json",         PERSONALITY_INGEST,   ingest_openapi,       NULL,              LANE_INLINE,   0,            "OpenAPI description" },
+    { "POST", "/ingest",               PERSONALITY_INGEST,   ingest_check,         ingest_run,        LANE_INGEST,   ROUTE_STORES, "Ingest a batch of records" },
+    { "POST", "/ingest/stream",        PERSONALITY_INGEST,   ingest_stream,        ingest_stream_run, LANE_ROWS,     ROUTE_STORES, "Ingest one record" },
+    { "POST", "/flush",                PERSONALITY_INGEST,   ingest_flush,         ingest_flush_run,  LANE_INGEST,   0,            "Flush buffered records" },
+    { "GET",  "/tables",               PERSONALITY_INGEST,   ingest_tables_check,  ingest_tables_run, LANE_INGEST,   0,            "List tables" },
+    { "GET",  "/table/{name}/count",   PERSONALITY_INGEST,   ingest_count,         NULL,              LANE_INLINE,   0,            "Buffered records of a table" },
 
-    { "GET",  "/health",               PERSONALITY_SNAPSHOT, snapshot_health,      NULL,              LANE_INLINE,   "health" },
-    { "GET",  "/pool-stats",           PERSONALITY_SNAPSHOT, snapshot_pool_stats,  NULL,              LANE_INLINE,   "query slots" },
-    { "GET",  "/snapshot-queue-stats", PERSONALITY_SNAPSHOT, snapshot_queue_stats, NULL,              LANE_INLINE,   "snapshot queue" },
-    { "POST", "/snapshot",             PERSONALITY_SNAPSHOT, snapshot_check,       snapshot_run,      LANE_SNAPSHOT, "rows to a Parquet object" },
-    { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    "SQL over Parquet objects" },
+    { "POST", "/tables/{name}/rows",   PERSONALITY_LAKE,     rows_check,           rows_run,          LANE_ROWS,     ROUTE_STORES | ROUTE_STREAMS, "rows into a table: NDJSON, JSON, CSV, Arrow or Parquet" },
+    { "GET",  "/tables/{name}",        PERSONALITY_LAKE,     table_show_check,     table_show_run,    LANE_INGEST,   0,            "a table's columns and rules" },
+    { "PUT",  "/tables/{name}",        PERSONALITY_LAKE,     table_declare_check,  table_declare_run, LANE_INGEST,   0,            "declare a table's columns and rules" },
+
+    { "GET",  "/health",               PERSONALITY_SNAPSHOT, snapshot_health,      NULL,              LANE_INLINE,   0,            "health" },
+    { "GET",  "/pool-stats",           PERSONALITY_SNAPSHOT, snapshot_pool_stats,  NULL,              LANE_INLINE,   0,            "query slots" },
+    { "GET",  "/snapshot-queue-stats", PERSONALITY_SNAPSHOT, snapshot_queue_stats, NULL,              LANE_INLINE,   0,            "snapshot queue" },
+    { "POST", "/snapshot",             PERSONALITY_SNAPSHOT, snapshot_check,       snapshot_run,      LANE_SNAPSHOT, 0,            "rows to a Parquet object" },
+    { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    0,            "SQL over Parquet objects" },
 };
 /* clang-format on */
 
@@ -39,7 +43,7 @@ const size_t api_routes_count = COUNT_OF(api_routes);
 /* Malformed JSON is told before the path is, as the original service does: such bodies are read on
  * unknown paths too. */
 static const struct route snapshot_unknown = {
-    "POST", "", PERSONALITY_SNAPSHOT, snapshot_unknown_check, NULL, LANE_CHECK, "",
+    "POST", "", PERSONALITY_SNAPSHOT, snapshot_unknown_check, NULL, LANE_CHECK, 0, "",
 };
 
 static bool on_listener(const struct route *route, enum api_listener listener)
@@ -47,7 +51,8 @@ static bool on_listener(const struct route *route, enum api_listener listener)
     bool health_probe = str_starts(str_of(route->path), STR("/health/"));
     switch (listener) {
     case API_INGEST:
-        return route->personality == PERSONALITY_INGEST || health_probe;
+        return route->personality == PERSONALITY_INGEST || route->personality == PERSONALITY_LAKE ||
+               health_probe;
     case API_SNAPSHOT:
         return route->personality == PERSONALITY_SNAPSHOT || health_probe;
     case API_SHARED: {
@@ -127,6 +132,18 @@ static enum api_personality personality_of(enum api_listener listener)
     return PERSONALITY_OPERATE;
 }
 
+/* Whose error shape a request of the route gets. */
+static enum api_personality shape_of(const struct route *route, enum api_listener listener)
+{
+    return route->personality == PERSONALITY_LAKE ? personality_of(listener) : route->personality;
+}
+
+/* The methods of a path that has `first`, and another one. */
+static const char *add_method(const char *first, const char *other)
+{
+    return first == NULL ? other : strcmp(other, "DELETE") == 0 ? "GET, DELETE" : "GET, PUT";
+}
+
 static bool wants_snapshot_unknown(const struct request *request)
 {
     return request->personality == PERSONALITY_SNAPSHOT && http_has_body(request->exchange) &&
@@ -151,12 +168,11 @@ const struct route *route_find(struct request *request, enum api_listener listen
             continue;
         }
         if (method_matches(route, method)) {
-            request->personality = route->personality;
+            request->personality = shape_of(route, listener);
             return route;
         }
-        /* One path has two methods. */
-        *ret_allow = *ret_allow == NULL ? route->method : "GET, DELETE";
-        request->personality = route->personality;
+        *ret_allow = add_method(*ret_allow, route->method);
+        request->personality = shape_of(route, listener);
     }
     return wants_snapshot_unknown(request) ? &snapshot_unknown : NULL;
 }
