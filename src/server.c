@@ -11,6 +11,7 @@
 #include "server_machine.h"
 #include "server_metrics.h"
 #include "server_steps.h"
+#include "server_tables.h"
 #include "store_cache.h"
 #include "thread.h"
 #include "worker.h"
@@ -449,11 +450,17 @@ struct server *server_start(const struct config *config, struct err *err)
                 server_start_engine(server, err) && server_open_net(server, err) &&
                 server_open_lake(server, &where, err);
     if (good) {
-        server->lake = lake_create(server->where.store, str_of(server->where.prefix),
-                                   server->engine, server->spool_folder);
+        server->lake = server_open_tables(config, &server->where, server->engine,
+                                          server->spool_folder, err);
+        good = server->lake != NULL;
+    }
+    if (good) {
         server->metrics = ops_metrics_create();
         create_api(server);
         good = start_http(server, list, count, err) && server_wait_engine(server, err);
+    }
+    if (good) {
+        lake_start(server->lake);
     }
     if (!good) {
         server_stop(server);
@@ -499,6 +506,7 @@ int server_wait(struct server *server)
     int64_t until_ms = clock_now_ms() + (int64_t)config_number(server->config, "EIDER_DRAIN_MS");
     bool idle = http_wait_idle(server->http, until_ms);
     LOG(idle ? LOG_INFO : LOG_WARN, "server.drained", LOG_NUM("all", idle));
+    server_drain_tables(server->lake, until_ms);
     return 0;
 }
 
@@ -512,7 +520,7 @@ void server_stop(struct server *server)
     }
     api_destroy(server->api);
     ops_metrics_destroy(server->metrics);
-    lake_destroy(server->lake);
+    lake_close(server->lake);
     engine_destroy(server->engine);
     store_cache_close(server->cache);
     server_lake_close(&server->where);

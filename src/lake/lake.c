@@ -17,7 +17,8 @@ enum {
 
 static void log_broken(void *context, const struct err *err)
 {
-    const struct lake *lake = context;
+    struct lake *lake = context;
+    atomic_store(&lake->broken, true);
     if (lake->options.broken != NULL) {
         lake->options.broken(lake->options.context, err);
     }
@@ -103,6 +104,16 @@ void lake_start(struct lake *lake)
 void lake_drain(struct lake *lake, struct cancel *cancel)
 {
     lake_ship_drain(lake, cancel);
+}
+
+void lake_backlog(struct lake *lake, struct lake_backlog *ret_backlog)
+{
+    *ret_backlog = (struct lake_backlog){
+        .log_bytes = (uint64_t)metric_gauge_value(&wal_counts(lake->records)->bytes),
+        .log_bytes_max = lake->options.log_bytes_max,
+        .broken = atomic_load(&lake->broken),
+    };
+    lake_ship_backlog(lake, ret_backlog);
 }
 
 void lake_close(struct lake *lake)

@@ -5,6 +5,8 @@
 #include "map.h"
 #include "thread.h"
 
+#include <stdatomic.h>
+
 struct lake_schemas;
 
 struct lake_table;
@@ -29,6 +31,7 @@ struct lake {
     struct lake_ship *ship;
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
+    atomic_bool broken; /* a log cannot be written any more */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */
     struct lake_table **tables_list;
