@@ -37,17 +37,18 @@ struct lake_bad_record {
     uint64_t index;  /* of the record, from 0 */
     uint64_t offset; /* of the byte where it goes wrong */
     char reason[200];
-    struct str text; /* the record as it came (a JSON body's whole rest when its end is unknown); until
+    struct str
+        text; /* the record as it came (a JSON body's whole rest when its end is unknown); until
                         the next pass */
 };
 
 struct lake_check_options {
     enum lake_input input;
-    int32_t day;            /* of rows that no partition column puts elsewhere */
-    bool day_given;         /* the request named it: no partition column counts */
-    bool keep_bad;          /* dead letters: bad records are passed to `bad`, and the rest goes on */
+    int32_t day;    /* of rows that no partition column puts elsewhere */
+    bool day_given; /* the request named it: no partition column counts */
+    bool keep_bad;  /* dead letters: bad records are passed to `bad`, and the rest goes on */
     uint64_t record_size_max;
-    size_t lines_size_max;  /* of one pass */
+    size_t lines_size_max; /* of one pass */
     /* A bad record, when keep_bad. */
     void (*bad)(void *context, const struct lake_bad_record *bad);
     void *context;
