@@ -1,6 +1,7 @@
 #include "server_tables.h"
 
 #include "clock.h"
+#include "lake_ingest.h"
 #include "log.h"
 
 #include <poll.h>

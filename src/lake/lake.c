@@ -109,7 +109,7 @@ void lake_drain(struct lake *lake, struct cancel *cancel)
 void lake_backlog(struct lake *lake, struct lake_backlog *ret_backlog)
 {
     *ret_backlog = (struct lake_backlog){
-        .log_bytes = (uint64_t)metric_gauge_value(&wal_counts(lake->records)->bytes),
+        .log_bytes = (uint64_t)metric_level(&wal_counts(lake->records)->bytes),
         .log_bytes_max = lake->options.log_bytes_max,
         .broken = atomic_load(&lake->broken),
     };
