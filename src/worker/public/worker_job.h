@@ -101,10 +101,20 @@ struct worker_limits {
     uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
 
+/* How the value in a line becomes the value of the column (worker_lines.h). */
+enum worker_cast {
+    WORKER_CAST_STRICT, /* a text that is no value of the type fails the job */
+    WORKER_CAST_NONE,   /* read_json reads the type itself */
+    WORKER_CAST_TRY,    /* such a text goes to the WORKER_CAST_REST column, if there is one */
+    WORKER_CAST_REST,   /* _rest */
+    WORKER_CAST_COUNT
+};
+
 struct worker_column {
     struct str name;
     struct str line_type; /* what read_json reads (lake_rows.h) */
     struct str sql_type;  /* what the file holds */
+    uint32_t cast;        /* enum worker_cast */
 };
 
 struct worker_job {
@@ -125,8 +135,7 @@ struct worker_job {
     uint32_t input_format; /* enum worker_input */
 };
 
-/* One table of TABLES. A table with no files and found == false is unknown: the statement's own
- * error names it. */
+/* One table of TABLES. */
 struct worker_file {
     struct str path; /* what OPEN asks for */
     uint32_t schema; /* index + 1 into the table's schemas, 0 when the worker has to look */
@@ -147,6 +156,15 @@ enum worker_table_kind {
     WORKER_TABLE_LAKE,      /* a lake table: schemas, year, month and day from the path */
 };
 
+/* Rows that are in no file yet: canonical lines (lake_check.h), whose cN is columns[N]. */
+struct worker_tail {
+    const struct worker_column *columns;
+    size_t columns_count;
+    uint64_t line_size_max;
+    const struct str *windows; /* what OPEN asks for: lines of one day each, as files; may be none */
+    size_t windows_count;
+};
+
 struct worker_table {
     struct str name;
     uint32_t kind;
@@ -154,6 +172,8 @@ struct worker_table {
     size_t files_count;
     const struct worker_schema *schemas;
     size_t schemas_count;
+    const struct worker_tail *tails; /* WORKER_TABLE_LAKE */
+    size_t tails_count;
 };
 
 struct worker_progress {
@@ -177,6 +197,7 @@ void worker_put_text(struct buf *buf, struct str text);
 void worker_put_job(struct buf *buf, const struct worker_job *job);
 void worker_put_schema(struct buf *buf, const struct worker_schema *schema);
 void worker_put_table(struct buf *buf, const struct worker_table *table);
+void worker_put_tail(struct buf *buf, const struct worker_tail *tail);
 void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome);
 void worker_put_progress(struct buf *buf, const struct worker_progress *progress);
 
