@@ -39,7 +39,8 @@ static void put_columns(struct buf *buf, const struct worker_column *columns, si
         worker_put_text(buf, columns[i].name);
         worker_put_text(buf, columns[i].line_type);
         worker_put_text(buf, columns[i].sql_type);
-        worker_put_u32(buf, columns[i].cast);
+        worker_put_u32(buf, columns[i].loose);
+        worker_put_u32(buf, columns[i].sort);
     }
 }
 
@@ -52,6 +53,9 @@ void worker_put_job(struct buf *buf, const struct worker_job *job)
     worker_put_u32(buf, job->format);
     worker_put_u64(buf, job->rows_max);
     worker_put_text(buf, job->parameters);
+    worker_put_u32(buf, job->rest);
+    worker_put_u64(buf, job->input_offset);
+    worker_put_u64(buf, job->input_size);
     worker_put_text(buf, job->order_by);
     worker_put_u64(buf, job->line_size_max);
     worker_put_u64(buf, job->row_group_rows);
@@ -70,6 +74,7 @@ void worker_put_schema(struct buf *buf, const struct worker_schema *schema)
 void worker_put_tail(struct buf *buf, const struct worker_tail *tail)
 {
     put_columns(buf, tail->columns, tail->columns_count);
+    worker_put_u32(buf, tail->rest);
     worker_put_u64(buf, tail->line_size_max);
     worker_put_u64(buf, tail->windows_count);
     for (size_t i = 0; i < tail->windows_count; i++) {
@@ -168,14 +173,15 @@ bool worker_get_end(const struct worker_cursor *cursor)
 /* Allocated, also when the cursor has failed. */
 static const struct worker_column *get_columns(struct worker_cursor *cursor, size_t *ret_count)
 {
-    *ret_count = worker_get_count(cursor, 3 * sizeof(uint64_t) + sizeof(uint32_t));
+    *ret_count = worker_get_count(cursor, 3 * sizeof(uint64_t) + 2 * sizeof(uint32_t));
     struct worker_column *columns = mem_alloc_array(*ret_count, sizeof(*columns));
     for (size_t i = 0; i < *ret_count; i++) {
         columns[i].name = worker_get_text(cursor);
         columns[i].line_type = worker_get_text(cursor);
         columns[i].sql_type = worker_get_text(cursor);
-        columns[i].cast = worker_get_u32(cursor);
-        cursor->failed = cursor->failed || columns[i].cast >= WORKER_CAST_COUNT;
+        columns[i].loose = worker_get_u32(cursor);
+        columns[i].sort = worker_get_u32(cursor);
+        cursor->failed = cursor->failed || columns[i].sort > *ret_count;
     }
     return columns;
 }
@@ -190,12 +196,17 @@ bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *
     job.format = worker_get_u32(&cursor);
     job.rows_max = worker_get_u64(&cursor);
     job.parameters = worker_get_text(&cursor);
+    job.rest = worker_get_u32(&cursor);
+    job.input_offset = worker_get_u64(&cursor);
+    job.input_size = worker_get_u64(&cursor);
     job.order_by = worker_get_text(&cursor);
     job.line_size_max = worker_get_u64(&cursor);
     job.row_group_rows = worker_get_u64(&cursor);
     job.input_format = worker_get_u32(&cursor);
-    if (!worker_get_end(&cursor) || job.format >= WORKER_FORMAT_COUNT ||
-        job.input_format >= WORKER_INPUT_COUNT) {
+    bool good = job.rest <= job.columns_count && job.input_offset <= INT64_MAX &&
+                job.input_size <= INT64_MAX - job.input_offset &&
+                job.format < WORKER_FORMAT_COUNT && job.input_format < WORKER_INPUT_COUNT;
+    if (!good || !worker_get_end(&cursor)) {
         worker_job_finish(&job);
         return err_set(err, ERR_CORRUPT, "a job message is damaged");
     }
@@ -236,6 +247,8 @@ void worker_schema_finish(struct worker_schema *schema)
 static void get_tail(struct worker_cursor *cursor, struct worker_tail *ret_tail)
 {
     ret_tail->columns = get_columns(cursor, &ret_tail->columns_count);
+    ret_tail->rest = worker_get_u32(cursor);
+    cursor->failed = cursor->failed || ret_tail->rest > ret_tail->columns_count;
     ret_tail->line_size_max = worker_get_u64(cursor);
     ret_tail->windows_count = worker_get_count(cursor, sizeof(uint64_t));
     struct str *windows = mem_alloc_array(ret_tail->windows_count, sizeof(*windows));

@@ -23,75 +23,17 @@ void lines_append_cast(struct buf *sql, const struct worker_column *column, size
                       zone ? " AS TIMESTAMPTZ)" : "", STR_ARG(column->sql_type));
 }
 
-static void append_misfit(struct buf *sql, const struct worker_lines *lines, size_t index)
+static bool has_loose(const struct worker_lines *lines)
 {
-    buf_append_format(sql, "(c%zu IS NOT NULL AND ", index);
-    lines_append_cast(sql, &lines->columns[index], index, "TRY_CAST");
-    buf_append_text(sql, " IS NULL)");
-}
-
-/* Calls for each WORKER_CAST_TRY column; how many there are. */
-static size_t append_each(struct buf *sql, const struct worker_lines *lines, const char *between,
-                          void (*append)(struct buf *sql, const struct worker_lines *lines,
-                                         size_t index))
-{
-    size_t count = 0;
-    for (size_t i = 0; i < lines->columns_count; i++) {
-        if (lines->columns[i].cast == WORKER_CAST_TRY) {
-            buf_append_text(sql, count++ == 0 ? "" : between);
-            append(sql, lines, i);
-        }
+    bool loose = false;
+    for (size_t i = 0; !loose && i < lines->columns_count; i++) {
+        loose = lines->columns[i].loose != 0;
     }
-    return count;
+    return loose;
 }
 
-static void append_member(struct buf *sql, const struct worker_lines *lines, size_t index)
-{
-    sql_append_literal(sql, lines->columns[index].name);
-    buf_append_text(sql, ", CASE WHEN ");
-    append_misfit(sql, lines, index);
-    buf_append_format(sql, " THEN c%zu END", index);
-}
-
-/* What the line itself put aside, and the values that cannot be cast. A merge patch takes members
- * that are null away, and those are the columns that are well. */
-static void append_rest(struct buf *sql, const struct worker_lines *lines, size_t index)
-{
-    size_t start = sql->len;
-    buf_append_text(sql, "CASE WHEN ");
-    if (append_each(sql, lines, " OR ", append_misfit) == 0) {
-        buf_truncate(sql, start);
-        buf_append_format(sql, "c%zu", index);
-        return;
-    }
-    buf_append_format(
-        sql, " THEN CAST(json_merge_patch(CAST(coalesce(c%zu, '{}') AS JSON), json_object(", index);
-    (void)append_each(sql, lines, ", ", append_member);
-    buf_append_format(sql, ")) AS VARCHAR) ELSE c%zu END", index);
-}
-
-void lines_append_value(struct buf *sql, const struct worker_lines *lines, size_t index)
-{
-    const struct worker_column *column = &lines->columns[index];
-    switch ((enum worker_cast)column->cast) {
-    case WORKER_CAST_STRICT:
-        lines_append_cast(sql, column, index, "CAST");
-        break;
-    case WORKER_CAST_TRY:
-        lines_append_cast(sql, column, index, "TRY_CAST");
-        break;
-    case WORKER_CAST_REST:
-        append_rest(sql, lines, index);
-        break;
-    case WORKER_CAST_NONE:
-    case WORKER_CAST_COUNT:
-        buf_append_format(sql, "c%zu", index);
-        break;
-    }
-}
-
-void lines_append_source(struct buf *sql, const struct worker_lines *lines, struct str source,
-                         bool filename)
+static void append_reader(struct buf *sql, const struct worker_lines *lines, struct str source,
+                          bool filename)
 {
     enum {
         OBJECT_SIZE_MIN = 1 << 20
@@ -106,4 +48,64 @@ void lines_append_source(struct buf *sql, const struct worker_lines *lines, stru
     uint64_t object_size = lines->line_size_max + 1024;
     object_size = object_size < OBJECT_SIZE_MIN ? OBJECT_SIZE_MIN : object_size;
     buf_append_format(sql, "}, maximum_object_size = %llu)", (unsigned long long)object_size);
+}
+
+/* A value that may not fit is tried once, as tN beside cN. */
+void lines_append_source(struct buf *sql, const struct worker_lines *lines, struct str source,
+                         bool filename)
+{
+    if (!has_loose(lines)) {
+        append_reader(sql, lines, source, filename);
+        return;
+    }
+    buf_append_text(sql, "(SELECT *");
+    for (size_t i = 0; i < lines->columns_count; i++) {
+        if (lines->columns[i].loose != 0) {
+            buf_append_text(sql, ", ");
+            lines_append_cast(sql, &lines->columns[i], i, "TRY_CAST");
+            buf_append_format(sql, " AS t%zu", i);
+        }
+    }
+    buf_append_text(sql, " FROM ");
+    append_reader(sql, lines, source, filename);
+    buf_append_byte(sql, ')');
+}
+
+/* The column `rest`: what is there already, and the texts that their columns could not take. The
+ * inner json_merge_patch drops the members that are null, which the outer one would take for a wish
+ * to have them removed. */
+static void append_rest(struct buf *sql, const struct worker_lines *lines, size_t rest)
+{
+    buf_append_text(sql, "CASE WHEN false");
+    for (size_t i = 0; i < lines->columns_count; i++) {
+        if (lines->columns[i].loose != 0) {
+            buf_append_format(sql, " OR (c%zu IS NOT NULL AND t%zu IS NULL)", i, i);
+        }
+    }
+    buf_append_format(sql,
+                      " THEN CAST(json_merge_patch(coalesce(c%zu, '{}'), "
+                      "json_merge_patch('{}', json_object(",
+                      rest);
+    const char *comma = "";
+    for (size_t i = 0; i < lines->columns_count; i++) {
+        if (lines->columns[i].loose != 0) {
+            buf_append_text(sql, comma);
+            sql_append_literal(sql, lines->columns[i].name);
+            buf_append_format(sql, ", CASE WHEN t%zu IS NULL THEN c%zu END", i, i);
+            comma = ", ";
+        }
+    }
+    buf_append_format(sql, "))) AS VARCHAR) ELSE c%zu END", rest);
+}
+
+void lines_append_value(struct buf *sql, const struct worker_lines *lines, size_t index)
+{
+    const struct worker_column *column = &lines->columns[index];
+    if (column->loose != 0) {
+        buf_append_format(sql, "t%zu", index);
+    } else if (index + 1 == lines->rest && has_loose(lines)) {
+        append_rest(sql, lines, index);
+    } else {
+        lines_append_cast(sql, column, index, "CAST");
+    }
 }

@@ -10,17 +10,18 @@
 struct worker_lines {
     const struct worker_column *columns; /* by place */
     size_t columns_count;
+    uint32_t rest; /* as in struct worker_job */
     uint64_t line_size_max;
 };
 
-/* The value of one column in its SQL type. A value of a WORKER_CAST_TRY column that the engine
- * cannot cast is NULL here, and a member of the WORKER_CAST_REST column. */
-void lines_append_value(struct buf *sql, const struct worker_lines *lines, size_t index);
-
-/* read_json(SOURCE, ...) over lines; `source` is SQL: a literal, or a list of them. With `filename`
- * each row knows the path it came from. */
+/* What stands in FROM: read_json(SOURCE, ...), where `source` is SQL, a literal or a list of them.
+ * With `filename` each row knows the path it came from. */
 void lines_append_source(struct buf *sql, const struct worker_lines *lines, struct str source,
                          bool filename);
+
+/* Over that: the value of one column in its SQL type. A value that a loose column cannot take is
+ * NULL there, and a member of the column `rest`. */
+void lines_append_value(struct buf *sql, const struct worker_lines *lines, size_t index);
 
 /* CAST or TRY_CAST (`cast`) of a column's text to its type. */
 void lines_append_cast(struct buf *sql, const struct worker_column *column, size_t index,

@@ -213,7 +213,7 @@ static void append_files(struct buf *sql, const struct worker_table *table,
 
 /* A tail, and where its columns are by name: one in a thousand columns is found without a walk. */
 struct tail_source {
-    const struct worker_tail *tail;
+    struct worker_lines lines;
     struct map by_name; /* columns by their folded names */
     struct str *names;
 };
@@ -230,7 +230,10 @@ static struct worker_schema tail_schema(const struct worker_tail *tail)
 
 static void tail_source_init(struct tail_source *source, const struct worker_tail *tail)
 {
-    *source = (struct tail_source){.tail = tail};
+    *source = (struct tail_source){.lines = {.columns = tail->columns,
+                                             .columns_count = tail->columns_count,
+                                             .rest = tail->rest,
+                                             .line_size_max = tail->line_size_max}};
     source->names = mem_alloc_array(tail->columns_count, sizeof(*source->names));
     for (size_t i = 0; i < tail->columns_count; i++) {
         source->names[i] = map_folded_key(tail->columns[i].name);
@@ -241,7 +244,7 @@ static void tail_source_init(struct tail_source *source, const struct worker_tai
 static void tail_source_finish(struct tail_source *source)
 {
     map_finish(&source->by_name);
-    for (size_t i = 0; i < source->tail->columns_count; i++) {
+    for (size_t i = 0; i < source->lines.columns_count; i++) {
         mem_free((char *)(uintptr_t)source->names[i].ptr);
     }
     mem_free(source->names);
@@ -261,9 +264,7 @@ static void append_tail_value(struct buf *sql, const void *context,
     if (column == NULL) {
         buf_append_text(sql, "NULL");
     } else {
-        const struct worker_lines lines = {.columns = source->tail->columns,
-                                           .columns_count = source->tail->columns_count};
-        lines_append_value(sql, &lines, (size_t)(column - source->tail->columns));
+        lines_append_value(sql, &source->lines, (size_t)(column - source->lines.columns));
     }
     if (!same) {
         buf_append_text(sql, " AS ");
@@ -275,9 +276,6 @@ static void append_tail_value(struct buf *sql, const void *context,
 static void append_tail(struct buf *sql, const struct worker_tail *tail,
                         const struct worker_schema *schema)
 {
-    const struct worker_lines lines = {.columns = tail->columns,
-                                       .columns_count = tail->columns_count,
-                                       .line_size_max = tail->line_size_max};
     struct tail_source source;
     struct buf windows;
     buf_init(&windows, WORKER_FRAME_SIZE_MAX);
@@ -289,7 +287,7 @@ static void append_tail(struct buf *sql, const struct worker_tail *tail,
     tail_source_init(&source, tail);
     append_select(sql, schema, append_tail_value, &source);
     buf_append_text(sql, " FROM ");
-    lines_append_source(sql, &lines, buf_str(&windows), true);
+    lines_append_source(sql, &source.lines, buf_str(&windows), true);
     tail_source_finish(&source);
     sql->failed = sql->failed || buf_failed(&windows);
     buf_finish(&windows);

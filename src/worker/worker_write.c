@@ -7,12 +7,33 @@ static struct worker_lines lines_of(const struct worker_job *job)
 {
     return (struct worker_lines){.columns = job->columns,
                                  .columns_count = job->columns_count,
+                                 .rest = job->rest,
                                  .line_size_max = job->line_size_max};
 }
 
 static void append_source(struct buf *sql, const struct worker_lines *lines)
 {
     lines_append_source(sql, lines, STR("'job://in'"), false);
+}
+
+static void append_order(struct buf *sql, const struct worker_job *job)
+{
+    if (job->order_by.len > 0) {
+        buf_append_text(sql, " ORDER BY ");
+        sql_append_identifier(sql, job->order_by);
+        buf_append_text(sql, " ASC NULLS LAST");
+        return;
+    }
+    size_t rank = 1;
+    for (size_t i = 0; i < job->columns_count;) {
+        if (job->columns[i].sort != rank) {
+            i++;
+            continue;
+        }
+        buf_append_format(sql, "%s%zu ASC NULLS LAST", rank == 1 ? " ORDER BY " : ", ", i + 1);
+        rank++;
+        i = 0;
+    }
 }
 
 static void append_copy(struct buf *sql, const struct worker_job *job)
@@ -27,11 +48,7 @@ static void append_copy(struct buf *sql, const struct worker_job *job)
     }
     buf_append_text(sql, " FROM ");
     append_source(sql, &lines);
-    if (job->order_by.len > 0) {
-        buf_append_text(sql, " ORDER BY ");
-        sql_append_identifier(sql, job->order_by);
-        buf_append_text(sql, " ASC NULLS LAST");
-    }
+    append_order(sql, job);
     buf_append_format(sql,
                       ") TO 'job://out' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %llu)",
                       (unsigned long long)job->row_group_rows);
@@ -101,7 +118,7 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
     }
     duck_hide_statement(err);
     for (size_t i = 0; err->kind == ERR_INVALID && i < job->columns_count; i++) {
-        if (job->columns[i].cast == WORKER_CAST_STRICT && find_bad_value(duck, job, i, err)) {
+        if (job->columns[i].loose == 0 && find_bad_value(duck, job, i, err)) {
             break;
         }
     }

@@ -101,20 +101,12 @@ struct worker_limits {
     uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
 
-/* How the value in a line becomes the value of the column (worker_lines.h). */
-enum worker_cast {
-    WORKER_CAST_STRICT, /* a text that is no value of the type fails the job */
-    WORKER_CAST_NONE,   /* read_json reads the type itself */
-    WORKER_CAST_TRY,    /* such a text goes to the WORKER_CAST_REST column, if there is one */
-    WORKER_CAST_REST,   /* _rest */
-    WORKER_CAST_COUNT
-};
-
 struct worker_column {
     struct str name;
     struct str line_type; /* what read_json reads (lake_rows.h) */
     struct str sql_type;  /* what the file holds */
-    uint32_t cast;        /* enum worker_cast */
+    uint32_t loose;       /* a value that cannot be cast goes to the job's column `rest` */
+    uint32_t sort;        /* 1 for the first of the columns that rows are sorted by; 0: it is none */
 };
 
 struct worker_job {
@@ -128,7 +120,10 @@ struct worker_job {
     /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
     const struct worker_column *columns;
     size_t columns_count;
-    struct str order_by; /* a column name; empty for the order of the lines */
+    uint32_t rest;         /* 1 + the index of a VARCHAR column: a JSON object of misfits; 0: none */
+    uint64_t input_offset; /* where the lines begin in their descriptor, */
+    uint64_t input_size;   /* and how many bytes they are; 0: all of it */
+    struct str order_by;   /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
     /* WORKER_READ: descriptor 0 the body, a file that nobody changes meanwhile */
@@ -160,6 +155,7 @@ enum worker_table_kind {
 struct worker_tail {
     const struct worker_column *columns;
     size_t columns_count;
+    uint32_t rest; /* as in struct worker_job */
     uint64_t line_size_max;
     const struct str *windows; /* what OPEN asks for: lines of one day each, as files; may be none */
     size_t windows_count;
