@@ -80,6 +80,16 @@ struct engine_object {
 /* The job may read this object under this path. */
 void engine_declare(struct engine_job *job, struct str path, const struct engine_object *object);
 
+/* The job may read these bytes of a file under this path, as a file of their own. The descriptor must
+ * stay open as long as the job. */
+struct engine_window {
+    int fd;
+    uint64_t offset;
+    uint64_t size;
+};
+void engine_declare_window(struct engine_job *job, struct str path,
+                           const struct engine_window *window);
+
 struct engine_progress {
     uint32_t permille; /* of the work, by the engine's estimate */
     uint64_t rows;     /* of the result so far */

@@ -92,6 +92,14 @@ void engine_declare(struct engine_job *job, struct str path, const struct engine
     map_set(&job->objects_by_path, declared->path, declared);
 }
 
+void engine_declare_window(struct engine_job *job, struct str path,
+                           const struct engine_window *window)
+{
+    const struct store_object info = {.size = window->size};
+    engine_declare(job, path, &(struct engine_object){.info = &info, .proven = true});
+    job->objects->window = *window;
+}
+
 static bool is_type_word(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';

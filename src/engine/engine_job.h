@@ -13,6 +13,7 @@ struct job_object {
     struct store *store;
     struct str key;
     struct store_object info;
+    struct engine_window window;  /* of an object without a store */
     bool proven;                  /* the job's own credentials may read it */
     struct cached_object *cached; /* held from the first OPEN to the end of the job */
     struct job_object *next;

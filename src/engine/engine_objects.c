@@ -84,12 +84,23 @@ static int reopen_read_only(int fd, struct err *err)
     return reopened;
 }
 
+static bool open_window(const struct engine_window *window, struct opened *ret_opened,
+                        struct err *err)
+{
+    *ret_opened = (struct opened){
+        .fd = reopen_read_only(window->fd, err), .complete = true, .data_offset = window->offset};
+    return ret_opened->fd >= 0;
+}
+
 /* The file itself, where the store is a folder; ret_opened->fd stays -1 where it is not. */
 static bool open_in_place(const struct job_object *object, struct opened *ret_opened,
                           struct err *err)
 {
     CLEANUP(fd_close) int fd = -1;
     struct store_object now;
+    if (object->store == NULL) {
+        return open_window(&object->window, ret_opened, err);
+    }
     if (!store_open_direct(object->store, object->key, &fd, &now, err)) {
         return false;
     }

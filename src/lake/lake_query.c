@@ -1,38 +1,18 @@
-#include "lake_internal.h"
+#include "lake_source.h"
 #include "map.h"
 #include "mem.h"
 #include "worker_text.h"
 
 #include <stdio.h>
 
-enum {
-    FILES_MAX = 100000
-};
-
-/* The objects of one table, as the store listed them. */
-struct listed_file {
-    char *key;
-    char *path; /* what a worker calls it */
-    struct store_object object;
-    uint32_t schema; /* index + 1 into the list's schemas */
-};
-
-struct file_list {
-    struct listed_file *files;
-    size_t count;
-    size_t capacity;
-    struct buf *schemas; /* each as worker_put_schema writes it, distinct */
-    size_t schemas_count;
-};
-
 /* One table of SQL: the folders whose names differ at most in case, which a table's first writers
  * chose and SQL does not tell apart. */
 struct sql_table {
     struct str name; /* folded */
-    size_t *folders; /* indexes into the names of the lake */
-    size_t folders_count;
-    struct file_list *list; /* once it has been found */
-    bool added;             /* the worker knows it */
+    struct lake_source *sources;
+    size_t sources_count;
+    bool found; /* the sources are */
+    bool added; /* the worker knows it */
     struct sql_table *next;
 };
 
@@ -49,125 +29,112 @@ struct lake_statement {
     struct cancel *cancel;
 };
 
-static void list_destroy(struct file_list *list)
-{
-    for (size_t i = 0; i < list->count; i++) {
-        mem_free(list->files[i].key);
-        mem_free(list->files[i].path);
-    }
-    for (size_t i = 0; i < list->schemas_count; i++) {
-        buf_finish(&list->schemas[i]);
-    }
-    mem_free(list->files);
-    mem_free(list->schemas);
-    mem_free(list);
-}
+/* ---- TABLES ---- */
 
-static bool visit_object(void *context, struct str key, const struct store_object *object,
-                         struct err *err)
-{
-    struct file_list *list = context;
-    if (!str_ends(key, STR(".parquet"))) {
-        return true;
-    }
-    if (list->count == FILES_MAX) {
-        return err_set(err, ERR_UNPROCESSABLE, "the table has more than %d files", FILES_MAX);
-    }
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        struct listed_file *grown = mem_alloc_array(list->capacity, sizeof(*grown));
-        if (list->count > 0) {
-            memcpy(grown, list->files, list->count * sizeof(*grown));
-        }
-        mem_free(list->files);
-        list->files = grown;
-    }
-    list->files[list->count++] = (struct listed_file){
-        .key = mem_copy_bytes(key.ptr, key.len),
-        .object = *object,
-    };
-    return true;
-}
+/* Schemas that objects of a table have, each as worker_put_schema writes it, distinct. */
+struct schema_texts {
+    struct buf *items;
+    size_t count;
+};
 
-static uint32_t schema_index(struct file_list *list, struct buf *schema)
+static uint32_t schema_index(struct schema_texts *schemas, struct buf *schema)
 {
-    for (size_t i = 0; i < list->schemas_count; i++) {
-        if (str_equal(buf_str(&list->schemas[i]), buf_str(schema))) {
+    for (size_t i = 0; i < schemas->count; i++) {
+        if (str_equal(buf_str(&schemas->items[i]), buf_str(schema))) {
             buf_finish(schema);
             return (uint32_t)i + 1;
         }
     }
-    list->schemas[list->schemas_count++] = *schema;
-    return (uint32_t)list->schemas_count;
+    schemas->items[schemas->count++] = *schema;
+    return (uint32_t)schemas->count;
 }
 
-static void look_up_schemas(struct lake *lake, struct file_list *list)
+/* Index + 1 of the object's schema, 0 when the worker has to look. */
+static uint32_t look_up_schema(struct lake *lake, const struct lake_listed *item,
+                               struct schema_texts *schemas)
 {
-    list->schemas = mem_alloc_array(list->count, sizeof(*list->schemas));
-    for (size_t i = 0; i < list->count; i++) {
-        struct listed_file *file = &list->files[i];
-        struct buf schema;
-        buf_init(&schema, WORKER_FRAME_SIZE_MAX);
-        lock_take(&lake->lock);
-        bool known =
-            lake_schemas_find(lake->schemas, str_of(file->key), str_of(file->object.etag), &schema);
-        lock_release(&lake->lock);
-        if (known && !buf_failed(&schema)) {
-            file->schema = schema_index(list, &schema);
-        } else {
-            buf_finish(&schema);
-        }
+    struct buf schema;
+    buf_init(&schema, WORKER_FRAME_SIZE_MAX);
+    lock_take(&lake->lock);
+    bool known =
+        lake_schemas_find(lake->schemas, str_of(item->key), str_of(item->object.etag), &schema);
+    lock_release(&lake->lock);
+    if (known && !buf_failed(&schema)) {
+        return schema_index(schemas, &schema);
     }
+    buf_finish(&schema);
+    return 0;
 }
 
-/* The path a worker knows an object by: lake:// and the key without the prefix, which is nobody's
- * business. */
-static char *path_of(const struct lake *lake, const char *key)
+static void append_file(struct lake_statement *statement, const struct lake_listed *item,
+                        struct schema_texts *schemas, struct buf *tables)
 {
-    struct buf path;
-    buf_init(&path, STORE_KEY_SIZE_MAX + 16);
-    buf_append_format(&path, "lake://%s", key + strlen(lake->prefix));
-    size_t size;
-    return buf_take(&path, &size);
+    struct str path = str_of(item->path);
+    map_set(&statement->files_by_path, path, (void *)(uintptr_t)item);
+    worker_put_text(tables, path);
+    worker_put_u32(tables, look_up_schema(statement->lake, item, schemas));
+    const struct engine_object object = {
+        .store = statement->lake->store,
+        .key = str_of(item->key),
+        .info = &item->object,
+        .proven = true, /* the server listed its own lake with its own credentials */
+    };
+    engine_declare(statement->job, path, &object);
 }
 
-/* Appends what worker_put_table would, straight from the list. */
-static void append_table(struct lake_statement *statement, struct str name, struct file_list *list,
+static uint64_t files_count(const struct sql_table *table)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < table->sources_count; i++) {
+        count += table->sources[i].shown_count;
+    }
+    return count;
+}
+
+static void append_files(struct lake_statement *statement, const struct sql_table *table,
                          struct buf *tables)
 {
-    worker_put_text(tables, name);
-    worker_put_u32(tables, WORKER_TABLE_LAKE);
-    worker_put_u64(tables, list->count);
-    for (size_t i = 0; i < list->count; i++) {
-        struct listed_file *file = &list->files[i];
-        file->path = path_of(statement->lake, file->key);
-        map_set(&statement->files_by_path, str_of(file->path), file);
-        worker_put_text(tables, str_of(file->path));
-        worker_put_u32(tables, file->schema);
-        const struct engine_object object = {
-            .store = statement->lake->store,
-            .key = str_of(file->key),
-            .info = &file->object,
-            .proven = true, /* the server listed its own lake with its own credentials */
-        };
-        engine_declare(statement->job, str_of(file->path), &object);
+    uint64_t count = files_count(table);
+    struct schema_texts schemas = {.items = mem_alloc_array(count, sizeof(*schemas.items))};
+    worker_put_u64(tables, count);
+    for (size_t i = 0; i < table->sources_count; i++) {
+        const struct lake_source *source = &table->sources[i];
+        for (size_t at = 0; at < source->shown_count; at++) {
+            append_file(statement, &source->listing->items[lake_source_item(source, at)], &schemas,
+                        tables);
+        }
     }
-    worker_put_u64(tables, list->schemas_count);
-    for (size_t i = 0; i < list->schemas_count; i++) {
-        buf_append(tables, buf_str(&list->schemas[i]));
+    worker_put_u64(tables, schemas.count);
+    for (size_t i = 0; i < schemas.count; i++) {
+        buf_append(tables, buf_str(&schemas.items[i]));
+        buf_finish(&schemas.items[i]);
     }
+    mem_free(schemas.items);
 }
 
-/* Lists the objects of one folder behind those that the list has already. */
-static bool list_folder(struct lake *lake, struct str folder, struct file_list *list,
-                        struct cancel *cancel, struct err *err)
+static void append_tails(struct lake_statement *statement, const struct sql_table *table,
+                         struct buf *tables)
 {
-    struct buf prefix;
-    buf_init(&prefix, STORE_KEY_SIZE_MAX);
-    lake_append_table_prefix(&prefix, lake, folder);
-    bool good = store_list(lake->store, buf_str(&prefix), visit_object, list, cancel, err);
-    buf_finish(&prefix);
-    return good;
+    struct buf tails;
+    uint64_t count = 0;
+    buf_init(&tails, WORKER_FRAME_SIZE_MAX);
+    for (size_t i = 0; i < table->sources_count; i++) {
+        count += lake_source_append_tail(&table->sources[i], statement->job, &tails);
+    }
+    worker_put_u64(tables, count);
+    buf_append(tables, buf_str(&tails));
+    tables->failed = tables->failed || buf_failed(&tails);
+    buf_finish(&tails);
+}
+
+/* Appends what worker_put_table would, straight from what was found. */
+static void append_table(struct lake_statement *statement, const struct sql_table *table,
+                         struct buf *tables)
+{
+    worker_put_text(tables, table->sources[0].folder);
+    worker_put_u32(tables, WORKER_TABLE_LAKE);
+    append_files(statement, table, tables);
+    append_tails(statement, table, tables);
 }
 
 /* ---- which tables there are ---- */
@@ -192,13 +159,13 @@ static void add_name(struct lake_statement *statement, size_t index)
     } else {
         mem_free((char *)(uintptr_t)name.ptr);
     }
-    size_t *grown = mem_alloc_array(table->folders_count + 1, sizeof(*grown));
-    if (table->folders_count > 0) {
-        memcpy(grown, table->folders, table->folders_count * sizeof(*grown));
+    struct lake_source *grown = mem_alloc_array(table->sources_count + 1, sizeof(*grown));
+    if (table->sources_count > 0) {
+        memcpy(grown, table->sources, table->sources_count * sizeof(*grown));
     }
-    mem_free(table->folders);
-    grown[table->folders_count++] = index;
-    table->folders = grown;
+    mem_free(table->sources);
+    grown[table->sources_count++].folder = str_of(statement->names.items[index]);
+    table->sources = grown;
 }
 
 static bool list_names(struct lake_statement *statement, struct cancel *cancel, struct err *err)
@@ -221,19 +188,28 @@ static bool list_names(struct lake_statement *statement, struct cancel *cancel, 
 static bool find_table(struct lake_statement *statement, struct sql_table *table,
                        struct cancel *cancel, struct err *err)
 {
-    if (table->list != NULL) {
+    if (table->found) {
         return true;
     }
-    struct file_list *list = mem_alloc(sizeof(*list));
-    for (size_t i = 0; i < table->folders_count; i++) {
-        struct str folder = str_of(statement->names.items[table->folders[i]]);
-        if (!list_folder(statement->lake, folder, list, cancel, err)) {
-            list_destroy(list);
+    for (size_t i = 0; i < table->sources_count; i++) {
+        if (!lake_source_find(statement->lake, &table->sources[i], cancel, err)) {
+            while (i-- > 0) {
+                lake_source_finish(statement->lake, &table->sources[i]);
+            }
             return false;
         }
     }
-    table->list = list;
+    table->found = true;
     return true;
+}
+
+static bool is_table(const struct sql_table *table)
+{
+    bool known = false;
+    for (size_t i = 0; !known && i < table->sources_count; i++) {
+        known = lake_source_is_table(&table->sources[i]);
+    }
+    return known;
 }
 
 static bool add_table(struct lake_statement *statement, struct sql_table *table, struct buf *into,
@@ -246,10 +222,8 @@ static bool add_table(struct lake_statement *statement, struct sql_table *table,
     if (!find_table(statement, table, statement->cancel, err)) {
         return false;
     }
-    if (table->list->count > 0) {
-        struct str name = str_of(statement->names.items[table->folders[0]]);
-        look_up_schemas(statement->lake, table->list);
-        append_table(statement, name, table->list, into);
+    if (is_table(table)) {
+        append_table(statement, table, into);
         (*ret_count)++;
     }
     return true;
@@ -286,7 +260,7 @@ static void keep_schema(void *context, struct str path, const struct worker_sche
 {
     struct lake_statement *statement = context;
     struct lake *lake = statement->lake;
-    const struct listed_file *file = map_find(&statement->files_by_path, path);
+    const struct lake_listed *file = map_find(&statement->files_by_path, path);
     if (file != NULL) {
         lock_take(&lake->lock);
         lake_schemas_keep(lake->schemas, str_of(file->key), str_of(file->object.etag), schema);
@@ -343,11 +317,11 @@ void lake_statement_destroy(struct lake_statement *statement)
     while (statement->tables != NULL) {
         struct sql_table *table = statement->tables;
         statement->tables = table->next;
-        if (table->list != NULL) {
-            list_destroy(table->list);
+        for (size_t i = 0; i < table->sources_count; i++) {
+            lake_source_finish(statement->lake, &table->sources[i]);
         }
         mem_free((char *)(uintptr_t)table->name.ptr);
-        mem_free(table->folders);
+        mem_free(table->sources);
         mem_free(table);
     }
     map_finish(&statement->files_by_path);
@@ -372,15 +346,8 @@ bool lake_statement_append_identity(const struct lake_statement *statement, stru
     bool good = true;
     const struct sql_table *table = statement->tables;
     for (; table != NULL; table = table->next) {
-        if (table->list == NULL) {
-            continue;
-        }
-        worker_put_text(into, table->name);
-        worker_put_u64(into, table->list->count);
-        for (size_t i = 0; i < table->list->count; i++) {
-            worker_put_text(into, str_of(table->list->files[i].key));
-            worker_put_text(into, str_of(table->list->files[i].object.etag));
-            good = good && table->list->files[i].object.etag[0] != '\0';
+        for (size_t i = 0; table->found && i < table->sources_count; i++) {
+            good = lake_source_append_identity(statement->lake, &table->sources[i], into) && good;
         }
     }
     return good;

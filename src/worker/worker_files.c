@@ -13,6 +13,8 @@ struct files {
     struct objects *objects; /* NULL in the zygote */
     int input_fd;
     int output_fd;
+    uint64_t input_offset;
+    uint64_t input_size; /* 0: to the end */
     atomic_uint result_turn; /* see take_turn */
     files_writer *result_writer;
     void *result_context;
@@ -24,7 +26,9 @@ struct file {
     struct files *files;
     struct object *object;
     int fd;
-    bool result; /* job://result */
+    uint64_t offset; /* where it begins in fd */
+    uint64_t size;   /* 0: to the end */
+    bool result;     /* job://result */
 };
 
 static void say(char *problem, size_t size, const char *text)
@@ -38,6 +42,8 @@ static void *vfs_open(void *context, const char *path, bool for_writing, char *p
     struct file file = {.files = files, .fd = -1};
     if (strcmp(path, "job://in") == 0 && !for_writing) {
         file.fd = files->input_fd;
+        file.offset = files->input_offset;
+        file.size = files->input_size;
     } else if (strcmp(path, "job://result") == 0 && for_writing && files->result_writer != NULL) {
         file.result = true;
     } else if (strcmp(path, "job://out") == 0) {
@@ -64,8 +70,13 @@ static bool vfs_read(void *opened, void *into, uint64_t size, uint64_t offset, c
     if (file->object != NULL) {
         return object_read(file->object, into, size, offset, problem, problem_size);
     }
+    if (file->size > 0 && (offset > file->size || size > file->size - offset)) {
+        say(problem, problem_size, "the file ends before the data it announces");
+        return false;
+    }
     for (uint64_t done = 0; done < size;) {
-        ssize_t got = pread(file->fd, (char *)into + done, size - done, (off_t)(offset + done));
+        ssize_t got = pread(file->fd, (char *)into + done, size - done,
+                            (off_t)(file->offset + offset + done));
         if (got < 0 && errno == EINTR) {
             continue;
         }
@@ -129,6 +140,9 @@ static uint64_t vfs_size(void *opened)
         take_turn(file->files);
         return file->files->result_size;
     }
+    if (file->size > 0) {
+        return file->size;
+    }
     /* Not fstat: libc asks by an empty path, and the sandbox allows no question about paths. */
     off_t size = lseek(file->fd, 0, SEEK_END);
     return size < 0 ? 0 : (uint64_t)size;
@@ -169,6 +183,12 @@ void files_set_job(struct files *files, struct channel *channel, int input_fd, i
     files->objects = objects_create(channel);
     files->input_fd = input_fd;
     files->output_fd = output_fd;
+}
+
+void files_set_window(struct files *files, uint64_t offset, uint64_t size)
+{
+    files->input_offset = offset;
+    files->input_size = size;
 }
 
 void files_set_result(struct files *files, files_writer *writer, void *context)

@@ -14,6 +14,8 @@ struct files;
  * has none). */
 struct files *files_create(duckdb_database database);
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd);
+/* job://in is this part of the descriptor alone. */
+void files_set_window(struct files *files, uint64_t offset, uint64_t size);
 
 /* What is written to job://result. A write that does not begin where the last one ended fails. NULL
  * for none. */

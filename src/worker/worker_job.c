@@ -32,20 +32,30 @@ void worker_put_text(struct buf *buf, struct str text)
     buf_append(buf, text);
 }
 
+static void put_columns(struct buf *buf, const struct worker_column *columns, size_t count)
+{
+    worker_put_u64(buf, count);
+    for (size_t i = 0; i < count; i++) {
+        worker_put_text(buf, columns[i].name);
+        worker_put_text(buf, columns[i].line_type);
+        worker_put_text(buf, columns[i].sql_type);
+        worker_put_u32(buf, columns[i].loose);
+        worker_put_u32(buf, columns[i].sort);
+    }
+}
+
 void worker_put_job(struct buf *buf, const struct worker_job *job)
 {
     worker_put_u32(buf, job->kind);
     buf_append_bytes(buf, &job->limits, sizeof(job->limits));
     worker_put_text(buf, job->statement);
-    worker_put_u64(buf, job->columns_count);
-    for (size_t i = 0; i < job->columns_count; i++) {
-        worker_put_text(buf, job->columns[i].name);
-        worker_put_text(buf, job->columns[i].line_type);
-        worker_put_text(buf, job->columns[i].sql_type);
-    }
+    put_columns(buf, job->columns, job->columns_count);
     worker_put_u32(buf, job->format);
     worker_put_u64(buf, job->rows_max);
     worker_put_text(buf, job->parameters);
+    worker_put_u32(buf, job->rest);
+    worker_put_u64(buf, job->input_offset);
+    worker_put_u64(buf, job->input_size);
     worker_put_text(buf, job->order_by);
     worker_put_u64(buf, job->line_size_max);
     worker_put_u64(buf, job->row_group_rows);
@@ -61,6 +71,17 @@ void worker_put_schema(struct buf *buf, const struct worker_schema *schema)
     }
 }
 
+void worker_put_tail(struct buf *buf, const struct worker_tail *tail)
+{
+    put_columns(buf, tail->columns, tail->columns_count);
+    worker_put_u32(buf, tail->rest);
+    worker_put_u64(buf, tail->line_size_max);
+    worker_put_u64(buf, tail->windows_count);
+    for (size_t i = 0; i < tail->windows_count; i++) {
+        worker_put_text(buf, tail->windows[i]);
+    }
+}
+
 void worker_put_table(struct buf *buf, const struct worker_table *table)
 {
     worker_put_text(buf, table->name);
@@ -73,6 +94,10 @@ void worker_put_table(struct buf *buf, const struct worker_table *table)
     worker_put_u64(buf, table->schemas_count);
     for (size_t i = 0; i < table->schemas_count; i++) {
         worker_put_schema(buf, &table->schemas[i]);
+    }
+    worker_put_u64(buf, table->tails_count);
+    for (size_t i = 0; i < table->tails_count; i++) {
+        worker_put_tail(buf, &table->tails[i]);
     }
 }
 
@@ -145,29 +170,43 @@ bool worker_get_end(const struct worker_cursor *cursor)
     return !cursor->failed && cursor->rest.len == 0;
 }
 
+/* Allocated, also when the cursor has failed. */
+static const struct worker_column *get_columns(struct worker_cursor *cursor, size_t *ret_count)
+{
+    *ret_count = worker_get_count(cursor, 3 * sizeof(uint64_t) + 2 * sizeof(uint32_t));
+    struct worker_column *columns = mem_alloc_array(*ret_count, sizeof(*columns));
+    for (size_t i = 0; i < *ret_count; i++) {
+        columns[i].name = worker_get_text(cursor);
+        columns[i].line_type = worker_get_text(cursor);
+        columns[i].sql_type = worker_get_text(cursor);
+        columns[i].loose = worker_get_u32(cursor);
+        columns[i].sort = worker_get_u32(cursor);
+        cursor->failed = cursor->failed || columns[i].sort > *ret_count;
+    }
+    return columns;
+}
+
 bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *err)
 {
     struct worker_cursor cursor = {.rest = payload};
     struct worker_job job = {.kind = worker_get_u32(&cursor)};
     get_bytes(&cursor, &job.limits, sizeof(job.limits));
     job.statement = worker_get_text(&cursor);
-    job.columns_count = worker_get_count(&cursor, 3 * sizeof(uint64_t));
-    struct worker_column *columns = mem_alloc_array(job.columns_count, sizeof(*columns));
-    for (size_t i = 0; i < job.columns_count; i++) {
-        columns[i].name = worker_get_text(&cursor);
-        columns[i].line_type = worker_get_text(&cursor);
-        columns[i].sql_type = worker_get_text(&cursor);
-    }
-    job.columns = columns;
+    job.columns = get_columns(&cursor, &job.columns_count);
     job.format = worker_get_u32(&cursor);
     job.rows_max = worker_get_u64(&cursor);
     job.parameters = worker_get_text(&cursor);
+    job.rest = worker_get_u32(&cursor);
+    job.input_offset = worker_get_u64(&cursor);
+    job.input_size = worker_get_u64(&cursor);
     job.order_by = worker_get_text(&cursor);
     job.line_size_max = worker_get_u64(&cursor);
     job.row_group_rows = worker_get_u64(&cursor);
     job.input_format = worker_get_u32(&cursor);
-    if (!worker_get_end(&cursor) || job.format >= WORKER_FORMAT_COUNT ||
-        job.input_format >= WORKER_INPUT_COUNT) {
+    bool good = job.rest <= job.columns_count && job.input_offset <= INT64_MAX &&
+                job.input_size <= INT64_MAX - job.input_offset &&
+                job.format < WORKER_FORMAT_COUNT && job.input_format < WORKER_INPUT_COUNT;
+    if (!good || !worker_get_end(&cursor)) {
         worker_job_finish(&job);
         return err_set(err, ERR_CORRUPT, "a job message is damaged");
     }
@@ -205,29 +244,62 @@ void worker_schema_finish(struct worker_schema *schema)
     *schema = (struct worker_schema){0};
 }
 
+static void get_tail(struct worker_cursor *cursor, struct worker_tail *ret_tail)
+{
+    ret_tail->columns = get_columns(cursor, &ret_tail->columns_count);
+    ret_tail->rest = worker_get_u32(cursor);
+    cursor->failed = cursor->failed || ret_tail->rest > ret_tail->columns_count;
+    ret_tail->line_size_max = worker_get_u64(cursor);
+    ret_tail->windows_count = worker_get_count(cursor, sizeof(uint64_t));
+    struct str *windows = mem_alloc_array(ret_tail->windows_count, sizeof(*windows));
+    for (size_t i = 0; i < ret_tail->windows_count; i++) {
+        windows[i] = worker_get_text(cursor);
+    }
+    ret_tail->windows = windows;
+}
+
+static void get_files(struct worker_cursor *cursor, struct worker_table *table)
+{
+    table->files_count = worker_get_count(cursor, sizeof(uint64_t) + sizeof(uint32_t));
+    struct worker_file *files = mem_alloc_array(table->files_count, sizeof(*files));
+    for (size_t i = 0; i < table->files_count; i++) {
+        files[i].path = worker_get_text(cursor);
+        files[i].schema = worker_get_u32(cursor);
+    }
+    table->files = files;
+}
+
+static void get_schemas(struct worker_cursor *cursor, struct worker_table *table)
+{
+    table->schemas_count = worker_get_count(cursor, sizeof(uint64_t));
+    struct worker_schema *schemas = mem_alloc_array(table->schemas_count, sizeof(*schemas));
+    for (size_t i = 0; i < table->schemas_count; i++) {
+        cursor->failed = !worker_get_schema(cursor, &schemas[i]) || cursor->failed;
+    }
+    table->schemas = schemas;
+    for (size_t i = 0; i < table->files_count; i++) {
+        cursor->failed = cursor->failed || table->files[i].schema > table->schemas_count;
+    }
+}
+
+static void get_tails(struct worker_cursor *cursor, struct worker_table *table)
+{
+    table->tails_count = worker_get_count(cursor, 3 * sizeof(uint64_t));
+    struct worker_tail *tails = mem_alloc_array(table->tails_count, sizeof(*tails));
+    for (size_t i = 0; i < table->tails_count; i++) {
+        get_tail(cursor, &tails[i]);
+    }
+    table->tails = tails;
+}
+
 bool worker_get_table(struct worker_cursor *cursor, struct worker_table *ret_table)
 {
     struct worker_table table = {.name = worker_get_text(cursor)};
     table.kind = worker_get_u32(cursor);
-    table.files_count = worker_get_count(cursor, sizeof(uint64_t) + sizeof(uint32_t));
-    struct worker_file *files = mem_alloc_array(table.files_count, sizeof(*files));
-    for (size_t i = 0; i < table.files_count; i++) {
-        files[i].path = worker_get_text(cursor);
-        files[i].schema = worker_get_u32(cursor);
-    }
-    table.files = files;
-    size_t schemas_count = worker_get_count(cursor, sizeof(uint64_t));
-    struct worker_schema *schemas = mem_alloc_array(schemas_count, sizeof(*schemas));
-    table.schemas = schemas;
-    table.schemas_count = schemas_count;
-    bool good = true;
-    for (size_t i = 0; i < schemas_count; i++) {
-        good = worker_get_schema(cursor, &schemas[i]) && good;
-    }
-    for (size_t i = 0; i < table.files_count; i++) {
-        good = good && files[i].schema <= schemas_count;
-    }
-    if (!good || cursor->failed) {
+    get_files(cursor, &table);
+    get_schemas(cursor, &table);
+    get_tails(cursor, &table);
+    if (cursor->failed) {
         worker_table_finish(&table);
         return false;
     }
@@ -240,7 +312,12 @@ void worker_table_finish(struct worker_table *table)
     for (size_t i = 0; i < table->schemas_count; i++) {
         free_const(table->schemas[i].columns);
     }
+    for (size_t i = 0; i < table->tails_count; i++) {
+        free_const(table->tails[i].columns);
+        free_const(table->tails[i].windows);
+    }
     free_const(table->schemas);
+    free_const(table->tails);
     free_const(table->files);
     *table = (struct worker_table){0};
 }

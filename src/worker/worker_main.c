@@ -77,6 +77,7 @@ void worker_main(struct duck *duck, int socket_fd)
     if (good) {
         channel_start(channel, duck->connection);
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
+        files_set_window(duck->files, job.input_offset, job.input_size);
         good = duck_lock(duck, &job.limits, &err) &&
                run(duck, channel, &job, frame.fds[0], &done, &err);
     }

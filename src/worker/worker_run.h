@@ -18,7 +18,7 @@ bool run_unjudged(struct duck *duck, struct channel *channel, const struct worke
 #endif
 
 /* Canonical lines from job://in to Parquet in job://out. A value that does not fit its column is
- * ERR_INVALID naming row and column. */
+ * ERR_INVALID naming row and column, or goes to the column `rest` when its own is loose. */
 bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
                struct err *err) MUST_CHECK;
 

@@ -1,4 +1,6 @@
+#include "map.h"
 #include "mem.h"
+#include "worker_lines.h"
 #include "worker_run.h"
 
 #include <stdio.h>
@@ -17,7 +19,7 @@ static void append_view_head(struct buf *sql, struct str name)
 {
     buf_append_text(sql, "CREATE OR REPLACE VIEW ");
     sql_append_identifier(sql, name);
-    buf_append_text(sql, " AS SELECT ");
+    buf_append_text(sql, " AS ");
 }
 
 static bool run_and_finish(struct duck *duck, struct buf *sql, struct err *err)
@@ -35,7 +37,7 @@ static bool create_files_view(struct duck *duck, const struct worker_table *tabl
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
     append_view_head(&sql, table->name);
-    buf_append_text(&sql, "* FROM read_parquet(");
+    buf_append_text(&sql, "SELECT * FROM read_parquet(");
     append_paths(&sql, table);
     buf_append_text(&sql, table->files_count > 1 ? ", union_by_name = true)" : ")");
     return run_and_finish(duck, &sql, err);
@@ -160,34 +162,168 @@ static void append_partition_columns(struct buf *sql)
     }
 }
 
+/* `value` appends what stands for the column at `index` of the schema. */
+typedef void append_value_fn(struct buf *sql, const void *context,
+                             const struct worker_schema *schema, size_t index);
+
+static void append_select(struct buf *sql, const struct worker_schema *schema,
+                          append_value_fn *value, const void *context)
+{
+    buf_append_text(sql, "SELECT ");
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        if (!is_partition_name(schema->columns[i].name)) {
+            value(sql, context, schema, i);
+            buf_append_text(sql, " AS ");
+            sql_append_identifier(sql, schema->columns[i].name);
+            buf_append_text(sql, ", ");
+        }
+    }
+    append_partition_columns(sql);
+}
+
+static void append_file_value(struct buf *sql, const void *context,
+                              const struct worker_schema *schema, size_t index)
+{
+    (void)context;
+    (void)schema;
+    buf_append_format(sql, "c%zu", index);
+}
+
 /* Missing columns read as NULL; with the schema given, no file is opened before the partition
  * filters have chosen. Columns are read under names of ours (c0, c1, ...), so that none can clash
  * with `filename`. */
+static void append_files(struct buf *sql, const struct worker_table *table,
+                         const struct worker_schema *schema)
+{
+    append_select(sql, schema, append_file_value, NULL);
+    buf_append_text(sql, " FROM read_parquet(");
+    append_paths(sql, table);
+    buf_append_text(sql, ", filename = true, schema = MAP {");
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        buf_append_text(sql, i == 0 ? "" : ", ");
+        sql_append_literal(sql, schema->columns[i].name);
+        buf_append_format(sql, ": {name: 'c%zu', type: ", i);
+        sql_append_literal(sql, schema->columns[i].type);
+        buf_append_text(sql, ", default_value: NULL}");
+    }
+    buf_append_text(sql, "})");
+}
+
+/* ---- rows that are in no file yet ---- */
+
+/* A tail, and where its columns are by name: one in a thousand columns is found without a walk. */
+struct tail_source {
+    struct worker_lines lines;
+    struct map by_name; /* columns by their folded names */
+    struct str *names;
+};
+
+static struct worker_schema tail_schema(const struct worker_tail *tail)
+{
+    struct worker_schema_column *columns = mem_alloc_array(tail->columns_count, sizeof(*columns));
+    for (size_t i = 0; i < tail->columns_count; i++) {
+        columns[i] = (struct worker_schema_column){.name = tail->columns[i].name,
+                                                   .type = tail->columns[i].sql_type};
+    }
+    return (struct worker_schema){.columns = columns, .columns_count = tail->columns_count};
+}
+
+static void tail_source_init(struct tail_source *source, const struct worker_tail *tail)
+{
+    *source = (struct tail_source){.lines = {.columns = tail->columns,
+                                             .columns_count = tail->columns_count,
+                                             .rest = tail->rest,
+                                             .line_size_max = tail->line_size_max}};
+    source->names = mem_alloc_array(tail->columns_count, sizeof(*source->names));
+    for (size_t i = 0; i < tail->columns_count; i++) {
+        source->names[i] = map_folded_key(tail->columns[i].name);
+        map_set(&source->by_name, source->names[i], (void *)(uintptr_t)&tail->columns[i]);
+    }
+}
+
+static void tail_source_finish(struct tail_source *source)
+{
+    map_finish(&source->by_name);
+    for (size_t i = 0; i < source->lines.columns_count; i++) {
+        mem_free((char *)(uintptr_t)source->names[i].ptr);
+    }
+    mem_free(source->names);
+}
+
+/* In the type that the whole table has for the column, which holds all of its own type. */
+static void append_tail_value(struct buf *sql, const void *context,
+                              const struct worker_schema *schema, size_t index)
+{
+    const struct tail_source *source = context;
+    const struct worker_schema_column *wanted = &schema->columns[index];
+    struct str name = map_folded_key(wanted->name);
+    const struct worker_column *column = map_find(&source->by_name, name);
+    mem_free((char *)(uintptr_t)name.ptr);
+    bool same = column != NULL && str_equal(column->sql_type, wanted->type);
+    buf_append_text(sql, same ? "" : "CAST(");
+    if (column == NULL) {
+        buf_append_text(sql, "NULL");
+    } else {
+        lines_append_value(sql, &source->lines, (size_t)(column - source->lines.columns));
+    }
+    if (!same) {
+        buf_append_text(sql, " AS ");
+        buf_append(sql, wanted->type);
+        buf_append_byte(sql, ')');
+    }
+}
+
+static void append_tail(struct buf *sql, const struct worker_tail *tail,
+                        const struct worker_schema *schema)
+{
+    struct tail_source source;
+    struct buf windows;
+    buf_init(&windows, WORKER_FRAME_SIZE_MAX);
+    for (size_t i = 0; i < tail->windows_count; i++) {
+        buf_append_byte(&windows, i == 0 ? '[' : ',');
+        sql_append_literal(&windows, tail->windows[i]);
+    }
+    buf_append_byte(&windows, ']');
+    tail_source_init(&source, tail);
+    append_select(sql, schema, append_tail_value, &source);
+    buf_append_text(sql, " FROM ");
+    lines_append_source(sql, &source.lines, buf_str(&windows), true);
+    tail_source_finish(&source);
+    sql->failed = sql->failed || buf_failed(&windows);
+    buf_finish(&windows);
+}
+
+static void append_null_value(struct buf *sql, const void *context,
+                              const struct worker_schema *schema, size_t index)
+{
+    (void)context;
+    buf_append_text(sql, "NULL::");
+    buf_append(sql, schema->columns[index].type);
+}
+
+/* Files, then lines, each row once: the server has seen to that. A table of which only the columns
+ * are known has no rows. */
 static bool create_united_view(struct duck *duck, const struct worker_table *table,
                                const struct worker_schema *schema, struct err *err)
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
     append_view_head(&sql, table->name);
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        if (!is_partition_name(schema->columns[i].name)) {
-            buf_append_format(&sql, "c%zu AS ", i);
-            sql_append_identifier(&sql, schema->columns[i].name);
-            buf_append_text(&sql, ", ");
+    bool empty = table->files_count == 0;
+    if (!empty) {
+        append_files(&sql, table, schema);
+    }
+    for (size_t i = 0; i < table->tails_count; i++) {
+        if (table->tails[i].windows_count > 0) {
+            buf_append_text(&sql, empty ? "" : " UNION ALL ");
+            append_tail(&sql, &table->tails[i], schema);
+            empty = false;
         }
     }
-    append_partition_columns(&sql);
-    buf_append_text(&sql, " FROM read_parquet(");
-    append_paths(&sql, table);
-    buf_append_text(&sql, ", filename = true, schema = MAP {");
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        buf_append_text(&sql, i == 0 ? "" : ", ");
-        sql_append_literal(&sql, schema->columns[i].name);
-        buf_append_format(&sql, ": {name: 'c%zu', type: ", i);
-        sql_append_literal(&sql, schema->columns[i].type);
-        buf_append_text(&sql, ", default_value: NULL}");
+    if (empty) {
+        append_select(&sql, schema, append_null_value, NULL);
+        buf_append_text(&sql, " FROM (SELECT '' AS filename) WHERE false");
     }
-    buf_append_text(&sql, "})");
     return run_and_finish(duck, &sql, err);
 }
 
@@ -216,35 +352,79 @@ static void add_distinct(struct schema_list *list, const struct worker_schema *s
     list->items[list->count++] = *schema;
 }
 
+/* One schema is its own union, and so is none. */
+static bool unite_distinct(struct duck *duck, const struct schema_list *distinct,
+                           struct known_schema *ret_known, const struct worker_schema **ret_schema,
+                           struct err *err)
+{
+    if (distinct->count <= 1) {
+        *ret_schema = &distinct->items[0];
+        return true;
+    }
+    *ret_schema = &ret_known->schema;
+    return unite(duck, distinct->items, distinct->count, ret_known, err);
+}
+
+/* The schemas of a table's files and tails: those the server knows, and those found here. */
+struct table_schemas {
+    struct known_schema *described; /* of each file that has to be looked at */
+    struct worker_schema *tails;
+    struct schema_list distinct;
+};
+
+static void table_schemas_init(struct table_schemas *schemas, const struct worker_table *table)
+{
+    size_t count = 1 + table->files_count + table->schemas_count + table->tails_count;
+    schemas->described = mem_alloc_array(table->files_count, sizeof(*schemas->described));
+    schemas->tails = mem_alloc_array(table->tails_count, sizeof(*schemas->tails));
+    schemas->distinct = (struct schema_list){
+        .items = mem_alloc_array(count, sizeof(*schemas->distinct.items)),
+    };
+    for (size_t i = 0; i < table->schemas_count; i++) {
+        add_distinct(&schemas->distinct, &table->schemas[i]);
+    }
+    for (size_t i = 0; i < table->tails_count; i++) {
+        schemas->tails[i] = tail_schema(&table->tails[i]);
+        if (table->tails[i].columns_count > 0) {
+            add_distinct(&schemas->distinct, &schemas->tails[i]);
+        }
+    }
+}
+
+static void table_schemas_finish(struct table_schemas *schemas, const struct worker_table *table)
+{
+    for (size_t i = 0; i < table->files_count; i++) {
+        known_finish(&schemas->described[i]);
+    }
+    for (size_t i = 0; i < table->tails_count; i++) {
+        worker_schema_finish(&schemas->tails[i]);
+    }
+    mem_free(schemas->described);
+    mem_free(schemas->tails);
+    mem_free(schemas->distinct.items);
+}
+
 static bool create_lake_view(struct duck *duck, struct channel *channel,
                              const struct worker_table *table, struct err *err)
 {
-    struct known_schema *described = mem_alloc_array(table->files_count, sizeof(*described));
-    struct schema_list distinct = {
-        .items =
-            mem_alloc_array(table->files_count + table->schemas_count, sizeof(*distinct.items)),
-    };
-    for (size_t i = 0; i < table->schemas_count; i++) {
-        add_distinct(&distinct, &table->schemas[i]);
-    }
+    struct table_schemas schemas;
+    table_schemas_init(&schemas, table);
     bool good = true;
     for (size_t i = 0; good && i < table->files_count; i++) {
         if (table->files[i].schema == 0) {
-            good = describe_file(duck, channel, table->files[i].path, &described[i], err);
+            struct known_schema *described = &schemas.described[i];
+            good = describe_file(duck, channel, table->files[i].path, described, err);
             if (good) {
-                add_distinct(&distinct, &described[i].schema);
+                add_distinct(&schemas.distinct, &described->schema);
             }
         }
     }
     struct known_schema united = {0};
-    good = good && unite(duck, distinct.items, distinct.count, &united, err) &&
-           create_united_view(duck, table, &united.schema, err);
+    const struct worker_schema *schema = NULL;
+    good = good && unite_distinct(duck, &schemas.distinct, &united, &schema, err) &&
+           create_united_view(duck, table, schema, err);
     known_finish(&united);
-    for (size_t i = 0; i < table->files_count; i++) {
-        known_finish(&described[i]);
-    }
-    mem_free(described);
-    mem_free(distinct.items);
+    table_schemas_finish(&schemas, table);
     return good;
 }
 

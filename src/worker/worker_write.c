@@ -1,59 +1,54 @@
+#include "worker_lines.h"
 #include "worker_run.h"
 
 #include <stdio.h>
 
-static bool is_type(struct str type, const char *name)
+static struct worker_lines lines_of(const struct worker_job *job)
 {
-    struct str bare = str_trim(str_first(type, str_find_byte(type, '(')));
-    return str_equal_nocase(bare, str_of(name));
+    return (struct worker_lines){.columns = job->columns,
+                                 .columns_count = job->columns_count,
+                                 .rest = job->rest,
+                                 .line_size_max = job->line_size_max};
 }
 
-/* A timestamp with an offset means that moment: a cast straight to TIMESTAMP would drop the offset.
- * TIMESTAMP_NS stays direct, because the way through TIMESTAMPTZ keeps microseconds only. */
-static bool goes_through_zone(struct str type)
+static void append_source(struct buf *sql, const struct worker_lines *lines)
 {
-    return is_type(type, "TIMESTAMP") || is_type(type, "DATETIME") ||
-           is_type(type, "TIMESTAMP_S") || is_type(type, "TIMESTAMP_MS") ||
-           is_type(type, "TIMESTAMP_US");
+    lines_append_source(sql, lines, STR("'job://in'"), false);
 }
 
-static void append_cast(struct buf *sql, const struct worker_column *column, size_t index,
-                        const char *cast)
+static void append_order(struct buf *sql, const struct worker_job *job)
 {
-    bool zone = goes_through_zone(column->sql_type);
-    buf_append_format(sql, "%s(%s%sc%zu%s AS %.*s)", cast, zone ? cast : "", zone ? "(" : "", index,
-                      zone ? " AS TIMESTAMPTZ)" : "", STR_ARG(column->sql_type));
-}
-
-static void append_source(struct buf *sql, const struct worker_job *job)
-{
-    buf_append_text(
-        sql, "read_json('job://in', format = 'newline_delimited', records = true, columns = {");
-    for (size_t i = 0; i < job->columns_count; i++) {
-        buf_append_format(sql, "%sc%zu: '%.*s'", i == 0 ? "" : ", ", i,
-                          STR_ARG(job->columns[i].line_type));
-    }
-    uint64_t object_size = job->line_size_max + 1024;
-    object_size = object_size < (1 << 20) ? 1 << 20 : object_size;
-    buf_append_format(sql, "}, maximum_object_size = %llu)", (unsigned long long)object_size);
-}
-
-static void append_copy(struct buf *sql, const struct worker_job *job)
-{
-    buf_append_text(sql, "COPY (SELECT ");
-    for (size_t i = 0; i < job->columns_count; i++) {
-        buf_append_text(sql, i == 0 ? "" : ", ");
-        append_cast(sql, &job->columns[i], i, "CAST");
-        buf_append_text(sql, " AS ");
-        sql_append_identifier(sql, job->columns[i].name);
-    }
-    buf_append_text(sql, " FROM ");
-    append_source(sql, job);
     if (job->order_by.len > 0) {
         buf_append_text(sql, " ORDER BY ");
         sql_append_identifier(sql, job->order_by);
         buf_append_text(sql, " ASC NULLS LAST");
+        return;
     }
+    size_t rank = 1;
+    for (size_t i = 0; i < job->columns_count;) {
+        if (job->columns[i].sort != rank) {
+            i++;
+            continue;
+        }
+        buf_append_format(sql, "%s%zu ASC NULLS LAST", rank == 1 ? " ORDER BY " : ", ", i + 1);
+        rank++;
+        i = 0;
+    }
+}
+
+static void append_copy(struct buf *sql, const struct worker_job *job)
+{
+    const struct worker_lines lines = lines_of(job);
+    buf_append_text(sql, "COPY (SELECT ");
+    for (size_t i = 0; i < job->columns_count; i++) {
+        buf_append_text(sql, i == 0 ? "" : ", ");
+        lines_append_value(sql, &lines, i);
+        buf_append_text(sql, " AS ");
+        sql_append_identifier(sql, job->columns[i].name);
+    }
+    buf_append_text(sql, " FROM ");
+    append_source(sql, &lines);
+    append_order(sql, job);
     buf_append_format(sql,
                       ") TO 'job://out' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %llu)",
                       (unsigned long long)job->row_group_rows);
@@ -64,14 +59,15 @@ static void append_copy(struct buf *sql, const struct worker_job *job)
 static bool find_bad_value(struct duck *duck, const struct worker_job *job, size_t index,
                            struct err *err)
 {
+    const struct worker_lines lines = lines_of(job);
     const struct worker_column *column = &job->columns[index];
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
     buf_append_format(&sql, "SELECT i, v FROM (SELECT row_number() OVER () - 1 AS i, c%zu AS v, ",
                       index);
-    append_cast(&sql, column, index, "TRY_CAST");
+    lines_append_cast(&sql, column, index, "TRY_CAST");
     buf_append_text(&sql, " AS t FROM ");
-    append_source(&sql, job);
+    append_source(&sql, &lines);
     buf_append_text(&sql, ") WHERE v IS NOT NULL AND t IS NULL LIMIT 1");
     duckdb_result result = {0};
     struct err ignored;
@@ -122,7 +118,7 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
     }
     duck_hide_statement(err);
     for (size_t i = 0; err->kind == ERR_INVALID && i < job->columns_count; i++) {
-        if (find_bad_value(duck, job, i, err)) {
+        if (job->columns[i].loose == 0 && find_bad_value(duck, job, i, err)) {
             break;
         }
     }

@@ -52,6 +52,9 @@ static void check_table(struct str payload, struct buf *encoded)
     for (size_t i = 0; i < table.files_count; i++) {
         MUST(table.files[i].schema <= table.schemas_count);
     }
+    for (size_t i = 0; i < table.tails_count; i++) {
+        MUST(table.tails[i].rest <= table.tails[i].columns_count);
+    }
     worker_put_table(encoded, &table);
     must_be(encoded, str_first(payload, payload.len - cursor.rest.len));
     worker_table_finish(&table);

@@ -15,9 +15,9 @@ enum {
 };
 
 static const struct worker_column columns[] = {
-    {{"a", 1}, {"VARCHAR", 7}, {"BIGINT", 6}},
-    {{"", 0}, {"", 0}, {"", 0}},
-    {{"caf\xc3\xa9\0x", 7}, {"BIGINT", 6}, {"DECIMAL(18,2)", 13}},
+    {{"a", 1}, {"VARCHAR", 7}, {"BIGINT", 6}, 1, 3},
+    {{"", 0}, {"", 0}, {"", 0}, 0, 0},
+    {{"caf\xc3\xa9\0x", 7}, {"BIGINT", 6}, {"DECIMAL(18,2)", 13}, 0, 1},
 };
 
 static const struct worker_schema_column schema_columns[] = {
@@ -31,6 +31,12 @@ static const struct worker_file files[] = {
     {{"s3://b/two.parquet", 18}, 2},
 };
 
+static const struct str windows[] = {{"lake://tail/day=1/0.json", 24}, {"", 0}};
+static const struct worker_tail tails[] = {
+    {columns, COUNT_OF(columns), 3, 99, windows, COUNT_OF(windows)},
+    {NULL, 0, 0, 0, NULL, 0},
+};
+
 static const struct worker_job job_sent = {
     .kind = WORKER_WRITE,
     .limits = {.memory_bytes = UINT64_MAX,
@@ -42,6 +48,9 @@ static const struct worker_job job_sent = {
     .statement = {"SELECT 1", 8},
     .columns = columns,
     .columns_count = COUNT_OF(columns),
+    .rest = 2,
+    .input_offset = 4096,
+    .input_size = 99,
     .order_by = {"a", 1},
     .line_size_max = 77,
     .row_group_rows = 88,
@@ -53,6 +62,8 @@ static const struct worker_table table_sent = {
     .files_count = COUNT_OF(files),
     .schemas = schemas,
     .schemas_count = COUNT_OF(schemas),
+    .tails = tails,
+    .tails_count = COUNT_OF(tails),
 };
 static const struct worker_outcome outcome_sent = {
     .kind = ERR_TIMEOUT, .rows = 5, .peak_bytes = UINT64_MAX, .message = {"too long", 8}};
@@ -68,6 +79,9 @@ TEST(a_job_survives_the_trip)
     CHECK_U64(job.kind, WORKER_WRITE);
     CHECK(memcmp(&job.limits, &job_sent.limits, sizeof(job.limits)) == 0);
     CHECK_STR(job.statement, "SELECT 1");
+    CHECK_U64(job.rest, 2);
+    CHECK_U64(job.input_offset, 4096);
+    CHECK_U64(job.input_size, 99);
     CHECK_STR(job.order_by, "a");
     CHECK_U64(job.line_size_max, 77);
     CHECK_U64(job.row_group_rows, 88);
@@ -76,6 +90,8 @@ TEST(a_job_survives_the_trip)
         CHECK(str_equal(job.columns[i].name, columns[i].name));
         CHECK(str_equal(job.columns[i].line_type, columns[i].line_type));
         CHECK(str_equal(job.columns[i].sql_type, columns[i].sql_type));
+        CHECK_U64(job.columns[i].loose, columns[i].loose);
+        CHECK_U64(job.columns[i].sort, columns[i].sort);
     }
     worker_job_finish(&job);
     worker_job_finish(&job);
@@ -102,6 +118,15 @@ TEST(a_table_survives_the_trip)
     CHECK_U64(table.schemas[0].columns_count, 2);
     CHECK_STR(table.schemas[0].columns[1].type, "STRUCT(x VARCHAR)");
     CHECK_U64(table.schemas[1].columns_count, 0);
+    CHECK_U64(table.tails_count, 2);
+    CHECK_U64(table.tails[0].columns_count, COUNT_OF(columns));
+    CHECK(str_equal(table.tails[0].columns[2].name, columns[2].name));
+    CHECK_U64(table.tails[0].columns[0].loose, columns[0].loose);
+    CHECK_U64(table.tails[0].rest, 3);
+    CHECK_U64(table.tails[0].line_size_max, 99);
+    CHECK_U64(table.tails[0].windows_count, COUNT_OF(windows));
+    CHECK_STR(table.tails[0].windows[0], "lake://tail/day=1/0.json");
+    CHECK_U64(table.tails[1].windows_count, 0);
     worker_table_finish(&table);
     worker_table_finish(&table);
     buf_finish(&buf);
@@ -169,6 +194,15 @@ static bool decode_table(struct str payload, bool *ret_sane)
         for (size_t j = 0; j < table.schemas[i].columns_count; j++) {
             *ret_sane = *ret_sane && lies_within(table.schemas[i].columns[j].name, payload) &&
                         lies_within(table.schemas[i].columns[j].type, payload);
+        }
+    }
+    for (size_t i = 0; i < table.tails_count; i++) {
+        *ret_sane = *ret_sane && table.tails[i].rest <= table.tails[i].columns_count;
+        for (size_t j = 0; j < table.tails[i].columns_count; j++) {
+            *ret_sane = *ret_sane && lies_within(table.tails[i].columns[j].name, payload);
+        }
+        for (size_t j = 0; j < table.tails[i].windows_count; j++) {
+            *ret_sane = *ret_sane && lies_within(table.tails[i].windows[j], payload);
         }
     }
     worker_table_finish(&table);
@@ -333,6 +367,21 @@ TEST(a_schema_number_beyond_the_list_is_refused)
                                                   .files_count = 1,
                                                   .schemas = schemas,
                                                   .schemas_count = 1});
+    struct worker_cursor cursor = {.rest = buf_str(&buf)};
+    CHECK(!worker_get_table(&cursor, &table));
+    buf_finish(&buf);
+}
+
+TEST(a_column_of_misfits_beyond_the_list_is_refused)
+{
+    struct buf buf;
+    struct worker_table table;
+    const struct worker_column column = {.name = STR("a")};
+    const struct worker_tail tail = {.columns = &column, .columns_count = 1, .rest = 2};
+    buf_init(&buf, PAYLOAD_MAX);
+    worker_put_table(
+        &buf, &(struct worker_table){
+                  .name = STR("t"), .kind = WORKER_TABLE_LAKE, .tails = &tail, .tails_count = 1});
     struct worker_cursor cursor = {.rest = buf_str(&buf)};
     CHECK(!worker_get_table(&cursor, &table));
     buf_finish(&buf);

@@ -105,6 +105,8 @@ struct worker_column {
     struct str name;
     struct str line_type; /* what read_json reads (lake_rows.h) */
     struct str sql_type;  /* what the file holds */
+    uint32_t loose;       /* a value that cannot be cast goes to the job's column `rest` */
+    uint32_t sort;        /* 1 for the first of the columns that rows are sorted by; 0: it is none */
 };
 
 struct worker_job {
@@ -118,15 +120,17 @@ struct worker_job {
     /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
     const struct worker_column *columns;
     size_t columns_count;
-    struct str order_by; /* a column name; empty for the order of the lines */
+    uint32_t rest;         /* 1 + the index of a VARCHAR column: a JSON object of misfits; 0: none */
+    uint64_t input_offset; /* where the lines begin in their descriptor, */
+    uint64_t input_size;   /* and how many bytes they are; 0: all of it */
+    struct str order_by;   /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
     /* WORKER_READ: descriptor 0 the body, a file that nobody changes meanwhile */
     uint32_t input_format; /* enum worker_input */
 };
 
-/* One table of TABLES. A table with no files and found == false is unknown: the statement's own
- * error names it. */
+/* One table of TABLES. */
 struct worker_file {
     struct str path; /* what OPEN asks for */
     uint32_t schema; /* index + 1 into the table's schemas, 0 when the worker has to look */
@@ -147,6 +151,16 @@ enum worker_table_kind {
     WORKER_TABLE_LAKE,      /* a lake table: schemas, year, month and day from the path */
 };
 
+/* Rows that are in no file yet: canonical lines (lake_check.h), whose cN is columns[N]. */
+struct worker_tail {
+    const struct worker_column *columns;
+    size_t columns_count;
+    uint32_t rest; /* as in struct worker_job */
+    uint64_t line_size_max;
+    const struct str *windows; /* what OPEN asks for: lines of one day each, as files; may be none */
+    size_t windows_count;
+};
+
 struct worker_table {
     struct str name;
     uint32_t kind;
@@ -154,6 +168,8 @@ struct worker_table {
     size_t files_count;
     const struct worker_schema *schemas;
     size_t schemas_count;
+    const struct worker_tail *tails; /* WORKER_TABLE_LAKE */
+    size_t tails_count;
 };
 
 struct worker_progress {
@@ -177,6 +193,7 @@ void worker_put_text(struct buf *buf, struct str text);
 void worker_put_job(struct buf *buf, const struct worker_job *job);
 void worker_put_schema(struct buf *buf, const struct worker_schema *schema);
 void worker_put_table(struct buf *buf, const struct worker_table *table);
+void worker_put_tail(struct buf *buf, const struct worker_tail *tail);
 void worker_put_outcome(struct buf *buf, const struct worker_outcome *outcome);
 void worker_put_progress(struct buf *buf, const struct worker_progress *progress);
 
