@@ -1,6 +1,7 @@
 #include "fd.h"
 #include "lake_internal.h"
 #include "lake_keys.h"
+#include "lake_listing.h"
 #include "lake_replay.h"
 #include "lake_ship.h"
 #include "mem.h"
@@ -80,6 +81,7 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
     lake->spool_folder = mem_copy_text(options->spool_folder);
     lake->options.log_folder = mem_copy_text(options->log_folder);
     lake->schemas = lake_schemas_create();
+    lake->listings = lake_listings_create();
     lock_init(&lake->lock, LOCK_SCHEMA);
     lock_init(&lake->tables_lock, LOCK_TABLES);
     lake->keys = lake_keys_create(options->keys_max);
@@ -135,6 +137,7 @@ void lake_close(struct lake *lake)
     }
     mem_free(lake->names);
     lake_schemas_destroy(lake->schemas);
+    lake_listings_destroy(lake->listings);
     lock_finish(&lake->lock);
     lock_finish(&lake->tables_lock);
     mem_free(lake->prefix);
@@ -203,20 +206,48 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* A remembered list will do for SQL, which looks into each folder that it wants anyway. */
+static bool list_folders(struct lake *lake, bool empty_too, struct lake_names *list,
+                         struct cancel *cancel, struct err *err)
+{
+    if (empty_too) {
+        const struct lake_listing *listing = lake_listing_folders(lake, cancel, err);
+        for (size_t i = 0; listing != NULL && i < listing->count; i++) {
+            lake_names_add(list, str_of(listing->items[i].key));
+        }
+        lake_listing_release(listing);
+        return listing != NULL;
+    }
+    struct buf prefix;
+    buf_init(&prefix, STORE_KEY_SIZE_MAX);
+    buf_append_format(&prefix, "%sdata/", lake->prefix);
+    bool good = store_list_folders(lake->store, buf_str(&prefix), false, visit_folder, list, cancel,
+                                   err);
+    buf_finish(&prefix);
+    return good;
+}
+
+/* A table that has rows, or that people have declared; not one that a refused request began. */
+static bool visit_known(void *context, struct lake_table *table)
+{
+    lock_take(&table->lock);
+    bool is_table = table->tail_count > 0 || table->position > 0 || table->schema->stored;
+    lock_release(&table->lock);
+    if (is_table) {
+        lake_names_add(context, str_of(table->name));
+    }
+    return true;
+}
+
 bool lake_visit_tables(struct lake *lake, bool empty_too,
                        bool (*visit)(void *context, struct str name), void *context,
                        struct cancel *cancel, struct err *err)
 {
     CLEANUP(lake_names_finish) struct lake_names list = {0};
-    struct buf prefix;
-    buf_init(&prefix, STORE_KEY_SIZE_MAX);
-    buf_append_format(&prefix, "%sdata/", lake->prefix);
-    bool good = store_list_folders(lake->store, buf_str(&prefix), empty_too, visit_folder, &list,
-                                   cancel, err);
-    buf_finish(&prefix);
-    if (!good) {
+    if (!list_folders(lake, empty_too, &list, cancel, err)) {
         return false;
     }
+    lake_table_visit(lake, visit_known, &list);
     lock_take(&lake->lock);
     for (size_t i = 0; i < lake->names_count; i++) {
         lake_names_add(&list, str_of(lake->names[i]));

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 struct lake_schemas;
+struct lake_listings;
 
 struct lake_table;
 struct lake_hold;
@@ -21,10 +22,11 @@ struct lake {
     struct engine *engine;
     char *prefix; /* "" or ends with a slash */
     char *spool_folder;
-    struct lock lock; /* LOCK_SCHEMA: names, schemas */
+    struct lock lock; /* LOCK_SCHEMA: names, schemas, listings */
     char **names;     /* tables written since the start */
     size_t names_count;
     struct lake_schemas *schemas;
+    struct lake_listings *listings;
     /* ---- the durable log ---- */
     struct wal *records;
     struct wal *plans;

@@ -18,6 +18,7 @@ struct lake_tail {
     size_t windows_count;
     size_t line_size_max;
     uint64_t rows;
+    struct tail_file *file; /* the bytes behind fd; counted */
 };
 
 bool lake_tail_open(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail,
