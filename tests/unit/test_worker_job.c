@@ -536,6 +536,7 @@ static const struct test_case cases[] = {
     TEST_CASE(counts_that_lie_are_refused),
     TEST_CASE(a_count_needs_its_bytes),
     TEST_CASE(a_schema_number_beyond_the_list_is_refused),
+    TEST_CASE(a_column_of_misfits_beyond_the_list_is_refused),
     TEST_CASE(frames_come_one_by_one),
     TEST_CASE(descriptors_ride_with_their_frame),
     TEST_CASE(a_large_frame_takes_many_steps),
