@@ -13,8 +13,8 @@ void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake
     *stream = (struct lake_stream){.lake = lake, .table = table, .whole = whole};
     stream->check = lake_check_create(options);
     stream->schema = lake_table_schema(table);
-    buf_init(&stream->held, SIZE_MAX / 2);
-    buf_init(&stream->lines, SIZE_MAX / 2);
+    buf_init(&stream->held, SIZE_MAX / 8);
+    buf_init(&stream->lines, SIZE_MAX / 8);
 }
 
 static void stop_widening(struct lake_stream *stream)
@@ -202,6 +202,9 @@ static size_t cut_at(struct str lines, size_t size_max)
 bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows)
 {
     struct str lines = buf_str(&stream->lines);
+    if (lines.len == 0) {
+        return false;
+    }
     size_t size = cut_at(lines, size_max);
     size_t count = 0;
     size_t covered = 0;
@@ -234,11 +237,7 @@ bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_l
     stream->rows -= rows->rows;
     rows->sections = sections;
     rows->lines = str_first(lines, size);
-    if (size == 0) {
-        mem_free(sections);
-        rows->sections = NULL;
-    }
-    return size > 0;
+    return true;
 }
 
 void lake_stream_taken(struct lake_stream *stream, size_t size)

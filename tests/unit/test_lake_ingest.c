@@ -1,0 +1,291 @@
+#include "test.h"
+
+#include "clock.h"
+#include "lake_ingest.h"
+#include "lake_table.h"
+#include "mem.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A lake without an engine: rows go to the log, and come back from it. */
+
+struct fixture {
+    char path[64];
+    char store_path[80];
+    char log_path[80];
+    struct store *store;
+    struct lake *lake;
+    struct err err;
+};
+
+static bool open_lake(struct fixture *f)
+{
+    struct lake_options options = {
+        .store = f->store,
+        .prefix = STR(""),
+        .spool_folder = f->path,
+        .log_folder = f->log_path,
+        .log_segment_bytes = 1 << 20,
+        .flush_bytes = UINT64_MAX / 4,
+        .flush_rows = UINT64_MAX / 4,
+        .flush_age_ms = INT64_MAX / 4,
+        .keys_max = 100,
+    };
+    f->lake = lake_open(&options, &f->err);
+    if (f->lake == NULL) {
+        fprintf(stderr, "%s %s\n", f->err.message, f->err.detail);
+    }
+    return f->lake != NULL;
+}
+
+static bool start(struct fixture *f)
+{
+    *f = (struct fixture){.path = "/tmp/eider-lake-XXXXXX"};
+    if (mkdtemp(f->path) == NULL) {
+        return false;
+    }
+    (void)snprintf(f->store_path, sizeof(f->store_path), "%s/lake", f->path);
+    (void)snprintf(f->log_path, sizeof(f->log_path), "%s/log", f->path);
+    f->store = store_open_folder(f->store_path, &f->err);
+    return f->store != NULL && open_lake(f);
+}
+
+static bool reopen(struct fixture *f)
+{
+    lake_close(f->lake);
+    return open_lake(f);
+}
+
+static void end(struct fixture *f)
+{
+    char command[128];
+    lake_close(f->lake);
+    store_close(f->store);
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", f->path);
+    (void)!system(command);
+}
+
+static struct lake_request request_for(const char *table)
+{
+    return (struct lake_request){.table = str_of(table),
+                                 .way = LAKE_BUFFERED,
+                                 .input = LAKE_NDJSON,
+                                 .arrival_ms = clock_wall_ms()};
+}
+
+static bool write_rows(struct fixture *f, const struct lake_request *request, const char *body,
+                       struct lake_result *ret_result)
+{
+    struct lake_writer *writer = lake_writer_open(f->lake, request, &f->err);
+    bool good = writer != NULL && lake_writer_feed(writer, str_of(body), true, NULL, &f->err) &&
+                lake_writer_finish(writer, NULL, ret_result, NULL, &f->err);
+    lake_writer_close(writer);
+    return good;
+}
+
+static bool write_plain(struct fixture *f, const char *table, const char *body)
+{
+    struct lake_request request = request_for(table);
+    struct lake_result result;
+    return write_rows(f, &request, body, &result);
+}
+
+/* The tail of a table as text. */
+static char *tail_text(struct fixture *f, const char *name)
+{
+    struct lake_table *table = lake_table_find(f->lake, str_of(name));
+    struct lake_lines lines = {.fd = -1};
+    char *text = NULL;
+    if (table != NULL &&
+        lake_lines_gather(f->lake, table->tail, table->tail_count, NULL, &lines, &f->err)) {
+        size_t size = 0;
+        for (size_t i = 0; i < lines.windows_count; i++) {
+            size += lines.windows[i].size;
+        }
+        text = mem_alloc(size + 1);
+        if (size > 0 && pread(lines.fd, text, size, 0) != (ssize_t)size) {
+            text[0] = '\0';
+        }
+    }
+    lake_lines_finish(&lines);
+    return text;
+}
+
+static bool tail_is(struct fixture *f, const char *name, const char *wanted)
+{
+    char *text = tail_text(f, name);
+    bool same = text != NULL && strcmp(text, wanted) == 0;
+    if (!same) {
+        fprintf(stderr, "tail of %s: %s\nwanted: %s\n", name, text == NULL ? "-" : text, wanted);
+    }
+    mem_free(text);
+    return same;
+}
+
+TEST(rows_come_back_from_the_log)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    CHECK(write_plain(&f, "a", "{\"x\":1,\"y\":\"b\"}\n{\"x\":2}\n"));
+    CHECK(write_plain(&f, "b", "{\"z\":true}"));
+    CHECK(write_plain(&f, "a", "{\"y\":\"c\",\"w\":1.5}\n"));
+    const char *wanted = "{\"c0\":1,\"c1\":\"b\"}\n{\"c0\":2}\n{\"c1\":\"c\",\"c2\":1.5}\n";
+    CHECK(tail_is(&f, "a", wanted));
+    for (int i = 0; i < 3; i++) {
+        CHECK(reopen(&f));
+        CHECK(tail_is(&f, "a", wanted));
+        CHECK(tail_is(&f, "b", "{\"c0\":true}\n"));
+        CHECK(lake_buffered_rows(f.lake, STR("a")) == 3);
+    }
+    CHECK(write_plain(&f, "a", "{\"w\":2,\"v\":null}\n"));
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 4);
+    end(&f);
+}
+
+TEST(a_request_that_is_not_finished_leaves_nothing)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    struct lake_request request = request_for("a");
+    struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(writer != NULL);
+    CHECK(lake_writer_feed(writer, STR("{\"x\":1}\n{\"q\":2}\n"), true, NULL, &f.err));
+    lake_writer_close(writer);
+    CHECK(!write_plain(&f, "a", "{\"p\":1}\n{\"x\":\n"));
+    CHECK(f.err.kind == ERR_UNPROCESSABLE);
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 0);
+    struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    CHECK(table == NULL || table->schema->columns_count == 0);
+    CHECK(write_plain(&f, "a", "{\"x\":1}\n"));
+    CHECK(tail_is(&f, "a", "{\"c0\":1}\n"));
+    CHECK(reopen(&f));
+    CHECK(tail_is(&f, "a", "{\"c0\":1}\n"));
+    end(&f);
+}
+
+/* So large that it takes several records. */
+static bool feed_large(struct fixture *f, struct lake_writer *writer, unsigned rows)
+{
+    char line[1100];
+    struct buf piece;
+    buf_init(&piece, 1 << 20);
+    bool good = true;
+    for (unsigned i = 0; good && i < rows; i++) {
+        int size = snprintf(line, sizeof(line), "{\"n\":%u,\"t\":\"%01000d\"}\n", i, 7);
+        buf_append(&piece, str_make(line, (size_t)size));
+        if (piece.len > 200000 || i + 1 == rows) {
+            good = lake_writer_feed(writer, buf_str(&piece), i + 1 == rows, NULL, &f->err);
+            buf_reset(&piece);
+        }
+    }
+    buf_finish(&piece);
+    return good;
+}
+
+TEST(a_large_request_is_one_unit)
+{
+    enum {
+        ROWS = 40000
+    };
+    struct fixture f;
+    CHECK(start(&f));
+    struct lake_request request = request_for("a");
+    struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(writer != NULL);
+    CHECK(feed_large(&f, writer, ROWS));
+    struct lake_result result;
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 0);
+    CHECK(lake_writer_finish(writer, NULL, &result, NULL, &f.err));
+    lake_writer_close(writer);
+    CHECK(result.accepted == ROWS);
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == ROWS);
+    writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(feed_large(&f, writer, ROWS));
+    lake_writer_close(writer);
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == ROWS);
+    CHECK(reopen(&f));
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == ROWS);
+    end(&f);
+}
+
+TEST(a_key_is_answered_again_and_not_stored_again)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    struct lake_request request = request_for("a");
+    request.has_key = true;
+    memcpy(request.key, "0123456789abcdef", LAKE_KEY_SIZE);
+    struct lake_result first;
+    struct lake_result second;
+    CHECK(write_rows(&f, &request, "{\"x\":1}\n", &first));
+    CHECK(!first.repeated && first.accepted == 1 && first.position > 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(write_rows(&f, &request, "{\"x\":1}\n", &second));
+        CHECK(second.repeated && second.accepted == 1 && second.position == first.position);
+        CHECK(!write_rows(&f, &request, "{\"x\":2}\n", &second));
+        CHECK(f.err.kind == ERR_UNPROCESSABLE);
+        CHECK(lake_buffered_rows(f.lake, STR("a")) == 1);
+        CHECK(reopen(&f));
+    }
+    struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(writer != NULL);
+    lake_writer_close(writer);
+    memcpy(request.key, "another key.....", LAKE_KEY_SIZE);
+    writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(writer != NULL);
+    CHECK(lake_writer_open(f.lake, &request, &f.err) == NULL);
+    CHECK(f.err.kind == ERR_CONFLICT);
+    lake_writer_close(writer);
+    CHECK(write_rows(&f, &request, "{\"x\":1}\n", &second));
+    CHECK(!second.repeated);
+    end(&f);
+}
+
+TEST(bad_records_go_to_a_table_of_their_own)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    struct lake_request request = request_for("a");
+    request.dead_letter = true;
+    struct lake_result result;
+    CHECK(write_rows(&f, &request, "{\"x\":1}\n{\"x\":}\n{\"y\":2}\nno\n", &result));
+    CHECK(result.accepted == 2 && result.dead_letters == 2);
+    CHECK(tail_is(&f, "a", "{\"c0\":1}\n{\"c1\":2}\n"));
+    CHECK(lake_buffered_rows(f.lake, STR("a__dead_letter")) == 2);
+    char *text = tail_text(&f, "a__dead_letter");
+    CHECK(text != NULL && strstr(text, "{\\\"x\\\":}") != NULL);
+    mem_free(text);
+    CHECK(reopen(&f));
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 2);
+    CHECK(lake_buffered_rows(f.lake, STR("a__dead_letter")) == 2);
+    CHECK(write_rows(&f, &request, "no\n", &result));
+    CHECK(result.accepted == 0 && result.dead_letters == 1);
+    end(&f);
+}
+
+TEST(days_are_counted_from_1970)
+{
+    static const struct {
+        struct lake_date date;
+        int32_t day;
+    } known[] = {{{1970, 1, 1}, 0},     {{1969, 12, 31}, -1},    {{2000, 2, 29}, 11016},
+                 {{2000, 3, 1}, 11017}, {{2026, 11, 21}, 20778}, {{1, 1, 1}, -719162}};
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        CHECK(lake_day_of_date(&known[i].date) == known[i].day);
+        struct lake_date date = lake_date_of((int64_t)known[i].day * 86400000);
+        CHECK(date.year == known[i].date.year && date.month == known[i].date.month &&
+              date.day == known[i].date.day);
+    }
+}
+
+static const struct test_case cases[] = {
+    TEST_CASE(rows_come_back_from_the_log),
+    TEST_CASE(a_request_that_is_not_finished_leaves_nothing),
+    TEST_CASE(a_large_request_is_one_unit),
+    TEST_CASE(a_key_is_answered_again_and_not_stored_again),
+    TEST_CASE(bad_records_go_to_a_table_of_their_own),
+    TEST_CASE(days_are_counted_from_1970),
+};
+
+TEST_MAIN(cases)
