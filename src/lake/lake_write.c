@@ -2,6 +2,7 @@
 #include "digest.h"
 #include "fd.h"
 #include "lake_internal.h"
+#include "lake_ship.h"
 #include "log.h"
 #include "mem.h"
 
@@ -49,6 +50,18 @@ static void free_columns(struct worker_column **columns)
     mem_free(*columns);
 }
 
+static bool run_job(struct engine *engine, const struct engine_request *request, uint64_t rows,
+                    struct cancel *cancel, struct err *err)
+{
+    struct engine_outcome outcome;
+    if (!engine_run(engine, request, cancel, &outcome, err)) {
+        return false;
+    }
+    return outcome.rows == rows ||
+           err_set(err, ERR_INTERNAL, "the file holds %llu rows instead of %llu",
+                   (unsigned long long)outcome.rows, (unsigned long long)rows);
+}
+
 static bool run_write(struct engine *engine, const struct lake_rows *rows,
                       const struct lake_file_options *options, int lines_fd, int file_fd,
                       struct cancel *cancel, struct err *err)
@@ -74,13 +87,19 @@ static bool run_write(struct engine *engine, const struct lake_rows *rows,
         .input_fd = lines_fd,
         .output_fd = file_fd,
     };
-    struct engine_outcome outcome;
-    if (!engine_run(engine, &request, cancel, &outcome, err)) {
-        return false;
+    return run_job(engine, &request, rows->rows_count, cancel, err);
+}
+
+static bool take_file(int *file_fd, int *ret_fd, uint64_t *ret_size, struct err *err)
+{
+    struct stat info;
+    if (fstat(*file_fd, &info) != 0 || info.st_size == 0) {
+        return err_set(err, ERR_INTERNAL, "the worker wrote no file");
     }
-    return outcome.rows == rows->rows_count ||
-           err_set(err, ERR_INTERNAL, "the file holds %llu rows instead of %llu",
-                   (unsigned long long)outcome.rows, (unsigned long long)rows->rows_count);
+    *ret_size = (uint64_t)info.st_size;
+    *ret_fd = *file_fd;
+    *file_fd = -1;
+    return true;
 }
 
 bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
@@ -89,17 +108,61 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
 {
     CLEANUP(fd_close) int lines_fd = lines_descriptor(rows, err);
     CLEANUP(fd_close) int file_fd = lines_fd < 0 ? -1 : fd_temporary(options->spool_folder, err);
-    if (file_fd < 0 || !run_write(engine, rows, options, lines_fd, file_fd, cancel, err)) {
-        return false;
+    return file_fd >= 0 && run_write(engine, rows, options, lines_fd, file_fd, cancel, err) &&
+           take_file(&file_fd, ret_fd, ret_size, err);
+}
+
+/* ---- lines of the log ---- */
+
+/* A table whose records were all empty has rows and no columns, which a file cannot. */
+static const struct worker_column no_columns = {
+    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
+
+static struct worker_column *columns_of(const struct lake_schema *schema, size_t *ret_count)
+{
+    bool has_rest = schema->rest < schema->columns_count;
+    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
+    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
+    columns[0] = no_columns;
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        const struct lake_schema_column *column = &schema->columns[i];
+        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
+        columns[i] = (struct worker_column){
+            .name = str_make(column->name, column->name_size),
+            .line_type = str_of(lake_schema_line_type(column)),
+            .sql_type = str_of(column->sql_type),
+            .loose = tried && has_rest && i != schema->rest,
+        };
     }
-    struct stat info;
-    if (fstat(file_fd, &info) != 0 || info.st_size == 0) {
-        return err_set(err, ERR_INTERNAL, "the worker wrote no file");
+    for (size_t i = 0; i < schema->sort_count; i++) {
+        columns[schema->sort[i]].sort = (uint32_t)i + 1;
     }
-    *ret_size = (uint64_t)info.st_size;
-    *ret_fd = file_fd;
-    file_fd = -1;
-    return true;
+    *ret_count = count;
+    return columns;
+}
+
+bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
+                      const struct lake_lines *lines, const struct lake_window *window,
+                      struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
+{
+    size_t columns_count;
+    CLEANUP(free_columns) struct worker_column *columns = columns_of(schema, &columns_count);
+    CLEANUP(fd_close) int file_fd = fd_temporary(lake->spool_folder, err);
+    struct engine_request request = {
+        .job = {.kind = WORKER_WRITE,
+                .columns = columns,
+                .columns_count = columns_count,
+                .rest = schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0,
+                .input_offset = window->offset,
+                .input_size = window->size,
+                .line_size_max = lines->line_size_max,
+                .row_group_rows = ROW_GROUP_ROWS},
+        .output_bytes_max = FILE_BYTES_MAX,
+        .input_fd = lines->fd,
+        .output_fd = file_fd,
+    };
+    return file_fd >= 0 && run_job(lake->engine, &request, window->rows, cancel, err) &&
+           take_file(&file_fd, ret_fd, ret_size, err);
 }
 
 /* A name that nobody else takes: the second tells people when, the random part keeps writers apart.

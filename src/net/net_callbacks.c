@@ -99,6 +99,7 @@ static const struct header_target header_targets[] = {
     TARGET("x-amz-checksum-crc32", checksum_crc32),
     TARGET("location",             location),
     TARGET("x-amz-meta-eider-id",  meta_eider_id),
+    TARGET("x-amz-meta-content-id", meta_content_id),
 };
 /* clang-format on */
 #undef TARGET

@@ -39,6 +39,11 @@ void store_append_url(const struct store *store, struct str key, struct buf *buf
     store->operations->append_url(store, key, buf);
 }
 
+bool store_keeps_content_id(const struct store *store)
+{
+    return store->operations->keeps_content_id;
+}
+
 void store_append_identity(const struct store *store, struct buf *into)
 {
     store->operations->append_identity(store, into);
@@ -50,6 +55,8 @@ bool store_put(struct store *store, struct str key, const struct store_source *s
 {
     assert(cancel != NULL);
     assert(source->fd >= 0 || source->size == 0 || source->size == source->bytes.len);
+    assert(options == NULL || options->content_id == NULL ||
+           strlen(options->content_id) < STORE_CONTENT_ID_SIZE);
     struct store_source whole = *source;
     if (whole.fd < 0) {
         whole.size = whole.bytes.len;
@@ -73,6 +80,7 @@ bool store_head(struct store *store, struct str key, struct cancel *cancel,
         return false;
     }
     struct call call = begin_call(store, STORE_HEAD);
+    ret_object->content_id[0] = '\0';
     bool good = store->operations->head(store, key, cancel, ret_object, err);
     return end_call(&call, good, err);
 }

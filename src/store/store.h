@@ -28,13 +28,15 @@ struct store;
 
 enum {
     STORE_KEY_SIZE_MAX = 1024,
-    STORE_ETAG_SIZE = 256
+    STORE_ETAG_SIZE = 256,
+    STORE_CONTENT_ID_SIZE = 65 /* with the NUL */
 };
 
 struct store_object {
     uint64_t size;
     char etag[STORE_ETAG_SIZE]; /* opaque, quotes included; a folder makes one from size, inode and
                                    change time */
+    char content_id[STORE_CONTENT_ID_SIZE]; /* from store_head alone: what the put gave; "" without */
 };
 
 /* All strings are copied. */
@@ -87,7 +89,12 @@ struct store_source {
 struct store_put_options {
     bool create_only;
     const char *content_type; /* NULL: application/octet-stream */
+    const char *content_id; /* what the object is, for whoever finds its key taken: letters and digits,
+                               kept with it (store_keeps_content_id). NULL: none */
 };
+
+/* A folder has no place for it. */
+bool store_keeps_content_id(const struct store *store);
 
 bool store_put(struct store *store, struct str key, const struct store_source *source,
                const struct store_put_options *options, struct cancel *cancel,

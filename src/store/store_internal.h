@@ -7,6 +7,7 @@
 struct store_probe;
 
 struct store_operations {
+    bool keeps_content_id;
     bool counts_itself; /* its requests, one by one; else store.c counts calls */
     void (*close)(struct store *store);
     void (*append_url)(const struct store *store, struct str key, struct buf *buf);

@@ -61,6 +61,9 @@ static bool begin(struct upload *upload, struct cancel *cancel, struct err *err)
     s3_add_header(&request, "content-type",
                   str_of(content_type == NULL ? "application/octet-stream" : content_type));
     s3_add_header(&request, "x-amz-meta-eider-id", str_of(upload->id));
+    if (upload->options->content_id != NULL) {
+        s3_add_header(&request, "x-amz-meta-content-id", str_of(upload->options->content_id));
+    }
     if (!s3_call(upload->s3, &request, cancel, &response, NULL, err)) {
         return false;
     }

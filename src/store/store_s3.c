@@ -154,6 +154,8 @@ static bool head(struct store *store, struct str key, struct cancel *cancel,
     }
     ret_object->size = response.content_length;
     s3_copy_etag(ret_object, response.etag);
+    static_assert(sizeof(ret_object->content_id) == sizeof(response.meta_content_id), "a copy");
+    memcpy(ret_object->content_id, response.meta_content_id, sizeof(ret_object->content_id));
     return true;
 }
 
@@ -389,6 +391,9 @@ static bool put_single(struct store_s3 *s3, struct str key, const struct store_s
         s3_add_header(&request, "if-none-match", STR("*"));
         s3_add_header(&request, "x-amz-meta-eider-id", str_of(id));
     }
+    if (options->content_id != NULL) {
+        s3_add_header(&request, "x-amz-meta-content-id", str_of(options->content_id));
+    }
     CLEANUP(net_response_finish) struct net_response response = {0};
     enum s3_doubt doubt = S3_DOUBT_NONE;
     bool answered = s3_call(s3, &request, cancel, &response, &doubt, err);
@@ -435,6 +440,7 @@ static bool delete_key(struct store *store, struct str key, struct cancel *cance
 
 static const struct store_operations operations_s3 = {
     .counts_itself = true,
+    .keeps_content_id = true,
     .close = close_s3,
     .append_url = append_url,
     .append_identity = append_identity,

@@ -1,0 +1,108 @@
+#include "clock.h"
+#include "json_write.h"
+#include "lake_internal.h"
+#include "lake_ship.h"
+#include "num.h"
+
+#include <stdio.h>
+
+enum {
+    MANIFEST_SIZE_MAX = 16 << 20,
+    KEY_DIGITS = 20
+};
+
+#define DAY_MS INT64_C(86400000)
+
+static void append_folder(struct buf *key, const struct lake *lake, const char *table)
+{
+    buf_append_format(key, "%s_eider/commits/%s/%s/", lake->prefix, table,
+                      wal_writer(lake->records));
+}
+
+static void write_object(struct json_writer *json, const struct lake_plan_object *object)
+{
+    struct civil_time date = clock_civil_utc(object->day * DAY_MS);
+    char day[16];
+    (void)snprintf(day, sizeof(day), "%04d-%02d-%02d", date.year, date.month, date.day);
+    json_begin_object(json);
+    json_member_string(json, "key", str_of(object->key));
+    json_member_string(json, "day", str_of(day));
+    json_member_u64(json, "rows", object->rows);
+    json_end_object(json);
+}
+
+static void write_manifest(struct buf *into, const struct lake *lake, const struct lake_plan *plan)
+{
+    struct json_writer json;
+    char made[CLOCK_ISO_SIZE];
+    clock_format_iso(plan->made_ms, made);
+    json_writer_init(&json, into);
+    json_begin_object(&json);
+    json_member_u64(&json, "format", 1);
+    json_member_string(&json, "table", str_of(plan->table));
+    json_member_string(&json, "writer", str_of(wal_writer(lake->records)));
+    json_member_u64(&json, "first", plan->first);
+    json_member_u64(&json, "last", plan->last);
+    json_member_string(&json, "made", str_of(made));
+    json_key(&json, STR("objects"));
+    json_begin_array(&json);
+    for (size_t i = 0; i < plan->objects_count; i++) {
+        write_object(&json, &plan->objects[i]);
+    }
+    json_end_array(&json);
+    json_end_object(&json);
+}
+
+/* One that is there already is our own: of this plan, before a crash or a lost answer. */
+bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct lake_plan *plan,
+                       struct cancel *cancel, struct err *err)
+{
+    struct buf key;
+    struct buf text;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    buf_init(&text, MANIFEST_SIZE_MAX);
+    append_folder(&key, lake, table->name);
+    buf_append_format(&key, "%020llu.json", (unsigned long long)plan->last);
+    write_manifest(&text, lake, plan);
+    struct store_source source = {.bytes = buf_str(&text), .fd = -1};
+    struct store_put_options options = {.create_only = true, .content_type = "application/json"};
+    bool good =
+        buf_failed(&text)
+            ? err_set(err, ERR_TOO_LARGE, "the list of a flush's objects is too long")
+            : store_put(lake->store, buf_str(&key), &source, &options, cancel, NULL, err) ||
+                  err->kind == ERR_CONFLICT;
+    buf_finish(&key);
+    buf_finish(&text);
+    return good;
+}
+
+static bool note_last(void *context, struct str key, const struct store_object *object,
+                      struct err *err)
+{
+    uint64_t *committed = context;
+    uint64_t last;
+    struct err ignored;
+    size_t suffix = STR(".json").len;
+    (void)object;
+    (void)err;
+    if (key.len > KEY_DIGITS + suffix && str_ends(key, STR(".json")) &&
+        num_parse_u64(str_make(key.ptr + key.len - KEY_DIGITS - suffix, KEY_DIGITS), 0, UINT64_MAX,
+                      &last, &ignored) &&
+        last > *committed) {
+        *committed = last;
+    }
+    return true;
+}
+
+/* The name says it. */
+bool lake_manifest_find(struct lake *lake, struct lake_table *table, struct cancel *cancel,
+                        uint64_t *ret_committed, struct err *err)
+{
+    struct buf prefix;
+    buf_init(&prefix, STORE_KEY_SIZE_MAX);
+    append_folder(&prefix, lake, table->name);
+    *ret_committed = 0;
+    bool good = store_list(lake->store, buf_str(&prefix), note_last, ret_committed, cancel, err);
+    buf_finish(&prefix);
+    return good;
+}

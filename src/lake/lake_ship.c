@@ -1,0 +1,340 @@
+#include "lake_ship_internal.h"
+
+#include "clock.h"
+#include "digest.h"
+#include "log.h"
+#include "mem.h"
+
+#include <stdio.h>
+
+enum {
+    PAUSE_FIRST_MS = 1000,
+    PAUSE_LONGEST_MS = 60000,
+    WAIT_SLICE_MS = 100, /* for the caller's cancel, while another flush of the table runs */
+    DRAIN_WINDOW_MS = 30000,
+    RETRY_AFTER_MAX_S = 300,
+    RETRY_AFTER_UNKNOWN_S = 5
+};
+
+/* ---- acts on the log of plans ---- */
+
+void ship_gate_enter(struct lake_ship *ship)
+{
+    lock_take(&ship->lock);
+    while (ship->gate_shut) {
+        condition_wait(&ship->gate_changed, &ship->lock);
+    }
+    ship->gate_acts++;
+    lock_release(&ship->lock);
+}
+
+void ship_gate_leave(struct lake_ship *ship)
+{
+    lock_take(&ship->lock);
+    ship->gate_acts--;
+    condition_broadcast(&ship->gate_changed);
+    lock_release(&ship->lock);
+}
+
+/* ---- how it is going ---- */
+
+void ship_note_drained(struct lake_ship *ship, uint64_t bytes)
+{
+    int64_t now_ms = clock_now_ms();
+    lock_take(&ship->lock);
+    int64_t elapsed_ms = now_ms - ship->drain_start_ms;
+    ship->drain_bytes += bytes;
+    if (elapsed_ms > DRAIN_WINDOW_MS || (ship->drain_rate == 0 && elapsed_ms > 0)) {
+        ship->drain_rate = ship->drain_bytes * 1000 / (uint64_t)elapsed_ms;
+        if (elapsed_ms > DRAIN_WINDOW_MS) {
+            ship->drain_start_ms = now_ms;
+            ship->drain_bytes = 0;
+        }
+    }
+    lock_release(&ship->lock);
+}
+
+void ship_note_done(struct lake_ship *ship, uint64_t bytes)
+{
+    ship_note_drained(ship, bytes);
+    lock_take(&ship->lock);
+    ship->flushes++;
+    ship->last_failure[0] = '\0';
+    ship->house_wanted = true;
+    lock_release(&ship->lock);
+    lake_ship_poke(ship);
+}
+
+/* Between three and five quarters of the pause. */
+static int64_t with_jitter(int64_t pause)
+{
+    uint32_t random;
+    digest_random(&random, sizeof(random));
+    return pause * 3 / 4 + (int64_t)(random % (uint64_t)(pause / 2 + 1));
+}
+
+void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err)
+{
+    lock_take(&table->lock);
+    unsigned doublings = table->failures < 6 ? table->failures : 6;
+    int64_t pause_ms = (int64_t)PAUSE_FIRST_MS << doublings;
+    pause_ms = pause_ms < PAUSE_LONGEST_MS ? pause_ms : PAUSE_LONGEST_MS;
+    table->retry_at_ms = clock_now_ms() + with_jitter(pause_ms);
+    bool first = table->failures++ == 0;
+    lock_release(&table->lock);
+    lock_take(&ship->lock);
+    ship->failures++;
+    (void)snprintf(ship->last_failure, sizeof(ship->last_failure), "%.60s: %.180s", table->name,
+                   err->message);
+    lock_release(&ship->lock);
+    if (first) {
+        LOG(LOG_WARN, "lake.flush_failed", LOG_TEXT("table", str_of(table->name)), LOG_ERR(err));
+    }
+    lake_ship_poke(ship);
+}
+
+void ship_resume(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    bool failed = table->failures > 0;
+    table->failures = 0;
+    table->retry_at_ms = 0;
+    lock_release(&table->lock);
+    if (failed) {
+        LOG(LOG_INFO, "lake.flush_works_again", LOG_TEXT("table", str_of(table->name)));
+    }
+}
+
+struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_schema *schema)
+{
+    const struct lake_options *options = &lake->options;
+    return (struct ship_limits){
+        .bytes = schema->flush_bytes > 0 ? schema->flush_bytes : options->flush_bytes,
+        .rows = schema->flush_rows > 0 ? schema->flush_rows : options->flush_rows,
+        .age_ms = schema->flush_age_ms > 0 ? (int64_t)schema->flush_age_ms : options->flush_age_ms,
+    };
+}
+
+/* ---- a table, on the caller's thread ---- */
+
+/* Waits for the flush of this table that runs, and takes its place. */
+static bool begin_flush(struct lake_table *table, struct cancel *cancel, struct err *err)
+{
+    bool good = true;
+    lock_take(&table->lock);
+    while (table->flushing && good) {
+        (void)condition_wait_until(&table->flushed, &table->lock, clock_now_ms() + WAIT_SLICE_MS);
+        good = cancel_check(cancel, err);
+    }
+    if (good) {
+        table->flushing = true;
+    }
+    lock_release(&table->lock);
+    return good;
+}
+
+void ship_end_flush(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    table->flushing = false;
+    condition_broadcast(&table->flushed);
+    lock_release(&table->lock);
+}
+
+static bool is_behind(struct lake_table *table, uint64_t upto)
+{
+    lock_take(&table->lock);
+    bool behind =
+        table->plan != NULL || (table->tail_count > 0 && table->tail[0].position <= upto);
+    lock_release(&table->lock);
+    return behind;
+}
+
+static uint64_t last_position(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    uint64_t position = table->tail_count > 0 ? table->tail[table->tail_count - 1].position : 0;
+    lock_release(&table->lock);
+    return position;
+}
+
+bool lake_ship_table(struct lake *lake, struct lake_table *table, const struct lake_date *date,
+                     uint64_t position, struct cancel *cancel, struct lake_flushed *ret_flushed,
+                     struct err *err)
+{
+    uint64_t upto = position != 0 ? position : last_position(table);
+    if (!is_behind(table, upto)) {
+        return true;
+    }
+    if (!begin_flush(table, cancel, err)) {
+        return false;
+    }
+    bool good = true;
+    while (good && is_behind(table, upto)) {
+        uint64_t rows;
+        good = cancel_check(cancel, err) &&
+               ship_run_plan(lake, table, date, upto, cancel, ret_flushed, &rows, err);
+    }
+    ship_end_flush(table);
+    struct err ignored;
+    if (good) {
+        ship_resume(table);
+    } else if (cancel_check(cancel, &ignored)) {
+        ship_pause(lake->ship, table, err);
+    }
+    lake_ship_poke(lake->ship);
+    return good;
+}
+
+bool lake_flush(struct lake *lake, struct str table_name, const struct lake_date *date,
+                struct cancel *cancel, struct lake_flushed *ret_flushed, struct err *err)
+{
+    struct lake_table *table = lake_table_find(lake, table_name);
+    *ret_flushed = (struct lake_flushed){0};
+    buf_init(&ret_flushed->urls, 64 << 20);
+    return table == NULL
+               ? err_set(err, ERR_NOT_FOUND, "there is no table \"%.*s\"", STR_ARG(table_name))
+               : lake_ship_table(lake, table, date, 0, cancel, ret_flushed, err);
+}
+
+void lake_flushed_finish(struct lake_flushed *flushed)
+{
+    buf_finish(&flushed->urls);
+}
+
+bool lake_wait_stored(struct lake *lake, struct str table_name, uint64_t position,
+                      struct cancel *cancel, struct err *err)
+{
+    struct lake_table *table = lake_table_find(lake, table_name);
+    return table == NULL
+               ? err_set(err, ERR_NOT_FOUND, "there is no table \"%.*s\"", STR_ARG(table_name))
+               : lake_ship_table(lake, table, NULL, position, cancel, NULL, err);
+}
+
+/* ---- everything, for the drain ---- */
+
+struct drain {
+    struct lake *lake;
+    struct cancel *cancel;
+};
+
+static bool has_left_batch(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    const struct lake_batch *batch = table->batches;
+    while (batch != NULL && batch->owned) {
+        batch = batch->next;
+    }
+    lock_release(&table->lock);
+    return batch != NULL;
+}
+
+static bool drain_table(void *context, struct lake_table *table)
+{
+    struct drain *drain = context;
+    struct err err;
+    bool good = true;
+    while (good && has_left_batch(table)) {
+        good = ship_store_left(drain->lake, table, drain->cancel, &err);
+    }
+    /* What does not go is still in the log. */
+    (void)!lake_ship_table(drain->lake, table, NULL, 0, drain->cancel, NULL, &err);
+    return cancel_check(drain->cancel, &err);
+}
+
+void lake_ship_drain(struct lake *lake, struct cancel *cancel)
+{
+    struct drain drain = {lake, cancel};
+    lake_table_visit(lake, drain_table, &drain);
+}
+
+/* ---- numbers ---- */
+
+/* With what the log may hold, in hundredths. */
+static uint64_t share_of(uint64_t bytes_max, unsigned percent)
+{
+    return bytes_max / 100 * percent;
+}
+
+static unsigned retry_after(struct lake_ship *ship, uint64_t too_much)
+{
+    lock_take(&ship->lock);
+    uint64_t rate = ship->drain_rate;
+    lock_release(&ship->lock);
+    uint64_t seconds = rate > 0 ? too_much / rate : RETRY_AFTER_UNKNOWN_S;
+    seconds = seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S;
+    uint32_t random;
+    digest_random(&random, sizeof(random));
+    seconds = seconds * (80 + random % 41) / 100;
+    seconds = seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S;
+    return seconds == 0 ? 1 : (unsigned)seconds;
+}
+
+bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s)
+{
+    struct lake_ship *ship = lake->ship;
+    uint64_t bytes_max = lake->options.log_bytes_max;
+    uint64_t bytes = (uint64_t)metric_level(&wal_counts(lake->records)->bytes);
+    bool full = atomic_load(&ship->full);
+    if (wal_is_full(lake->records) || (bytes_max > 0 && bytes >= share_of(bytes_max, 95))) {
+        full = true;
+    } else if (bytes <= share_of(bytes_max, 80) || bytes_max == 0) {
+        full = false;
+    }
+    atomic_store(&ship->full, full);
+    if (full) {
+        uint64_t enough = share_of(bytes_max, 80);
+        *ret_retry_after_s = retry_after(ship, bytes > enough ? bytes - enough : 0);
+    }
+    return full;
+}
+
+struct counting {
+    struct lake_backlog *into;
+    int64_t now_ms;
+};
+
+static void count_oldest(struct counting *counting, const struct lake_tail_record *record)
+{
+    int64_t age_ms = counting->now_ms - record->registered_ms;
+    if (age_ms > counting->into->oldest_age_ms) {
+        counting->into->oldest_age_ms = age_ms;
+    }
+}
+
+static bool count_table(void *context, struct lake_table *table)
+{
+    struct counting *counting = context;
+    struct lake_backlog *into = counting->into;
+    lock_take(&table->lock);
+    into->rows += table->tail_rows;
+    into->bytes += table->tail_bytes;
+    if (table->tail_count > 0) {
+        count_oldest(counting, &table->tail[0]);
+    }
+    for (const struct lake_batch *batch = table->batches; batch != NULL; batch = batch->next) {
+        for (size_t i = 0; !batch->owned && i < batch->records_count; i++) {
+            into->rows += batch->records[i].rows;
+            into->bytes += batch->records[i].place.size - batch->records[i].lines_offset;
+            count_oldest(counting, &batch->records[i]);
+        }
+    }
+    lock_release(&table->lock);
+    return true;
+}
+
+void lake_ship_backlog(struct lake *lake, struct lake_backlog *into)
+{
+    struct lake_ship *ship = lake->ship;
+    struct counting counting = {into, clock_now_ms()};
+    into->rows = 0;
+    into->bytes = 0;
+    into->oldest_age_ms = 0;
+    lake_table_visit(lake, count_table, &counting);
+    into->full = lake_ship_is_full(lake, &into->retry_after_s);
+    lock_take(&ship->lock);
+    into->flushes = ship->flushes;
+    into->flush_failures = ship->failures;
+    memcpy(into->last_failure, ship->last_failure, sizeof(into->last_failure));
+    lock_release(&ship->lock);
+}

@@ -1,0 +1,122 @@
+/* lake_ship_internal.h - what the files lake_ship*.c share.
+ * Threads   struct lake_ship's own lock is LOCK_SHIP, which comes after a table's. */
+#pragma once
+
+#include "lake_internal.h"
+#include "lake_keys.h"
+#include "lake_ship.h"
+
+#include <stdatomic.h>
+
+enum {
+    SHIP_THREADS_MAX = 64,
+    SHIP_LATE_MAX = 1024
+};
+
+#define SHIP_DAY_MS INT64_C(86400000)
+
+/* The object of a cancelled batch that may still turn up. */
+struct ship_late {
+    char *key;
+    int64_t next_ms;
+    unsigned tries;
+};
+
+struct ship_thread {
+    struct lake_ship *ship;
+    pthread_t thread;
+    struct cancel cancel; /* its deadline is set anew for each piece of work */
+};
+
+struct lake_ship {
+    struct lake *lake;
+    struct ship_thread *threads;
+    unsigned threads_count;
+    atomic_bool poked;
+    atomic_bool full;
+    atomic_ullong stored_pending; /* STORED records that nobody has waited for */
+    struct lock lock;             /* LOCK_SHIP: the rest */
+    struct condition wake;
+    bool stopping;
+    /* Acts on the log of plans that are written and not yet to be seen in the tables, which its
+     * prologues are made of: while there are any it is not rotated for trimming. */
+    struct condition gate_changed;
+    unsigned gate_acts;
+    bool gate_shut;
+    uint64_t flushes;
+    uint64_t failures;
+    char last_failure[256];
+    struct ship_late late[SHIP_LATE_MAX];
+    size_t late_count;
+    /* How fast lines become objects. */
+    int64_t drain_start_ms;
+    uint64_t drain_bytes;
+    uint64_t drain_rate; /* bytes per second; 0: not known yet */
+    /* Housekeeping: one thread at a time. */
+    bool keeping_house;
+    bool house_wanted;
+    int64_t house_at_ms;
+    uint64_t house_bytes;   /* record_bytes of the log then */
+    uint64_t rotated_bytes; /* likewise, when it was rotated last */
+    int64_t plans_trimmed_ms;
+    int64_t retained_ms;
+};
+
+/* ---- lake_ship.c ---- */
+
+void ship_gate_enter(struct lake_ship *ship);
+void ship_gate_leave(struct lake_ship *ship);
+/* A plan went well: bytes of lines. */
+void ship_note_done(struct lake_ship *ship, uint64_t bytes);
+void ship_note_drained(struct lake_ship *ship, uint64_t bytes);
+/* After a failure of the table's plan or batch: when to try again; and after success. No lock held. */
+void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err);
+void ship_resume(struct lake_table *table);
+/* Whoever set table->flushing is done. */
+void ship_end_flush(struct lake_table *table);
+/* The table's own settings, or the server's. With the table's lock held. */
+struct ship_limits {
+    uint64_t bytes;
+    uint64_t rows;
+    int64_t age_ms;
+};
+struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_schema *schema);
+
+/* ---- lake_ship_plan.c ---- */
+
+/* One plan: the one that the table has, or one for the rows up to `upto`. The caller has set
+ * table->flushing. `ret_rows` 0: there was nothing to do. */
+bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lake_date *date,
+                   uint64_t upto, struct cancel *cancel, struct lake_flushed *flushed,
+                   uint64_t *ret_rows, struct err *err) MUST_CHECK;
+
+/* ---- lake_ship_object.c ---- */
+
+/* One window as an object under `key`. */
+struct ship_object {
+    struct str key;
+    const struct lake_schema *schema;
+    const struct lake_lines *lines;
+    const struct lake_window *window;
+    struct str table;
+    uint64_t first; /* positions */
+    uint64_t last;
+};
+/* Also true when the object was there already and is this one. ERR_UNCERTAIN: nobody could say. */
+bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+
+/* ---- lake_ship_batch.c ---- */
+
+/* A batch that nobody owns is stored; false only with err. */
+bool ship_store_left(struct lake *lake, struct lake_table *table, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+void ship_delete_late(struct lake_ship *ship, struct cancel *cancel);
+int64_t ship_next_late_ms(struct lake_ship *ship);
+
+/* ---- lake_ship_house.c ---- */
+
+/* Rotates and trims the logs, applies retention: what of that is due. */
+void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
+/* Whether there is anything, and when it will be at the latest. */
+bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);

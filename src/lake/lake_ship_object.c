@@ -1,0 +1,118 @@
+#include "lake_ship_internal.h"
+
+#include "clock.h"
+#include "digest.h"
+#include "fd.h"
+#include "mem.h"
+
+#include <stdio.h>
+
+enum {
+    LOOK_TIME_MS = 5000
+};
+
+/* What the object is: the same for the same rows of the same writer, whenever its file was written.
+ * So it tells our own earlier put from somebody else's under the same name, which can only be a
+ * second server with a copy of this one's log. */
+static void make_content_id(const struct lake *lake, const struct ship_object *object,
+                            char id[static STORE_CONTENT_ID_SIZE])
+{
+    struct buf text;
+    buf_init(&text, STORE_KEY_SIZE_MAX + 1024);
+    buf_append_format(&text, "%s %.*s %.*s %llu %llu %llu %llu %08x", wal_writer(lake->records),
+                      STR_ARG(object->table), STR_ARG(object->key),
+                      (unsigned long long)object->first, (unsigned long long)object->last,
+                      (unsigned long long)object->window->rows,
+                      (unsigned long long)object->window->size, object->window->crc);
+    struct sha256 digest = digest_sha256(buf_str(&text));
+    digest_hex(digest.bytes, sizeof(digest.bytes), id);
+    buf_finish(&text);
+}
+
+/* What was just written need not be read back to be known. */
+static void keep_schema(struct lake *lake, const struct ship_object *object, const char *etag)
+{
+    const struct lake_schema *schema = object->schema;
+    if (schema->columns_count == 0) {
+        return;
+    }
+    struct worker_schema_column *columns = mem_alloc_array(schema->columns_count, sizeof(*columns));
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        columns[i].name = str_make(schema->columns[i].name, schema->columns[i].name_size);
+        columns[i].type = str_of(schema->columns[i].sql_type);
+    }
+    struct worker_schema known = {.columns = columns, .columns_count = schema->columns_count};
+    lock_take(&lake->lock);
+    lake_schemas_keep(lake->schemas, object->key, str_of(etag), &known);
+    lock_release(&lake->lock);
+    mem_free(columns);
+}
+
+/* What is there under the key: with time of its own, since the caller's may be over. */
+static bool look(struct lake *lake, struct str key, const char *id, bool *ret_own, struct err *err)
+{
+    struct store_object found;
+    struct cancel grace;
+    cancel_init(&grace, clock_now_ms() + LOOK_TIME_MS);
+    bool looked = store_head(lake->store, key, &grace, &found, err);
+    cancel_finish(&grace);
+    *ret_own = looked && (!store_keeps_content_id(lake->store) || strcmp(found.content_id, id) == 0);
+    return looked;
+}
+
+/* The name is taken: by an earlier put of these rows, or by another server that thinks it is us. */
+static bool settle_conflict(struct lake *lake, const struct ship_object *object, const char *id,
+                            struct err *err)
+{
+    bool own;
+    if (!look(lake, object->key, id, &own, err)) {
+        struct err cause = *err;
+        return err_set(err, ERR_UNCERTAIN, "it is not known who stored \"%.*s\": %s",
+                       STR_ARG(object->key), cause.message);
+    }
+    return own ||
+           err_set(err, ERR_CONFLICT,
+                   "\"%.*s\" is in the store with other contents: another server writes with a copy "
+                   "of this one's log, whose identity must be its own",
+                   STR_ARG(object->key));
+}
+
+static bool settle_uncertain(struct lake *lake, const struct ship_object *object, const char *id,
+                             struct err *err)
+{
+    bool own;
+    struct err other;
+    if (look(lake, object->key, id, &own, &other)) {
+        return own || settle_conflict(lake, object, id, err);
+    }
+    if (other.kind == ERR_STORE_MISSING) {
+        err->kind = ERR_STORE; /* it is not there */
+    }
+    return false;
+}
+
+bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                     struct err *err)
+{
+    char id[STORE_CONTENT_ID_SIZE];
+    struct store_source source = {.fd = -1};
+    if (!lake_write_lines(lake, object->schema, object->lines, object->window, cancel, &source.fd,
+                          &source.size, err)) {
+        return false;
+    }
+    make_content_id(lake, object, id);
+    struct store_put_options options = {.create_only = true,
+                                        .content_type = "application/vnd.apache.parquet",
+                                        .content_id = id};
+    struct store_object stored;
+    bool good = store_put(lake->store, object->key, &source, &options, cancel, &stored, err);
+    fd_close(&source.fd);
+    if (good) {
+        keep_schema(lake, object, stored.etag);
+        return true;
+    }
+    if (err->kind == ERR_CONFLICT) {
+        return settle_conflict(lake, object, id, err);
+    }
+    return err->kind == ERR_UNCERTAIN && settle_uncertain(lake, object, id, err);
+}

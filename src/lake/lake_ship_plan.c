@@ -1,0 +1,241 @@
+#include "lake_ship_internal.h"
+
+#include "clock.h"
+#include "mem.h"
+
+/* One plan on its way. */
+struct run {
+    struct lake *lake;
+    struct lake_table *table;
+    struct cancel *cancel;
+    const struct lake_plan *plan; /* the table's; nobody else touches it while table->flushing */
+    struct lake_tail_record *records; /* copies: the tail's array grows meanwhile */
+    size_t records_count;
+    struct lake_lines lines;
+};
+
+/* ---- which rows ---- */
+
+/* How many records of the tail make the next plan: whole requests, since they are in the lake as one
+ * or not at all. */
+static size_t count_records(const struct lake_table *table, const struct ship_limits *limits,
+                            uint64_t upto)
+{
+    uint64_t bytes = 0;
+    uint64_t rows = 0;
+    size_t count = 0;
+    for (size_t next = 0; next < table->tail_count && table->tail[next].position <= upto;) {
+        uint64_t position = table->tail[next].position;
+        for (; next < table->tail_count && table->tail[next].position == position; next++) {
+            bytes += table->tail[next].place.size - table->tail[next].lines_offset;
+            rows += table->tail[next].rows;
+        }
+        if (count > 0 && (bytes > 2 * limits->bytes || rows > 2 * limits->rows)) {
+            break;
+        }
+        count = next;
+    }
+    return count;
+}
+
+static size_t count_planned(const struct lake_table *table)
+{
+    size_t count = 0;
+    while (count < table->tail_count && table->tail[count].position <= table->plan->last) {
+        count++;
+    }
+    return count;
+}
+
+static void seal(struct run *run, uint64_t upto)
+{
+    struct lake_table *table = run->table;
+    lock_take(&table->lock);
+    struct ship_limits limits = ship_limits_of(run->lake, table->schema);
+    run->plan = table->plan;
+    table->sealed =
+        table->plan != NULL ? count_planned(table) : count_records(table, &limits, upto);
+    run->records_count = table->sealed;
+    run->records = mem_alloc_array(table->sealed + 1, sizeof(*run->records));
+    if (table->sealed > 0) {
+        memcpy(run->records, table->tail, table->sealed * sizeof(*run->records));
+    }
+    lock_release(&table->lock);
+}
+
+static void unseal(struct run *run)
+{
+    lock_take(&run->table->lock);
+    if (run->table->plan == NULL) {
+        run->table->sealed = 0;
+    }
+    lock_release(&run->table->lock);
+}
+
+/* ---- PLAN ---- */
+
+static struct lake_plan *make_plan(const struct run *run, bool dated, struct err *err)
+{
+    struct lake_plan *plan = mem_alloc(sizeof(*plan));
+    plan->table = mem_copy_text(run->table->name);
+    plan->first = run->records[0].position;
+    plan->last = run->records[run->records_count - 1].position;
+    plan->made_ms = clock_wall_ms();
+    plan->dated = dated;
+    plan->objects_count = run->lines.windows_count;
+    plan->objects = mem_alloc_array(plan->objects_count, sizeof(*plan->objects));
+    bool good = true;
+    for (size_t i = 0; good && i < plan->objects_count; i++) {
+        struct buf key;
+        size_t size;
+        buf_init(&key, STORE_KEY_SIZE_MAX);
+        plan->objects[i].day = run->lines.windows[i].day;
+        plan->objects[i].rows = run->lines.windows[i].rows;
+        lake_object_append_key(run->lake, str_of(plan->table), plan->objects[i].day, plan->made_ms,
+                               LAKE_BUFFERED, plan->first, plan->last, &key);
+        good = !buf_failed(&key) || err_set(err, ERR_INVALID, "the object's key is too long");
+        plan->objects[i].key = buf_take(&key, &size);
+    }
+    if (good) {
+        return plan;
+    }
+    lake_plan_finish(plan);
+    mem_free(plan);
+    return NULL;
+}
+
+/* From here on these rows become these objects, whatever happens. */
+static bool begin_plan(struct run *run, bool dated, struct err *err)
+{
+    struct lake_plan *plan = make_plan(run, dated, err);
+    if (plan == NULL) {
+        return false;
+    }
+    struct buf payload;
+    struct wal_place place;
+    struct wal_record record = {.type = LAKE_LOG_PLAN, .urgent = true};
+    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
+    lake_log_put_plan(&payload, plan);
+    ship_gate_enter(run->lake->ship);
+    bool good = buf_failed(&payload)
+                    ? err_set(err, ERR_TOO_LARGE, "one flush of the table has too many days")
+                    : wal_append_wait(run->lake->plans, &record, &payload, &place, err);
+    if (good) {
+        lock_take(&run->table->lock);
+        run->table->plan = plan;
+        run->plan = plan;
+        lock_release(&run->table->lock);
+    } else {
+        lake_plan_finish(plan);
+        mem_free(plan);
+    }
+    ship_gate_leave(run->lake->ship);
+    buf_finish(&payload);
+    return good;
+}
+
+/* A plan of an earlier attempt, or an earlier life, has to fit what the log holds. */
+static bool check_plan(const struct run *run, struct err *err)
+{
+    const struct lake_plan *plan = run->plan;
+    bool fits = plan->objects_count == run->lines.windows_count;
+    for (size_t i = 0; fits && i < plan->objects_count; i++) {
+        fits = plan->objects[i].day == run->lines.windows[i].day &&
+               plan->objects[i].rows == run->lines.windows[i].rows;
+    }
+    return fits || err_set(err, ERR_CORRUPT,
+                           "the log does not hold the rows of a flush of \"%s\" that was begun",
+                           run->table->name);
+}
+
+/* ---- the objects ---- */
+
+static bool put_objects(struct run *run, struct err *err)
+{
+    const struct lake_schema *schema = lake_table_schema(run->table);
+    bool good = true;
+    for (size_t i = 0; good && i < run->plan->objects_count; i++) {
+        struct ship_object object = {
+            .key = str_of(run->plan->objects[i].key),
+            .schema = schema,
+            .lines = &run->lines,
+            .window = &run->lines.windows[i],
+            .table = str_of(run->table->name),
+            .first = run->plan->first,
+            .last = run->plan->last,
+        };
+        good = ship_put_object(run->lake, &object, run->cancel, err);
+    }
+    lake_schema_drop(schema);
+    return good;
+}
+
+static void describe(const struct run *run, struct lake_flushed *flushed)
+{
+    for (size_t i = 0; flushed != NULL && i < run->plan->objects_count; i++) {
+        const struct lake_plan_object *object = &run->plan->objects[i];
+        flushed->rows += object->rows;
+        flushed->date = lake_date_of(object->day * SHIP_DAY_MS);
+        store_append_url(run->lake->store, str_of(object->key), &flushed->urls);
+        buf_append_byte(&flushed->urls, '\n');
+    }
+}
+
+static bool commit(struct run *run, struct lake_flushed *flushed, struct err *err)
+{
+    struct buf payload;
+    struct wal_place place;
+    struct wal_record record = {.type = LAKE_LOG_COMMITTED, .urgent = true};
+    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
+    lake_log_put_position(&payload, str_of(run->table->name), run->plan->last);
+    ship_gate_enter(run->lake->ship);
+    bool good = wal_append_wait(run->lake->plans, &record, &payload, &place, err);
+    if (good) {
+        describe(run, flushed);
+        run->plan = NULL;
+        lake_remember_table(run->lake, str_of(run->table->name));
+        lake_table_end_plan(run->table);
+    }
+    ship_gate_leave(run->lake->ship);
+    buf_finish(&payload);
+    return good;
+}
+
+static bool run_sealed(struct run *run, const struct lake_date *date, struct lake_flushed *flushed,
+                       struct err *err)
+{
+    int32_t day = date == NULL ? 0 : lake_day_of_date(date);
+    const int32_t *only = date == NULL ? NULL : &day;
+    if (run->plan != NULL) {
+        only = run->plan->dated && run->plan->objects_count > 0 ? &run->plan->objects[0].day : NULL;
+    }
+    return lake_lines_gather(run->lake, run->records, run->records_count, only, &run->lines, err) &&
+           (run->plan != NULL || begin_plan(run, only != NULL, err)) && check_plan(run, err) &&
+           lake_schema_store(run->lake, run->table, run->cancel, err) && put_objects(run, err) &&
+           lake_manifest_put(run->lake, run->table, run->plan, run->cancel, err) &&
+           commit(run, flushed, err);
+}
+
+bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lake_date *date,
+                   uint64_t upto, struct cancel *cancel, struct lake_flushed *flushed,
+                   uint64_t *ret_rows, struct err *err)
+{
+    struct run run = {.lake = lake, .table = table, .cancel = cancel, .lines = {.fd = -1}};
+    *ret_rows = 0;
+    seal(&run, upto);
+    bool good = (run.records_count == 0 && run.plan == NULL) ||
+                run_sealed(&run, date, flushed, err);
+    if (good && run.records_count > 0) {
+        *ret_rows = run.lines.rows;
+        uint64_t bytes = 0;
+        for (size_t i = 0; i < run.lines.windows_count; i++) {
+            bytes += run.lines.windows[i].size;
+        }
+        ship_note_done(lake->ship, bytes);
+    } else if (!good) {
+        unseal(&run);
+    }
+    lake_lines_finish(&run.lines);
+    mem_free(run.records);
+    return good;
+}
