@@ -47,7 +47,9 @@ struct server_memory server_memory(const struct config *config)
         .machine_bytes = machine_memory_bytes(),
         .slots = (unsigned)config_number(config, "SIDECAR_MAX_CONCURRENT_QUERIES") +
                  (unsigned)config_number(config, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
-                 (unsigned)config_number(config, "EIDER_MAX_CONCURRENT_INGESTS"),
+                 (unsigned)config_number(config, "EIDER_MAX_CONCURRENT_INGESTS") +
+                 (unsigned)config_number(config, "EIDER_MAX_CONCURRENT_ROWS") +
+                 (unsigned)config_number(config, "EIDER_FLUSH_THREADS"),
     };
     uint64_t quarter = memory.machine_bytes / 4;
     memory.total_bytes = config_is_given(config, "EIDER_MEMORY_TOTAL")
