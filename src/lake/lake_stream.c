@@ -13,8 +13,8 @@ void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake
     *stream = (struct lake_stream){.lake = lake, .table = table, .whole = whole};
     stream->check = lake_check_create(options);
     stream->schema = lake_table_schema(table);
-    buf_init(&stream->held, SIZE_MAX / 2);
-    buf_init(&stream->lines, SIZE_MAX / 2);
+    buf_init(&stream->held, SIZE_MAX / 8);
+    buf_init(&stream->lines, SIZE_MAX / 8);
 }
 
 static void stop_widening(struct lake_stream *stream)

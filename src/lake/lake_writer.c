@@ -505,7 +505,7 @@ static bool open_dead(struct lake_writer *writer, struct err *err)
         .input = LAKE_NDJSON,
         .day = day_of_ms(writer->request.arrival_ms),
         .day_given = true,
-        .record_size_max = SIZE_MAX / 4,
+        .record_size_max = SIZE_MAX / 16,
         .lines_size_max = BATCH_LINES_MAX,
     };
     lake_stream_init(&writer->dead, writer->lake, writer->dead_table, &options, false);
@@ -522,7 +522,7 @@ static void take_bad(void *context, const struct lake_bad_record *bad)
     }
     struct buf line;
     struct json_writer json;
-    buf_init(&line, SIZE_MAX / 2);
+    buf_init(&line, SIZE_MAX / 8);
     json_writer_init(&json, &line);
     json_begin_object(&json);
     json_member_string(&json, "record", bad->text);
