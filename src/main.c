@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 enum {
-    EXIT_USAGE = 2
+    EXIT_USAGE = 2,
+    EXIT_DATA_DAMAGED = 65 /* EX_DATAERR of sysexits.h */
 };
 
 /* ---- help ---- */
@@ -105,6 +106,9 @@ static int command_serve(const char *file)
     }
     struct server *server = server_start(config, &err);
     int code = server == NULL ? fail(&err) : server_wait(server);
+    if (server == NULL && err.kind == ERR_CORRUPT) {
+        code = EXIT_DATA_DAMAGED; /* nothing was changed; starting again will not help */
+    }
     server_stop(server);
     config_destroy(config);
     return code;

@@ -206,10 +206,14 @@ static void create_api(struct server *server)
         .snapshots_queue_max = count_of(server, "SIDECAR_MAX_SNAPSHOT_QUEUE"),
         .ingests_max = count_of(server, "EIDER_MAX_CONCURRENT_INGESTS"),
         .ingests_queue_max = count_of(server, "EIDER_MAX_INGEST_QUEUE"),
+        .rows_max = count_of(server, "EIDER_MAX_CONCURRENT_ROWS"),
         .check_threads = 2 * machine_processors() + 2,
         .body_bytes_max = config_number(config, "EIDER_BODY_MAX"),
         .body_decoded_bytes_max = config_number(config, "EIDER_BODY_DECODED_MAX"),
         .bodies_bytes_max = config_number(config, "EIDER_BODIES_MAX"),
+        .rows_bytes_max = config_number(config, "EIDER_ROWS_BODY_MAX"),
+        .rows_decoded_bytes_max = config_number(config, "EIDER_ROWS_DECODED_MAX"),
+        .backlog_age_max_ms = (int64_t)config_number(config, "EIDER_BACKLOG_AGE_MAX_MS"),
         .results_bytes_max = config_number(config, "EIDER_RESULT_CACHE_MAX"),
         .query_timeout_ms = (int64_t)config_number(config, "EIDER_QUERY_TIMEOUT_MS"),
         .snapshot_timeout_ms = (int64_t)config_number(config, "EIDER_SNAPSHOT_TIMEOUT_MS"),
@@ -363,6 +367,7 @@ static bool start_http(struct server *server, const struct listener *list, size_
     server->counted.engine = server->engine;
     server->counted.cache = server->cache;
     server->counted.http = server->http;
+    server->counted.lake = server->lake;
     server_metrics_add(&server->counted, server->metrics);
     for (size_t i = 0; i < count; i++) {
         if (!listen_on(server, &list[i], err)) {

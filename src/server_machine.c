@@ -48,6 +48,7 @@ struct server_memory server_memory(const struct config *config)
         .slots = (unsigned)config_number(config, "SIDECAR_MAX_CONCURRENT_QUERIES") +
                  (unsigned)config_number(config, "SIDECAR_MAX_CONCURRENT_SNAPSHOTS") +
                  (unsigned)config_number(config, "EIDER_MAX_CONCURRENT_INGESTS") +
+                 (unsigned)config_number(config, "EIDER_MAX_CONCURRENT_ROWS") +
                  (unsigned)config_number(config, "EIDER_FLUSH_THREADS"),
     };
     uint64_t quarter = memory.machine_bytes / 4;

@@ -1,7 +1,9 @@
 #include "server_metrics.h"
 
+#include "lake_ingest.h"
 #include "store.h"
 #include "store_cache.h"
+#include "wal.h"
 
 /* ---- the build ---- */
 
@@ -215,6 +217,89 @@ static const struct ops_family cache_families[] = {
 };
 /* clang-format on */
 
+/* ---- the log, and what waits in it ---- */
+
+static struct lake_backlog backlog_of(struct lake *lake)
+{
+    struct lake_backlog backlog;
+    lake_backlog(lake, &backlog);
+    return backlog;
+}
+
+static void collect_log_bytes(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, backlog_of(context).log_bytes);
+}
+
+static void collect_log_bytes_max(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, backlog_of(context).log_bytes_max);
+}
+
+static void collect_log_segments(void *context, struct ops_samples *samples)
+{
+    int64_t segments = metric_level(&lake_log_counts(context)->segments);
+    ops_put_u64(samples, OPS_NO_LABELS, not_negative(segments));
+}
+
+static void collect_log_sync_time(void *context, struct ops_samples *samples)
+{
+    ops_put_histogram(samples, OPS_NO_LABELS, &lake_log_counts(context)->sync_time);
+}
+
+static void collect_log_records(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&lake_log_counts(context)->records));
+}
+
+static void collect_log_record_bytes(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&lake_log_counts(context)->record_bytes));
+}
+
+static void collect_backlog_rows(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, backlog_of(context).rows);
+}
+
+static void collect_backlog_bytes(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, backlog_of(context).bytes);
+}
+
+static void collect_backlog_age(void *context, struct ops_samples *samples)
+{
+    ops_put_seconds(samples, OPS_NO_LABELS, 1000 * backlog_of(context).oldest_age_ms);
+}
+
+/* What worked is told from the start, failures when they have happened. */
+static void collect_flushes(void *context, struct ops_samples *samples)
+{
+    const struct lake_counts *counts = lake_counts(context);
+    for (size_t kind = 0; kind < ERR_KIND_COUNT; kind++) {
+        uint64_t value = metric_value(&counts->flushes[kind]);
+        if (value > 0 || kind == ERR_NONE) {
+            const char *result = err_kind_info((enum err_kind)kind)->code;
+            ops_put_u64(samples, OPS_LABELS({"result", str_of(result)}), value);
+        }
+    }
+}
+
+/* clang-format off */
+static const struct ops_family lake_families[] = {
+    { "eider_log_bytes",                  OPS_GAUGE,     "Disk space of the log of accepted records.",                                    collect_log_bytes },
+    { "eider_log_max_bytes",              OPS_GAUGE,     "What it may take (see EIDER_LOG_MAX).",                                         collect_log_bytes_max },
+    { "eider_log_segments",               OPS_GAUGE,     "Its files.",                                                                    collect_log_segments },
+    { "eider_log_sync_duration_seconds",  OPS_HISTOGRAM, "How long its syncs to the disk took; each made one group of records durable.",  collect_log_sync_time },
+    { "eider_log_records_total",          OPS_COUNTER,   "Records that were written to it: requests, or parts of large ones, and its own.", collect_log_records },
+    { "eider_log_record_bytes_total",     OPS_COUNTER,   "Bytes in them.",                                                                collect_log_record_bytes },
+    { "eider_backlog_rows",               OPS_GAUGE,     "Rows that are in the log and not in the lake yet.",                             collect_backlog_rows },
+    { "eider_backlog_bytes",              OPS_GAUGE,     "Bytes of them, as JSON.",                                                       collect_backlog_bytes },
+    { "eider_backlog_oldest_age_seconds", OPS_GAUGE,     "How long the oldest of them has waited; 0 without any.",                        collect_backlog_age },
+    { "eider_flushes_total",              OPS_COUNTER,   "Attempts to take rows of a table to the lake, by result.",                      collect_flushes },
+};
+/* clang-format on */
+
 /* ---- all of them ---- */
 
 void server_metrics_add(struct server_metrics *parts, struct ops_metrics *metrics)
@@ -225,4 +310,5 @@ void server_metrics_add(struct server_metrics *parts, struct ops_metrics *metric
     ops_metrics_add(metrics, engine_families, COUNT_OF(engine_families), parts->engine);
     ops_metrics_add(metrics, store_families, COUNT_OF(store_families), NULL);
     ops_metrics_add(metrics, cache_families, COUNT_OF(cache_families), parts->cache);
+    ops_metrics_add(metrics, lake_families, COUNT_OF(lake_families), parts->lake);
 }

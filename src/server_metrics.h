@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "http.h"
+#include "lake.h"
 #include "ops_metrics.h"
 
 /* What the families read; lives as long as they do. */
@@ -16,6 +17,7 @@ struct server_metrics {
     struct engine *engine;
     struct store_cache *cache;
     struct http_server *http;
+    struct lake *lake;
 };
 
 /* Before the first request is served. */

@@ -43,6 +43,10 @@ const struct setting server_settings[] = {
     BYTES("EIDER_MEMORY_TOTAL", NULL, "Memory for all query processes together. Default: three quarters of the machine or container."),
     LOOSE("EIDER_MAX_CONCURRENT_INGESTS", "4", "Batches that are written at one time."),
     LOOSE("EIDER_MAX_INGEST_QUEUE", "200", "Batches that may wait; beyond it 503."),
+    COUNT("EIDER_MAX_CONCURRENT_ROWS", "8", 1, 1000, "Bodies of POST /tables/{name}/rows that are read at one time; EIDER_MAX_INGEST_QUEUE may wait."),
+    BYTES("EIDER_ROWS_BODY_MAX", "1GiB", "Largest body of POST /tables/{name}/rows, as sent."),
+    BYTES("EIDER_ROWS_DECODED_MAX", "4GiB", "The same after its Content-Encoding is undone."),
+    COUNT("EIDER_BACKLOG_AGE_MAX_MS", "1800000", 1, 604800000, "/health/ready says no when a record has waited for the lake for so long."),
 
     BYTES("DUCKDB_MEMORY_LIMIT", NULL, "Memory of one query. Default: 6GB, or a quarter of the machine or container if that is less."),
     LOOSE("DUCKDB_THREADS", NULL, "Threads of one query. Default: the processors, at most 4."),

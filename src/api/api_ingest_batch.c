@@ -133,8 +133,8 @@ static bool have_columns(struct json_span records)
     return found;
 }
 
-/* Fields first, all of them at once, then the date. What is wrong is in `problems`, else in `reason`,
- * else in err. */
+/* Fields first, all of them at once, then the date. What is wrong is in `problems`, else in
+ * `reason`, else in err. */
 static bool read_batch(struct request *request, struct batch *batch, struct problems *problems,
                        struct buf *reason, struct err *err)
 {

@@ -232,7 +232,8 @@ static void reply_flushed(struct request *request, const struct flush *flush,
     buf_finish(&body);
 }
 
-/* A date is looked at only where there are rows that it would be about. False when it has replied. */
+/* A date is looked at only where there are rows that it would be about. False when it has
+ * replied. */
 static bool settle_date(struct request *request, struct flush *flush)
 {
     struct lake *lake = request->api->options.lake;

@@ -1,6 +1,6 @@
-/* POST /tables/{name}/rows: rows of any size, in the format that Content-Type names. The body is read
- * while it arrives, and what is whole goes to the log, so that memory does not grow with it. Parquet
- * and Arrow cannot be read piece by piece: they wait in a file without a name. */
+/* POST /tables/{name}/rows: rows of any size, in the format that Content-Type names. The body is
+ * read while it arrives, and what is whole goes to the log, so that memory does not grow with it.
+ * Parquet and Arrow cannot be read piece by piece: they wait in a file without a name. */
 #include "api_rows.h"
 #include "api_problems.h"
 #include "clock.h"
@@ -161,7 +161,7 @@ static void reply_rows(struct request *request, unsigned status, const struct la
     buf_finish(&body);
 }
 
-/* Names the record, and where in the body it goes wrong: not in a file, whose bytes are not text. */
+/* Names the record, and where in the body it goes wrong: not in a file, whose bytes are no text. */
 static void reply_bad_record(struct request *request, const struct lake_bad_record *bad)
 {
     const struct rows *rows = request->work;
@@ -250,7 +250,7 @@ static bool spool(const struct rows *rows, int fd, struct err *err)
     return true;
 }
 
-/* The table's new columns get the types that the file knows: they are needed before the first line. */
+/* The table's new columns get the types that the file knows: needed before the first line. */
 static bool take_columns(void *context, const struct lake_known_type *columns, size_t count,
                          struct err *err)
 {

@@ -118,6 +118,16 @@ void lake_backlog(struct lake *lake, struct lake_backlog *ret_backlog)
     lake_ship_backlog(lake, ret_backlog);
 }
 
+const struct lake_counts *lake_counts(const struct lake *lake)
+{
+    return &lake->counts;
+}
+
+const struct wal_counts *lake_log_counts(const struct lake *lake)
+{
+    return wal_counts(lake->records);
+}
+
 void lake_close(struct lake *lake)
 {
     if (lake == NULL) {

@@ -18,6 +18,7 @@
 #include "cancel.h"
 #include "lake.h"
 #include "lake_check.h"
+#include "metric.h"
 
 enum {
     LAKE_KEY_SIZE = 16,
@@ -59,7 +60,8 @@ struct lake_writer *lake_writer_open(struct lake *lake, const struct lake_reques
 /* Not finished: nothing is kept. Accepts NULL. */
 void lake_writer_close(struct lake_writer *writer);
 
-/* Bytes of the body, decoded, cut anywhere; `last` ends it. What is whole goes to the log while the
+/* Bytes of the body, decoded, cut anywhere; `last` ends it. For an idempotency key these bytes are
+ * the body, and the date when the request names one. What is whole goes to the log while the
  * rest is still to come, so that a body of any size takes little memory. */
 bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
                       struct cancel *cancel, struct err *err) MUST_CHECK;
@@ -132,3 +134,12 @@ struct lake_backlog {
     bool broken;
 };
 void lake_backlog(struct lake *lake, struct lake_backlog *ret_backlog);
+
+/* Since the start. */
+struct lake_counts {
+    struct metric_counter flushes[ERR_KIND_COUNT]; /* attempts, by how they ended; ERR_NONE: well */
+};
+const struct lake_counts *lake_counts(const struct lake *lake);
+/* Of the log of records. */
+struct wal_counts;
+const struct wal_counts *lake_log_counts(const struct lake *lake);

@@ -1,7 +1,7 @@
 /* lake_internal.h - what the files of this folder share. */
 #pragma once
 
-#include "lake.h"
+#include "lake_ingest.h"
 #include "map.h"
 #include "thread.h"
 
@@ -33,6 +33,7 @@ struct lake {
     struct lake_ship *ship;
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
+    struct lake_counts counts;
     atomic_bool broken; /* a log cannot be written any more */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */

@@ -505,7 +505,7 @@ static bool open_dead(struct lake_writer *writer, struct err *err)
         .input = LAKE_NDJSON,
         .day = day_of_ms(writer->request.arrival_ms),
         .day_given = true,
-        .record_size_max = SIZE_MAX / 8,
+        .record_size_max = SIZE_MAX / 16,
         .lines_size_max = BATCH_LINES_MAX,
     };
     lake_stream_init(&writer->dead, writer->lake, writer->dead_table, &options, false);
