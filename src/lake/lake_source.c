@@ -118,12 +118,9 @@ bool lake_source_append_identity(const struct lake *lake, const struct lake_sour
     bool objects_only = !has_tail(source) || (source->tail.rows == 0 && source->shown_count > 0);
     worker_put_u32(into, objects_only);
     if (!objects_only) {
-        const struct lake_view *view = &source->tail.view;
         worker_put_u64(into, wal_epoch(lake->records));
-        worker_put_u64(into, view->generation);
-        worker_put_u64(into, view->committed);
-        worker_put_u64(into, view->position);
-        worker_put_u64(into, view->undecided_count);
+        worker_put_u64(into, source->tail.view.generation);
+        worker_put_u64(into, source->tail.view.committed);
     }
     return good;
 }

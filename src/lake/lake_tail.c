@@ -161,7 +161,9 @@ static int compare_positions(const void *a, const void *b)
     return *left < *right ? -1 : *left > *right;
 }
 
-static void look(const struct lake_table *table, struct lake_tail *tail)
+/* `registered` was looked at before the table's lock was taken: batches up to there are in the
+ * table's list, or decided; also those of before a start, which the table need not remember. */
+static void look(const struct lake_table *table, uint64_t registered, struct lake_tail *tail)
 {
     size_t count = 0;
     for (const struct lake_batch *at = table->batches; at != NULL; at = at->next) {
@@ -178,7 +180,7 @@ static void look(const struct lake_table *table, struct lake_tail *tail)
     *tail = (struct lake_tail){
         .view = {.generation = table->generation,
                  .committed = table->committed,
-                 .position = table->position,
+                 .position = table->position > registered ? table->position : registered,
                  .undecided = undecided,
                  .undecided_count = count},
         .schema = lake_schema_keep(table->schema),
@@ -199,18 +201,19 @@ static void show(struct tail_file *file, struct lake_tail *tail)
 }
 
 /* Without a disk, when there is nothing new. */
-static bool look_at_gathered(struct lake_table *table, struct lake_tail *ret_tail)
+static bool look_at_gathered(struct lake_table *table, uint64_t registered,
+                             struct lake_tail *ret_tail)
 {
     struct lake_gathered *gathered = table->gathered;
     if (table->tail_count == 0) {
-        look(table, ret_tail);
+        look(table, registered, ret_tail);
         return true;
     }
     if (gathered == NULL || !file_is_good(gathered->file, table) ||
         gathered->file->records < table->tail_count) {
         return false;
     }
-    look(table, ret_tail);
+    look(table, registered, ret_tail);
     show(gathered->file, ret_tail);
     return true;
 }
@@ -256,8 +259,8 @@ static void copy_wanted(const struct lake_table *table, struct wanted *wanted)
 
 /* Becomes the one who gathers, unless there is nothing to gather any more: then *ret_tail is
  * filled, and *ret_busy false. */
-static bool begin(struct lake_table *table, struct lake_tail *ret_tail, struct wanted *wanted,
-                  bool *ret_busy, struct err *err)
+static bool begin(struct lake_table *table, uint64_t registered, struct lake_tail *ret_tail,
+                  struct wanted *wanted, bool *ret_busy, struct err *err)
 {
     *ret_busy = false;
     lock_take(&table->lock);
@@ -272,13 +275,13 @@ static bool begin(struct lake_table *table, struct lake_tail *ret_tail, struct w
     }
     gathered->waiting--;
     bool good = true;
-    if (!look_at_gathered(table, ret_tail)) {
+    if (!look_at_gathered(table, registered, ret_tail)) {
         good = table->tail_bytes <= TAIL_BYTES_MAX;
         if (good) {
             bool usable = file_is_good(gathered->file, table);
             wanted->file = usable ? file_hold(gathered->file) : NULL;
             copy_wanted(table, wanted);
-            look(table, ret_tail);
+            look(table, registered, ret_tail);
             gathered->busy = true;
             *ret_busy = true;
         }
@@ -325,15 +328,15 @@ static void end(struct lake_table *table, struct lake_tail *tail, const struct w
 
 /* Until it is known which records are wanted, all of the log is kept; that takes no longer than the
  * table's lock. */
-static bool gather_new(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail,
-                       struct err *err)
+static bool gather_new(struct lake *lake, struct lake_table *table, uint64_t registered,
+                       struct lake_tail *ret_tail, struct err *err)
 {
     struct lake_hold all = {.sequence = 1};
     struct lake_hold some = {0};
     struct wanted wanted = {0};
     bool busy;
     lake_hold_add(lake, &all);
-    bool good = begin(table, ret_tail, &wanted, &busy, err);
+    bool good = begin(table, registered, ret_tail, &wanted, &busy, err);
     if (busy) {
         some.sequence = wanted.sequence_min;
         lake_hold_add(lake, &some);
@@ -358,10 +361,13 @@ bool lake_tail_open(struct lake *lake, struct lake_table *table, struct lake_tai
                     struct err *err)
 {
     *ret_tail = (struct lake_tail){.fd = -1};
+    lock_take(&lake->tables_lock);
+    uint64_t registered = lake->registered;
+    lock_release(&lake->tables_lock);
     lock_take(&table->lock);
-    bool found = look_at_gathered(table, ret_tail);
+    bool found = look_at_gathered(table, registered, ret_tail);
     lock_release(&table->lock);
-    return found || gather_new(lake, table, ret_tail, err);
+    return found || gather_new(lake, table, registered, ret_tail, err);
 }
 
 void lake_tail_close(struct lake *lake, struct lake_table *table, struct lake_tail *tail)
