@@ -232,15 +232,11 @@ static bool run(struct pass *pass, struct err *err)
     return pass_csv(pass, err);
 }
 
-/* In CSV all fields are text, and a column is made of them only when all look alike: see
- * lake_check.h. */
-static unsigned csv_saw(unsigned saw)
+/* A new column of CSV is one of numbers or booleans only when all of its fields are. */
+static unsigned final_saw(const struct pass *pass, unsigned saw)
 {
-    struct lake_schema_column column = {.kind = LAKE_VARCHAR};
-    const struct lake_want want = {.saw = saw};
-    (void)column;
-    (void)want;
-    return saw;
+    bool text = pass->check->options.input == LAKE_CSV && lake_schema_is_text(saw);
+    return text ? LAKE_SAW_TEXT | (saw & LAKE_SAW_NULL) : saw;
 }
 
 static size_t gather_wants(const struct pass *pass)
@@ -251,7 +247,9 @@ static size_t gather_wants(const struct pass *pass)
     check->wants = mem_alloc_array(columns_count + check->news_count + 1, sizeof(*check->wants));
     for (size_t i = 0; i < columns_count; i++) {
         if (check->saw[i] != 0) {
-            check->wants[count++] = (struct lake_want){.place = i, .saw = csv_saw(check->saw[i])};
+            bool open = pass->schema->columns[i].provisional;
+            unsigned saw = open ? final_saw(pass, check->saw[i]) : check->saw[i];
+            check->wants[count++] = (struct lake_want){.place = i, .saw = saw};
         }
     }
     for (size_t i = 0; i < check->news_count; i++) {
@@ -261,7 +259,7 @@ static size_t gather_wants(const struct pass *pass)
                 .place = columns_count,
                 .name = str_make(new->name, new->name_size),
                 .sql_type = new->sql_type,
-                .saw = csv_saw(new->saw),
+                .saw = final_saw(pass, new->saw),
             };
         }
     }

@@ -47,6 +47,7 @@ struct check_csv_field {
     char *name;
     size_t name_size;
     bool shadowed; /* a later field has the same name, and wins */
+    bool plain;    /* what looks like a number or boolean is one */
 };
 
 /* One field of the CSV record at hand. */

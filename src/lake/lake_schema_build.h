@@ -32,13 +32,15 @@ bool lake_schema_is_rest(struct str name);
  * only when `exact`. */
 bool lake_schema_type_widens(struct str from, struct str to, bool exact);
 
-/* What a value may be that fits, as bits of enum lake_saw. Integers that no double holds are told
- * apart by lake_schema_fits alone. */
+/* Whether values of which this was seen fit the column as it is, one by one. */
 bool lake_schema_fits(const struct lake_schema_column *column, unsigned saw);
 
 /* Whether records that hold this change the column's type or marks: `saw` of one value, or of
  * many. */
 bool lake_schema_can_widen(const struct lake_schema *schema, size_t place, unsigned saw);
+
+/* Whether a new column would be VARCHAR, for other reasons than that nothing was seen. */
+bool lake_schema_is_text(unsigned saw);
 
 static inline struct str lake_schema_column_name(const struct lake_schema_column *column)
 {

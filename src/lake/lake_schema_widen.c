@@ -53,22 +53,35 @@ bool lake_schema_can_widen(const struct lake_schema *schema, size_t place, unsig
 /* ---- widening ---- */
 
 /* The type of a new column: see lake_check.h, and lake_schema.h for what the marks mean. */
-static void decide(struct lake_schema_column *column, unsigned saw)
+static enum lake_kind decide_kind(unsigned saw)
 {
     const unsigned integers = LAKE_SAW_INT64 | LAKE_SAW_INT128;
+    const unsigned numbers = integers | LAKE_SAW_LONG | LAKE_SAW_REAL;
+    unsigned kinds = saw & ~(unsigned)(LAKE_SAW_NULL | LAKE_SAW_INEXACT);
+    if (kinds == LAKE_SAW_BOOL) {
+        return LAKE_BOOLEAN;
+    }
+    if (kinds == LAKE_SAW_INT64) {
+        return LAKE_BIGINT;
+    }
+    if (kinds != 0 && (kinds & ~integers) == 0) {
+        return LAKE_DECIMAL;
+    }
+    bool exact = (saw & LAKE_SAW_INEXACT) == 0;
+    bool reals = (kinds & LAKE_SAW_REAL) != 0 && (kinds & ~numbers) == 0;
+    return reals && exact ? LAKE_DOUBLE : LAKE_VARCHAR;
+}
+
+bool lake_schema_is_text(unsigned saw)
+{
+    return decide_kind(saw) == LAKE_VARCHAR && (saw & ~(unsigned)LAKE_SAW_NULL) != 0;
+}
+
+static void decide(struct lake_schema_column *column, unsigned saw)
+{
+    enum lake_kind kind = decide_kind(saw);
     bool exact = (saw & LAKE_SAW_INEXACT) == 0;
     unsigned kinds = saw & ~(unsigned)(LAKE_SAW_NULL | LAKE_SAW_INEXACT);
-    enum lake_kind kind = LAKE_VARCHAR;
-    if (kinds == LAKE_SAW_BOOL) {
-        kind = LAKE_BOOLEAN;
-    } else if (kinds == LAKE_SAW_INT64) {
-        kind = LAKE_BIGINT;
-    } else if (kinds != 0 && (kinds & ~integers) == 0) {
-        kind = LAKE_DECIMAL;
-    } else if (exact && (kinds & LAKE_SAW_REAL) != 0 &&
-               (kinds & ~(integers | LAKE_SAW_LONG | LAKE_SAW_REAL)) == 0) {
-        kind = LAKE_DOUBLE;
-    }
     lake_schema_set_type(column, kind, str_of(lake_schema_kind_type(kind)));
     column->exact = kind == LAKE_BIGINT && exact;
     column->provisional = kinds == 0;
