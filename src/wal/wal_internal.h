@@ -61,6 +61,13 @@ struct wal_entry {
     struct wal_place place;
 };
 
+void wal_entry_free(struct wal_entry *entry);
+uint64_t wal_entry_size(const struct wal_entry *entry);
+
+/* Calls `done` and frees: of one, or of a list. Without err they are durable. */
+void wal_tell(struct wal_entry *entry, const struct err *err);
+void wal_tell_all(struct wal_entry *first, const struct err *err);
+
 enum {
     WAL_GATHER_PARTS = 1000, /* under IOV_MAX */
     WAL_GATHER_BYTES = 256 << 10,
@@ -140,7 +147,36 @@ bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segmen
 uint64_t wal_prologue_bytes(struct str prologue, const struct wal *wal);
 void wal_prologue(struct wal *wal, struct buf *into);
 
-void *wal_run(void *argument); /* thread log */
+/* ---- thread log ---- */
+
+/* Records that are synced together. */
+struct wal_group {
+    struct wal_entry *first;
+    struct wal_entry **end;
+    uint64_t records;
+    uint64_t bytes;
+    uint64_t last_user; /* 0: none */
+};
+
+/* Places a record, which fits; it may be written at once, or by wal_group_finish. */
+bool wal_group_add(struct wal *wal, struct wal_group *group, struct wal_entry *entry_take,
+                   struct err *err) MUST_CHECK;
+/* Writes, syncs, and only then tells. On failure, when the log is broken, the records stay in the
+ * group. */
+bool wal_group_finish(struct wal *wal, struct wal_group *group, struct err *err) MUST_CHECK;
+
+/* Whether a record goes into the current segment. Guards always find room. */
+bool wal_fits(const struct wal *wal, const struct wal_entry *entry);
+/* The next segment becomes the current one, with room for a record of `record_bytes`. `forced`: the
+ * limits do not count. ERR_BUSY: there is no room; anything else: the log is broken. */
+bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced,
+                    struct err *err) MUST_CHECK;
+/* Prepares the next segment when it is time to; where there was no room, tries again. */
+void wal_keep_room(struct wal *wal);
+/* Bytes of records that may be queued now. */
+uint64_t wal_room_now(const struct wal *wal);
+
+void *wal_run(void *argument);
 
 /* ---- identity ---- */
 

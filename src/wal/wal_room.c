@@ -1,0 +1,128 @@
+/* Thread `log`: room for records. The next segment is made ready when half of the current one is
+ * full, long before it is needed; so a full disk shows there, where it means "try later", and not
+ * in the middle of a sync, where it would be the end of the log. */
+#include "wal_internal.h"
+
+#include "clock.h"
+
+#include <errno.h>
+
+static bool within_limits(struct wal *wal, uint64_t bytes)
+{
+    const struct wal_options *options = &wal->options;
+    lock_take(&wal->lock);
+    uint64_t all = wal->segments_bytes;
+    lock_release(&wal->lock);
+    if (options->bytes_max > 0 && (all > options->bytes_max || bytes > options->bytes_max - all)) {
+        return false;
+    }
+    if (options->disk_free_min == 0) {
+        return true;
+    }
+    int64_t free_bytes = wal_folder_free_bytes(&wal->folder);
+    return free_bytes >= 0 && (uint64_t)free_bytes >= bytes &&
+           (uint64_t)free_bytes - bytes >= options->disk_free_min;
+}
+
+static bool no_room(struct err *err)
+{
+    return err_set(err, ERR_BUSY, "the log is full; try again later");
+}
+
+/* Sees to it that the next segment is there, with room for `bytes`. */
+static bool prepare(struct wal *wal, uint64_t bytes, bool forced, struct err *err)
+{
+    struct wal_file *ahead = &wal->ahead;
+    if (ahead->fd >= 0 && ahead->bytes >= bytes) {
+        return true;
+    }
+    bool allowed = within_limits(wal, bytes);
+    if (!allowed && !forced) {
+        return no_room(err);
+    }
+    int code;
+    if (ahead->fd < 0) {
+        code = wal_segment_prepare(&wal->folder, bytes, ahead);
+    } else {
+        code = wal_file_reserve(&wal->folder, ahead->fd, bytes);
+        code = code < 0 ? code : wal_file_sync(&wal->folder, ahead->fd);
+        ahead->bytes = code < 0 ? ahead->bytes : bytes;
+    }
+    if (code == 0) {
+        ahead->forced = !allowed;
+        return true;
+    }
+    return wal_code_is_room(code) ? no_room(err)
+                                  : wal_break(wal, code, "prepare", wal->current.number + 1, err);
+}
+
+static uint64_t at_least_segment(const struct wal *wal, uint64_t bytes)
+{
+    return bytes < wal->options.segment_bytes ? wal->options.segment_bytes : bytes;
+}
+
+bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced, struct err *err)
+{
+    struct buf prologue;
+    uint64_t bytes = WAL_SEGMENT_HEADER_SIZE + record_bytes + WAL_RECORD_HEADER_SIZE;
+    if (!prepare(wal, at_least_segment(wal, bytes), forced, err)) {
+        return false;
+    }
+    wal_prologue(wal, &prologue);
+    if (buf_failed(&prologue)) {
+        buf_finish(&prologue);
+        return wal_break(wal, -EFBIG, "prologue", wal->current.number + 1, err);
+    }
+    bytes += wal_prologue_bytes(buf_str(&prologue), wal);
+    bool good = prepare(wal, at_least_segment(wal, bytes), forced, err);
+    if (good) {
+        int code = wal_file_close(&wal->folder, &wal->current.fd);
+        struct wal_segment_header header = {
+            .number = wal->current.number + 1,
+            .replaces = wal->current.number + 1,
+            .previous = wal->sequence - 1,
+        };
+        good = code == 0 ? wal_segment_begin(wal, &wal->ahead, &header, buf_str(&prologue), err)
+                         : wal_break(wal, code, "close", wal->current.number, err);
+    }
+    buf_finish(&prologue);
+    return good;
+}
+
+uint64_t wal_room_now(const struct wal *wal)
+{
+    uint64_t left = wal->current.bytes - wal->current.used;
+    uint64_t kept = wal->reserve_bytes + WAL_RECORD_HEADER_SIZE;
+    if (!wal->refused) {
+        return UINT64_MAX;
+    }
+    return wal->current.forced || left <= kept ? 0 : left - kept;
+}
+
+void wal_keep_room(struct wal *wal)
+{
+    struct err err;
+    bool wanted = wal->ahead.fd < 0 && (wal->current.forced || wal->rotation_failed ||
+                                        wal->current.used > wal->current.bytes / 2);
+    lock_take(&wal->lock);
+    bool again = wal->may_have_room || clock_now_ms() >= wal->try_again_at_ms;
+    wal->may_have_room = false;
+    lock_release(&wal->lock);
+    if (!wanted) {
+        wal->refused = false;
+    } else if (!wal->refused || again) {
+        wal->refused = !prepare(wal, wal->options.segment_bytes, false, &err);
+        wal->current.forced = wal->current.forced && wal->refused;
+        wal->try_again_at_ms = clock_now_ms() + WAL_TRY_AGAIN_MS;
+    }
+}
+
+bool wal_fits(const struct wal *wal, const struct wal_entry *entry)
+{
+    uint64_t left = wal->current.bytes - wal->current.used;
+    uint64_t kept = entry->record.type == WAL_TYPE_GUARD ? 0 : WAL_RECORD_HEADER_SIZE;
+    if (wal->refused && !entry->record.urgent) {
+        kept += wal->current.forced ? left : wal->reserve_bytes;
+    }
+    return left >= kept && wal_entry_size(entry) <= left - kept;
+}

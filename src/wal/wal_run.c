@@ -1,0 +1,178 @@
+/* Thread `log`: what it does next. */
+#include "wal_internal.h"
+
+#include "clock.h"
+#include "mem.h"
+
+/* Writes a list of records, in as few groups as there are segments. Those that could not be written
+ * because the log broke are left in *list. */
+static void write_list(struct wal *wal, struct wal_entry **list, struct err *err)
+{
+    struct wal_group group = {0};
+    bool good = true;
+    while (good && *list != NULL) {
+        struct wal_entry *entry = *list;
+        bool fit = wal_fits(wal, entry);
+        if (!fit) {
+            good = wal_group_finish(wal, &group, err);
+            fit = good && wal_begin_next(wal, wal_entry_size(entry), entry->record.urgent, err);
+            good = good && !wal_is_broken(wal);
+        }
+        if (!good) {
+            break;
+        }
+        *list = entry->next;
+        if (fit) {
+            good = wal_group_add(wal, &group, entry, err);
+        } else {
+            wal_tell(entry, err); /* there is no room: ERR_BUSY */
+        }
+    }
+    good = good && wal_group_finish(wal, &group, err);
+    if (!good && group.first != NULL) {
+        *group.end = *list;
+        *list = group.first;
+    }
+}
+
+static void write_guard(struct wal *wal, struct err *err)
+{
+    struct wal_entry *guard = mem_alloc(sizeof(*guard));
+    guard->record = (struct wal_record){.type = WAL_TYPE_GUARD, .urgent = true};
+    if (!wal_fits(wal, guard)) {
+        wal_entry_free(guard);
+        wal->guarded = wal->durable;
+        return;
+    }
+    write_list(wal, &guard, err);
+    wal_tell_all(guard, err);
+    wal->guarded = wal->durable; /* a guard needs none */
+}
+
+/* The lock is held. */
+static void set_room(struct wal *wal)
+{
+    wal->room_bytes = wal_room_now(wal);
+    atomic_store_explicit(&wal->full, wal->room_bytes < 2 * WAL_RECORD_HEADER_SIZE,
+                          memory_order_relaxed);
+}
+
+struct turn {
+    struct wal_entry *list;
+    uint64_t bytes;
+    bool rotate;
+    bool guard;
+    bool last;
+};
+
+static int64_t wake_time(const struct wal *wal)
+{
+    int64_t at = INT64_MAX;
+    if (wal->guarded < wal->durable) {
+        at = wal->guard_at_ms;
+    }
+    return wal->refused && wal->try_again_at_ms < at ? wal->try_again_at_ms : at;
+}
+
+static bool has_work(const struct wal *wal)
+{
+    return wal->queue != NULL || wal->closing || wal->broken || wal->may_have_room ||
+           (wal->wants_rotation && !wal->refused);
+}
+
+/* Waits until there is something to do, and says what. */
+static struct turn next_turn(struct wal *wal)
+{
+    struct turn turn = {0};
+    lock_take(&wal->lock);
+    set_room(wal);
+    while (!has_work(wal)) {
+        int64_t at = wake_time(wal);
+        wal->waits = true;
+        if (at == INT64_MAX) {
+            condition_wait(&wal->wake, &wal->lock);
+        } else if (!condition_wait_until(&wal->wake, &wal->lock, at)) {
+            break;
+        }
+    }
+    wal->waits = false;
+    turn.list = wal->queue;
+    turn.bytes = wal->queued_bytes;
+    turn.rotate = wal->wants_rotation;
+    turn.last = wal->queue == NULL && wal->closing;
+    wal->queue = NULL;
+    wal->queue_end = &wal->queue;
+    lock_release(&wal->lock);
+    turn.guard = turn.list == NULL && wal->guarded < wal->durable &&
+                 (turn.last || clock_now_ms() >= wal->guard_at_ms);
+    return turn;
+}
+
+static void end_turn(struct wal *wal, const struct turn *turn, bool rotated)
+{
+    lock_take(&wal->lock);
+    wal->queued_bytes -= turn->bytes;
+    set_room(wal);
+    wal->wants_rotation = wal->wants_rotation && !rotated;
+    atomic_store_explicit(&wal->counts.queued_bytes.value, (long long)wal->queued_bytes,
+                          memory_order_relaxed);
+    lock_release(&wal->lock);
+}
+
+static bool rotate_if_wanted(struct wal *wal, const struct turn *turn)
+{
+    struct err err;
+    if (!turn->rotate || wal_is_broken(wal)) {
+        return false;
+    }
+    lock_take(&wal->lock);
+    const struct wal_segment *newest = &wal->segments[wal->segments_count - 1];
+    bool empty = newest->last_user < newest->first;
+    lock_release(&wal->lock);
+    wal->rotation_failed = !empty && !wal_begin_next(wal, 0, true, &err);
+    return !wal->rotation_failed;
+}
+
+/* Everybody who waits is told, then the owner. */
+static void tell_broken(struct wal *wal, struct wal_entry *list)
+{
+    lock_take(&wal->lock);
+    struct wal_entry *queued = wal->queue;
+    wal->queue = NULL;
+    wal->queue_end = &wal->queue;
+    struct err err = wal->broken_err;
+    lock_release(&wal->lock);
+    wal_tell_all(list, &err);
+    wal_tell_all(queued, &err);
+    if (wal->options.broken != NULL) {
+        wal->options.broken(wal->options.context, &err);
+    }
+}
+
+void *wal_run(void *argument)
+{
+    struct wal *wal = argument;
+    for (;;) {
+        struct err err;
+        struct turn turn = next_turn(wal);
+        struct wal_entry *list = turn.list;
+        if (!wal_is_broken(wal)) {
+            write_list(wal, &list, &err);
+        }
+        if (turn.guard && !wal_is_broken(wal)) {
+            write_guard(wal, &err);
+        }
+        bool rotated = rotate_if_wanted(wal, &turn);
+        if (!wal_is_broken(wal) && !turn.last) {
+            wal_keep_room(wal);
+        }
+        end_turn(wal, &turn, rotated);
+        if (wal_is_broken(wal)) {
+            tell_broken(wal, list);
+            return NULL;
+        }
+        if (turn.last) {
+            return NULL;
+        }
+    }
+}
