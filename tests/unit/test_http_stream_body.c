@@ -339,7 +339,7 @@ TEST(client_that_leaves_while_it_is_held_back)
         int fd = client_connect(fixture, 0);
         CHECK(send_sized_header(fd, "/upload/held", 2 * MIB, ""));
         /* A goodbye reaches the server only behind what the kernel still has room for. */
-        CHECK(send_pattern(fd, 0, reset == 1 ? MIB / 2 : HTTP_BODY_HELD_BYTES + 30000));
+        CHECK(send_pattern(fd, 0, reset == 1 ? MIB / 2 : HTTP_BODY_HELD_BYTES + 10000));
         CHECK_WITHIN(PATIENCE_MS, atomic_load(&seen.received) == HTTP_BODY_HELD_BYTES);
         int64_t left_at = test_now_ms();
         leave(fd, reset == 1);
@@ -389,7 +389,7 @@ TEST(server_that_stops_ends_the_reading)
     CHECK_WITHIN(PATIENCE_MS, atomic_load(&seen.readers) == 1);
     int held = client_connect(fixture, 0);
     CHECK(send_sized_header(held, "/upload/held", MIB, ""));
-    CHECK(send_pattern(held, 0, HTTP_BODY_HELD_BYTES + 30000));
+    CHECK(send_pattern(held, 0, HTTP_BODY_HELD_BYTES + 10000));
     CHECK_WITHIN(PATIENCE_MS, atomic_load(&seen.received) == HTTP_BODY_HELD_BYTES);
     fixture_stop(fixture);
     CHECK(atomic_load(&seen.error) != ERR_NONE);
