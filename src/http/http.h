@@ -5,20 +5,19 @@
  *           thread: the connection is suspended meanwhile, and a client that leaves raises the
  *           exchange's cancel (ERR_CANCELLED) within 100 ms. A streamed reply is pulled by the
  *           socket: http_stream_write blocks while 256 KiB are unsent.
- *           A streamed body (http_accept_stream) is pulled by its reader, and the client waits. A
- *           reply may come before the body was read: a rest of at most 64 KiB is read and dropped,
- *           and the connection stays; otherwise the reply is sent at once, what follows is dropped
- *           up to 64 MiB, so that a client that sends before it reads finds the reply, and the
- *           connection ends.
+ *           A streamed body (http_accept_stream) is pulled by its reader: the client waits while
+ *           256 KiB of it are unread. Its goodbye may then wait as well, behind bytes that nobody
+ *           took; it is noticed when the reader goes on.
+ *           A reply may come before a streamed body was read. When at most 64 KiB are known to be
+ *           left, they are read and dropped first, and the connection stays. Otherwise the reply is
+ *           sent at once, what follows it is dropped, up to 64 MiB, so that a client that sends
+ *           everything before it reads still finds the reply, and the connection ends.
  * Not here  routes, error shapes, who may do what (api). Nothing here knows a personality.
  * Owner     struct server owns one struct http_server. An exchange belongs to http; after
  *           http_defer the deferring side holds it until it has called http_reply, http_stream_end
  *           or http_stream_abort - exactly one of them - and must not touch it afterwards.
  * Threads   `http` (libmicrohttpd's, options.threads) and `watch` (notices clients that leave, and
  *           slow ones).
- *           A client that leaves is noticed at once, unless bytes it sent stand in the way of its
- *           goodbye because the reader of a streamed body has not taken those before: then as soon
- *           as the reader goes on.
  * Limits    header block 16 KiB, at most 100 header fields; idle keep-alive, slow header and slow
  *           body time-outs below; bodies as begin says. Request bodies may be chunked and gzip,
  *           deflate, br or zstd encoded. */
@@ -100,8 +99,8 @@ struct str http_query(const struct http_exchange
 struct str http_header(const struct http_exchange *exchange,
                        const char *name); /* ptr NULL when absent */
 struct str http_body(const struct http_exchange *exchange);
-/* Bytes of the body that came over the wire, those that nobody wanted included. Of a streamed body:
- * up to now. */
+/* Bytes of the body that came over the wire, those that nobody wanted included; of a streamed body
+ * so far. */
 uint64_t http_body_received(const struct http_exchange *exchange);
 struct str http_client_address(const struct http_exchange *exchange);
 bool http_has_body(
@@ -121,19 +120,19 @@ void http_set_context(struct http_exchange *exchange, void *context, void (*fini
 void *http_context(const struct http_exchange *exchange);
 
 /* ---- the body ---- */
+#define HTTP_BODY_HELD_BYTES ((uint64_t)256 << 10)
 void http_accept_body(struct http_exchange *exchange, uint64_t wire_bytes_max);
 /* From begin, instead of http_accept_body: the body is not held but read while it arrives. `ready`
- * is called at once; it replies, or defers, and then http_body_read gives the body. Over
- * wire_bytes_max: refused before `ready` when announced, else http_body_read fails. `grow` is not
- * asked: a stream holds at most HTTP_BODY_HELD_BYTES of the wire, a piece of 64 KiB, and a decoder's
- * window; the client waits while they are full. */
-#define HTTP_BODY_HELD_BYTES ((uint64_t)256 << 10)
+ * is called at once; it replies or defers, and then http_body_read gives the body. A body over
+ * wire_bytes_max is refused before `ready` when it was announced, else http_body_read fails. `grow`
+ * is not asked: a stream takes HTTP_BODY_HELD_BYTES of memory for bytes of the wire and, when they
+ * are encoded, 64 KiB for decoded ones and what the decoder needs (a window, at most 16 MiB). */
 void http_accept_stream(struct http_exchange *exchange, uint64_t wire_bytes_max);
-/* The next bytes of a streamed body, without its Content-Encoding as http_decode_body says it; empty
- * at the end. They live until the next call or the reply. From the deferring thread; blocks. Errors,
- * which the caller replies with and which stay: those of http_decode_body; ERR_TOO_LARGE (over
- * wire_bytes_max); ERR_INVALID (trailer fields); ERR_CANCELLED (the client has left, or stalled and
- * was told 408 here); whatever else http_cancel() was raised for, ERR_TIMEOUT at its deadline. */
+/* The next bytes of a streamed body, without its Content-Encoding, at most 64 KiB; empty at the
+ * end. They live until the next call or the reply. From the deferring thread; blocks. Errors, which
+ * stay: those of http_decode_body; ERR_TOO_LARGE (over wire_bytes_max); ERR_INVALID (trailer
+ * fields); ERR_CANCELLED (the client has left, or stalled and was told 408 by http); what else
+ * http_cancel() was raised for, ERR_TIMEOUT at its deadline. The caller replies in every case. */
 bool http_body_read(struct http_exchange *exchange, uint64_t decoded_bytes_max,
                     struct str *ret_bytes, struct err *err) MUST_CHECK;
 /* The body without its Content-Encoding (identity, gzip, x-gzip, deflate, br, zstd; one at a time),
@@ -162,8 +161,8 @@ void http_defer(struct http_exchange *exchange);
  * refuse, or from any thread after http_defer. */
 void http_reply(struct http_exchange *exchange, const struct http_reply *reply, struct str body);
 
-/* After http_defer only, and after the end of a streamed body: a chunked reply. write fails with ERR_CANCELLED when the client has left,
- * or as cancel says. */
+/* After http_defer only, and after the end of a streamed body: a chunked reply. write fails with
+ * ERR_CANCELLED when the client has left, or as cancel says. */
 void http_stream_begin(struct http_exchange *exchange, const struct http_reply *reply);
 bool http_stream_write(struct http_exchange *exchange, struct str bytes,
                        struct err *err) MUST_CHECK;

@@ -3,8 +3,6 @@
 #include "clock.h"
 #include "mem.h"
 
-#include <sys/socket.h>
-
 /* ---- life and state ---- */
 
 struct http_exchange *http_exchange_create(struct http_connection *connection,
@@ -229,17 +227,6 @@ static void answer_long_header(struct http_exchange *exchange)
 {
     struct http_reply reply = {.status = 431, .content_type = "text/plain", .close = true};
     http_reply(exchange, &reply, STR("the request header is too large\n"));
-}
-
-void http_send_raw(struct http_exchange *exchange)
-{
-    bool composed = exchange->raw.len > 0 && !buf_failed(&exchange->raw);
-    if (composed && !exchange->told) {
-        int fd = exchange->connection->fd;
-        (void)send(fd, exchange->raw.ptr, exchange->raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        exchange->status_sent = exchange->status;
-        exchange->told = true;
-    }
 }
 
 static void send_raw(struct http_exchange *exchange)

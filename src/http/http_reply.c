@@ -67,6 +67,17 @@ static void compose_raw(struct http_exchange *exchange, struct MHD_Response *res
     }
 }
 
+void http_send_raw(struct http_exchange *exchange)
+{
+    bool composed = exchange->raw.len > 0 && !buf_failed(&exchange->raw);
+    if (composed && !exchange->told) {
+        int fd = exchange->connection->fd;
+        (void)send(fd, exchange->raw.ptr, exchange->raw.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        exchange->status_sent = exchange->status;
+        exchange->told = true;
+    }
+}
+
 /* Gives the reply to the http side. When that has gone, the response is destroyed with the
  * exchange. */
 static void hand_over(struct http_exchange *exchange, struct MHD_Response *response,

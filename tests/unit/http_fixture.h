@@ -20,6 +20,7 @@
 
 #define PATIENCE_MS 20000
 #define BODY_MAX 4096
+#define UPLOAD_MAX ((uint64_t)400 << 20)
 #define WORKERS_MAX 2048
 #define STREAM_BYTES ((size_t)50 << 20)
 
@@ -28,6 +29,8 @@
 struct fixture {
     struct http_server *server;
     uint16_t port;
+    /* Paths under /upload: bodies that are streamed; on a thread of its own. */
+    void (*upload)(struct fixture *fixture, struct http_exchange *exchange);
     atomic_int refused;
     atomic_int done;
     atomic_int finished;
@@ -138,7 +141,9 @@ static inline void *run_worker(void *argument)
 {
     struct work *work = argument;
     struct str path = http_path(work->exchange);
-    if (str_equal(path, STR("/hold")) || str_equal(path, STR("/stubborn"))) {
+    if (str_starts(path, STR("/upload"))) {
+        work->fixture->upload(work->fixture, work->exchange);
+    } else if (str_equal(path, STR("/hold")) || str_equal(path, STR("/stubborn"))) {
         wait_for_release(work->fixture, work->exchange);
         reply_text(work->exchange, 200, STR("held"));
     } else if (str_equal(path, STR("/defer"))) {
@@ -178,6 +183,8 @@ static inline void on_begin(void *context, struct http_exchange *exchange)
         reply_text(exchange, 403, STR("no"));
     } else if (str_equal(path, STR("/large"))) {
         http_accept_body(exchange, (uint64_t)2 << 20);
+    } else if (str_starts(path, STR("/upload"))) {
+        http_accept_stream(exchange, UPLOAD_MAX);
     } else if (!str_equal(path, STR("/nobody"))) {
         http_accept_body(exchange, BODY_MAX);
     }
@@ -220,7 +227,9 @@ static inline void on_ready(void *context, struct http_exchange *exchange)
     struct str path = http_path(exchange);
     struct err err;
     atomic_fetch_add(&fixture->ready, 1);
-    if (str_equal(path, STR("/echo")) || str_equal(path, STR("/nobody"))) {
+    if (str_equal(path, STR("/upload/full"))) {
+        reply_text(exchange, 503, STR("full"));
+    } else if (str_equal(path, STR("/echo")) || str_equal(path, STR("/nobody"))) {
         reply_text(exchange, 200, http_body(exchange));
     } else if (str_equal(path, STR("/large"))) {
         reply_sum(exchange);
