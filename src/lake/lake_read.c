@@ -7,11 +7,14 @@ static bool pass_columns(void *context, const struct worker_schema *columns, str
 {
     const struct lake_read_sink *sink = context;
     struct lake_known_type *types = mem_alloc_array(columns->columns_count, sizeof(*types));
+    size_t count = 0;
     for (size_t i = 0; i < columns->columns_count; i++) {
-        types[i].name = columns->columns[i].name;
-        types[i].sql_type = columns->columns[i].type;
+        const struct worker_schema_column *column = &columns->columns[i];
+        if (!str_equal(column->type, STR("NULL"))) { /* the first value decides, as in JSON */
+            types[count++] = (struct lake_known_type){column->name, column->type};
+        }
     }
-    bool good = sink->columns(sink->context, types, columns->columns_count, err);
+    bool good = sink->columns(sink->context, types, count, err);
     mem_free(types);
     return good;
 }

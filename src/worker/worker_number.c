@@ -289,15 +289,8 @@ void number_append_decimal(struct buf *out, __int128 value, unsigned scale)
     }
 }
 
-struct calendar_day {
-    int64_t year;
-    int month;
-    int day;
-};
-
-/* Days since 1970-01-01 to the Gregorian calendar, for any year: eras of 400 years that begin on
- * March 1st. */
-static struct calendar_day calendar_of(int64_t days)
+/* Eras of 400 years that begin on March 1st. */
+struct calendar_day number_calendar_of(int64_t days)
 {
     days += 719468;
     int64_t era = (days >= 0 ? days : days - 146096) / 146097;
@@ -338,7 +331,7 @@ void number_append_timestamp_ms(struct buf *out, int64_t ms)
     }
     int64_t days = ms / DAY_MS - (ms % DAY_MS < 0);
     unsigned rest = (unsigned)(ms - days * DAY_MS);
-    struct calendar_day date = calendar_of(days);
+    struct calendar_day date = number_calendar_of(days);
     *at++ = '"';
     at = put_year(at, date.year);
     *at++ = '-';

@@ -27,5 +27,13 @@ void number_append_u128(struct buf *out, unsigned __int128 value);
  * else a string with all its digits. */
 void number_append_decimal(struct buf *out, __int128 value, unsigned scale);
 
+/* Days since 1970-01-01 in the Gregorian calendar, for any year. */
+struct calendar_day {
+    int64_t year;
+    int month;
+    int day;
+};
+struct calendar_day number_calendar_of(int64_t days);
+
 /* "2024-01-15T10:11:12.123Z"; null outside the range of a JavaScript Date. */
 void number_append_timestamp_ms(struct buf *out, int64_t ms_since_1970);

@@ -2,11 +2,17 @@
 
 #include "map.h"
 #include "mem.h"
+#include "worker_arrow_read.h"
 #include "worker_run.h"
+#include "worker_sink.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-#define SOURCE "read_parquet('job://in', hive_partitioning = false)"
+enum {
+    COPY_SIZE = 64 << 10, /* parts up to here are read, larger ones mapped */
+};
 
 /* ---- names ---- */
 
@@ -51,232 +57,117 @@ bool read_send_columns(struct channel *channel, const struct worker_schema *sche
     return good;
 }
 
-/* ---- Parquet: the engine reads it ---- */
+/* ---- Arrow: read by ourselves ---- */
 
-struct parquet_body {
-    struct duck *duck;
-    size_t count;
-    struct str *names;
-    duckdb_logical_type *types;
-    struct buf *type_texts; /* what the server is told */
+struct arrow_job {
+    struct channel *channel;
+    int fd;
+    struct sink sink;
+    uint64_t rows;
 };
 
-static void parquet_body_finish(struct parquet_body *body)
+static bool read_part(int fd, uint64_t offset, size_t size, struct str *ret_bytes, struct err *err)
 {
-    for (size_t i = 0; i < body->count; i++) {
-        free_text(body->names[i]);
-        buf_finish(&body->type_texts[i]);
-        if (body->types != NULL) {
-            duckdb_destroy_logical_type(&body->types[i]);
+    char *bytes = mem_alloc(size);
+    size_t done = 0;
+    while (done < size) {
+        ssize_t got = pread(fd, bytes + done, size - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
         }
-    }
-    mem_free(body->names);
-    mem_free(body->types);
-    mem_free(body->type_texts);
-}
-
-/* The engine's words are about job://in and our statement; a client knows of neither. */
-static bool blame_body(struct err *err)
-{
-    duck_hide_statement(err);
-    static const char path[] = "job://in";
-    static const char body[] = "the body";
-    static_assert(sizeof(path) == sizeof(body), "one stands in the place of the other");
-    for (char *at = strstr(err->message, path); at != NULL; at = strstr(at, path)) {
-        memcpy(at, body, sizeof(body) - 1);
-    }
-    if (err->kind == ERR_INVALID) {
-        struct err reason = *err;
-        (void)err_set(err, ERR_INVALID, "the body is not a readable Parquet file: %.600s",
-                      reason.message);
-    }
-    return false;
-}
-
-/* The schema's names as the file has them: read_parquet would tell repeated ones apart in silence,
- * and name those without. Elements are listed before their parts, the root first. */
-static bool read_names(struct parquet_body *body, struct err *err)
-{
-    CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
-    if (!duck_run(body->duck, STR("SELECT name, num_children FROM parquet_schema('job://in')"),
-                  &result, err)) {
-        return blame_body(err);
-    }
-    uint64_t rows = duckdb_row_count(&result);
-    uint64_t parts = 0; /* elements to come that belong to the column before */
-    body->names = mem_alloc_array(rows, sizeof(*body->names));
-    body->type_texts = mem_alloc_array(rows, sizeof(*body->type_texts));
-    for (uint64_t row = 1; row < rows; row++) {
-        int64_t children = duckdb_value_int64(&result, 1, row);
-        if (parts > 0) {
-            parts--;
-        } else {
-            char *name = duckdb_value_varchar(&result, 0, row);
-            body->names[body->count++] =
-                str_make(name == NULL ? mem_copy_text("") : mem_copy_text(name),
-                         name == NULL ? 0 : strlen(name));
-            duckdb_free(name);
+        if (got <= 0) {
+            mem_free(bytes);
+            return err_set_errno(err, ERR_INTERNAL, errno, "the body cannot be read");
         }
-        parts += children > 0 ? (uint64_t)children : 0;
+        done += (size_t)got;
     }
-    return read_check_names(body->names, body->count, err);
-}
-
-/* What a new column of a table is declared as (lake_schema.h names these). Others, nested ones
- * among them, become texts. */
-static const struct {
-    duckdb_type type;
-    const char *name;
-} declared_types[] = {
-    {DUCKDB_TYPE_BOOLEAN, "BOOLEAN"},
-    {DUCKDB_TYPE_TINYINT, "TINYINT"},
-    {DUCKDB_TYPE_SMALLINT, "SMALLINT"},
-    {DUCKDB_TYPE_INTEGER, "INTEGER"},
-    {DUCKDB_TYPE_BIGINT, "BIGINT"},
-    {DUCKDB_TYPE_HUGEINT, "HUGEINT"},
-    {DUCKDB_TYPE_UTINYINT, "UTINYINT"},
-    {DUCKDB_TYPE_USMALLINT, "USMALLINT"},
-    {DUCKDB_TYPE_UINTEGER, "UINTEGER"},
-    {DUCKDB_TYPE_UBIGINT, "UBIGINT"},
-    {DUCKDB_TYPE_UHUGEINT, "UHUGEINT"},
-    {DUCKDB_TYPE_FLOAT, "FLOAT"},
-    {DUCKDB_TYPE_DOUBLE, "DOUBLE"},
-    {DUCKDB_TYPE_DATE, "DATE"},
-    {DUCKDB_TYPE_TIME, "TIME"},
-    {DUCKDB_TYPE_TIMESTAMP, "TIMESTAMP"},
-    {DUCKDB_TYPE_TIMESTAMP_S, "TIMESTAMP_S"},
-    {DUCKDB_TYPE_TIMESTAMP_MS, "TIMESTAMP_MS"},
-    {DUCKDB_TYPE_TIMESTAMP_NS, "TIMESTAMP_NS"},
-    {DUCKDB_TYPE_TIMESTAMP_TZ, "TIMESTAMPTZ"},
-    {DUCKDB_TYPE_UUID, "UUID"},
-    {DUCKDB_TYPE_BLOB, "BLOB"},
-};
-
-static void name_type(duckdb_logical_type type, struct buf *into)
-{
-    duckdb_type id = duckdb_get_type_id(type);
-    char *alias = duckdb_logical_type_get_alias(type);
-    buf_init(into, 64);
-    if (id == DUCKDB_TYPE_DECIMAL) {
-        buf_append_format(into, "DECIMAL(%u,%u)", (unsigned)duckdb_decimal_width(type),
-                          (unsigned)duckdb_decimal_scale(type));
-    } else if (id == DUCKDB_TYPE_VARCHAR && alias != NULL && strcmp(alias, "JSON") == 0) {
-        buf_append_text(into, "JSON");
-    }
-    for (size_t i = 0; into->len == 0 && i < COUNT_OF(declared_types); i++) {
-        if (declared_types[i].type == id) {
-            buf_append_text(into, declared_types[i].name);
-        }
-    }
-    if (into->len == 0) {
-        buf_append_text(into, "VARCHAR");
-    }
-    duckdb_free(alias);
-}
-
-static bool read_types(struct parquet_body *body, struct err *err)
-{
-    CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
-    if (duckdb_prepare(body->duck->connection, "SELECT * FROM " SOURCE, &prepared) !=
-        DuckDBSuccess) {
-        (void)duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared));
-        return blame_body(err);
-    }
-    if (duckdb_prepared_statement_column_count(prepared) != body->count) {
-        return err_set(err, ERR_INVALID, "the body's Parquet schema is damaged");
-    }
-    body->types = mem_alloc_array(body->count, sizeof(*body->types));
-    for (size_t i = 0; i < body->count; i++) {
-        body->types[i] = duckdb_prepared_statement_column_logical_type(prepared, i);
-        name_type(body->types[i], &body->type_texts[i]);
-    }
+    *ret_bytes = str_make(bytes, size);
     return true;
 }
 
-static bool tell_columns(struct parquet_body *body, struct channel *channel, struct err *err)
+/* Where a part begins in its first page. */
+static size_t page_rest(uint64_t offset)
 {
-    struct worker_schema_column *columns = mem_alloc_array(body->count, sizeof(*columns));
-    for (size_t i = 0; i < body->count; i++) {
-        columns[i].name = body->names[i];
-        columns[i].type = buf_str(&body->type_texts[i]);
+    return (size_t)(offset % (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+static bool map_part(void *context, uint64_t offset, size_t size, struct str *ret_bytes,
+                     struct err *err)
+{
+    const struct arrow_job *job = context;
+    if (size <= COPY_SIZE) {
+        return read_part(job->fd, offset, size, ret_bytes, err);
     }
-    struct worker_schema schema = {.columns = columns, .columns_count = body->count};
-    bool good = read_send_columns(channel, &schema, err);
-    mem_free(columns);
+    size_t rest = page_rest(offset);
+    void *pages = mmap(NULL, size + rest, PROT_READ, MAP_PRIVATE, job->fd, (off_t)(offset - rest));
+    if (pages == MAP_FAILED) {
+        return err_set(err, ERR_TOO_LARGE,
+                       "a record batch of %zu MB is too large; send smaller ones", size / 1000000);
+    }
+    *ret_bytes = str_make((char *)pages + rest, size);
+    return true;
+}
+
+static void unmap_part(void *context, struct str bytes)
+{
+    (void)context;
+    if (bytes.len <= COPY_SIZE) {
+        free_text(bytes);
+        return;
+    }
+    size_t rest = (uintptr_t)bytes.ptr % (uintptr_t)sysconf(_SC_PAGESIZE);
+    (void)munmap((char *)(uintptr_t)bytes.ptr - rest, bytes.len + rest);
+}
+
+static bool tell_columns(void *context, const struct worker_schema *schema, struct err *err)
+{
+    struct arrow_job *job = context;
+    return read_send_columns(job->channel, schema, err);
+}
+
+/* `lines` is the sink's own buffer. */
+static bool send_rows(void *context, struct buf *lines, uint64_t rows, struct err *err)
+{
+    struct arrow_job *job = context;
+    (void)lines;
+    job->rows += rows;
+    channel_add_rows(job->channel, rows);
+    sink_offer(&job->sink);
+    return !channel_cancelled(job->channel) || err_set(err, ERR_CANCELLED, "cancelled");
+}
+
+static bool read_arrow_body(struct channel *channel, const struct worker_job *worker_job, int fd,
+                            struct encode_outcome *ret_outcome, struct err *err)
+{
+    struct arrow_job job = {.channel = channel, .fd = fd};
+    off_t size = lseek(fd, 0, SEEK_END);
+    struct arrow_read_options options = {
+        .body = {.size = size < 0 ? 0 : (uint64_t)size,
+                 .map = map_part,
+                 .unmap = unmap_part,
+                 .context = &job},
+        .memory_max = (size_t)worker_job->limits.memory_bytes / 3,
+        .columns = tell_columns,
+        .rows = send_rows,
+        .context = &job,
+    };
+    sink_init(&job.sink, channel);
+    bool good = arrow_read(&options, &job.sink.out, err);
+    if (good) {
+        sink_flush(&job.sink);
+        ret_outcome->rows = job.rows;
+    }
+    sink_finish(&job.sink);
     return good;
-}
-
-static void add_text(void *context, const char *bytes, size_t size)
-{
-    buf_append_bytes(context, bytes, size);
-}
-
-/* Casts are part of the statement, so that the engine's threads do them. */
-static void append_column(struct buf *sql, struct str name, duckdb_logical_type type)
-{
-    duckdb_logical_type line_type = shim_line_type(type);
-    bool same = shim_types_equal(type, line_type);
-    buf_append_text(sql, same ? "" : "CAST(");
-    sql_append_identifier(sql, name);
-    if (!same) {
-        buf_append_text(sql, " AS ");
-        sql->failed |= !shim_type_text(line_type, add_text, sql);
-        buf_append_text(sql, ") AS ");
-        sql_append_identifier(sql, name);
-    }
-    duckdb_destroy_logical_type(&line_type);
-}
-
-static bool execute(struct parquet_body *body, struct channel *channel, const char *sql,
-                    struct encode_outcome *ret_outcome, struct err *err)
-{
-    CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
-    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
-    CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
-    struct encode_options options = {.format = WORKER_FORMAT_EXACT};
-    if (duckdb_prepare(body->duck->connection, sql, &prepared) != DuckDBSuccess) {
-        (void)duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_prepare_error(prepared));
-    } else if (duckdb_pending_prepared_streaming(prepared, &pending) != DuckDBSuccess) {
-        (void)duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_pending_error(pending));
-    } else if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
-        (void)duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
-    } else if (encode_result(body->duck, channel, &result, &options, ret_outcome, err)) {
-        return true;
-    }
-    return blame_body(err);
-}
-
-static bool read_rows(struct parquet_body *body, struct channel *channel,
-                      struct encode_outcome *ret_outcome, struct err *err)
-{
-    struct buf sql;
-    buf_init(&sql, WORKER_FRAME_SIZE_MAX);
-    buf_append_text(&sql, "SELECT ");
-    for (size_t i = 0; i < body->count; i++) {
-        buf_append_text(&sql, i == 0 ? "" : ", ");
-        append_column(&sql, body->names[i], body->types[i]);
-    }
-    buf_append_text(&sql, " FROM " SOURCE);
-    bool good = buf_failed(&sql) ? err_set(err, ERR_INVALID, "the body has too many columns")
-                                 : execute(body, channel, sql.ptr, ret_outcome, err);
-    buf_finish(&sql);
-    return good;
-}
-
-static bool read_parquet(struct duck *duck, struct channel *channel,
-                         struct encode_outcome *ret_outcome, struct err *err)
-{
-    CLEANUP(parquet_body_finish) struct parquet_body body = {.duck = duck};
-    return read_names(&body, err) && read_types(&body, err) && tell_columns(&body, channel, err) &&
-           read_rows(&body, channel, ret_outcome, err);
 }
 
 bool run_read(struct duck *duck, struct channel *channel, const struct worker_job *job,
               int input_fd, struct encode_outcome *ret_outcome, struct err *err)
 {
-    if (job->input_format == WORKER_INPUT_PARQUET) {
-        return read_parquet(duck, channel, ret_outcome, err);
+    if (input_fd < 0) {
+        return err_set(err, ERR_INTERNAL, "a job to read a body has none");
     }
-    (void)input_fd;
-    return err_set(err, ERR_NOT_IMPLEMENTED, "Arrow");
+    return job->input_format == WORKER_INPUT_PARQUET
+               ? read_parquet_body(duck, channel, ret_outcome, err)
+               : read_arrow_body(channel, job, input_fd, ret_outcome, err);
 }

@@ -1,4 +1,4 @@
-/* worker_read.h - what the readers of bodies share: the columns that are told first.
+/* worker_read.h - the readers of bodies, and what they share: the columns that are told first.
  * Threads   the worker's main thread. */
 #pragma once
 
@@ -11,3 +11,7 @@ bool read_check_names(const struct str *names, size_t count, struct err *err) MU
 /* Sends COLUMNS. */
 bool read_send_columns(struct channel *channel, const struct worker_schema *schema,
                        struct err *err) MUST_CHECK;
+
+/* The engine reads it: what JSON has no literal for is cast to text in our statement. */
+bool read_parquet_body(struct duck *duck, struct channel *channel,
+                       struct encode_outcome *ret_outcome, struct err *err) MUST_CHECK;

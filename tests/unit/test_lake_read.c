@@ -216,7 +216,7 @@ TEST(parquet_without_rows)
                "a INTEGER\nb c VARCHAR\n", "");
 }
 
-static const enum lake_read_format formats[] = {LAKE_READ_PARQUET};
+static const enum lake_read_format formats[] = {LAKE_READ_PARQUET, LAKE_READ_ARROW};
 
 /* Rows of many chunks, in their order. */
 TEST(many_rows)

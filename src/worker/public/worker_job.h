@@ -21,7 +21,7 @@
  *                      SCHEMAS   the columns of objects that TABLES gave without a schema (worth
  *                                caching)
  *                      COLUMNS   of WORKER_READ, once, before the first RESULT: the columns of the
- *                                body (worker_put_schema)
+ *                                body (worker_put_schema); type NULL: not one value in it
  *                      RESULT    encoded bytes of the result
  *                      PROGRESS  how far the statement is (struct worker_progress), a few times a
  *                      second
