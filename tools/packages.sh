@@ -9,9 +9,9 @@ packages_build=(
     zlib1g-dev libzstd-dev libbrotli-dev libseccomp-dev
 )
 packages_run=(curl)
-packages_test=(openssl)
+packages_test=(openssl libeatmydata1)
 packages_check=(clang clang-format clang-tidy)
-packages_bench=('nginx-light|nginx|nginx-core')
+packages_bench=('nginx-light|nginx|nginx-core' postgresql libpq-dev)
 
 wanted=()
 for name in "$@"; do

@@ -27,11 +27,11 @@ tls_s3         an S3 server of the session behind https; .ca_file is its authori
 s3_proxy       harness.fault_proxy.FaultProxy in front of `s3`, fresh per test: .endpoint .domain_endpoint .config(bucket)
                .requests(method=, key=, query=, status=) .count(...) .wait_for(n, ...) .forget() .clear(), faults .fail(status,
                times) .reset() .stall() -> .release(), .delay(seconds) .cut_body() .corrupt_body()
-               .drop_answer(), `with .refused():`.
+               .drop_answer() .before(function) .after(function), `with .refused():`.
                `key` is a regular expression on "bucket/key", faults take the same filters.
 wait_until     wait_until(condition, deadline=10.0, message=None): the only way to wait.
 
-A test that hangs is ended after TEST_DEADLINE seconds.
+A test that hangs is ended after TEST_DEADLINE seconds, unless it asks for `no_deadline`.
 """
 
 import itertools
@@ -66,6 +66,12 @@ def test_deadline():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def no_deadline(test_deadline):
+    """For tests that go through thousands of cases, each with deadlines of its own."""
+    signal.alarm(0)
 
 
 @pytest.fixture(scope="session")

@@ -67,19 +67,25 @@ class Eider:
     # ---- start ----
     def wait_ready(self):
         """Returns once the server says that it is ready; fails with its log when it exits instead."""
+        if not self.wait_ready_or_ended():
+            raise AssertionError(f"eider exited with {self.process.returncode}:\n{self.stderr}")
+        return self
+
+    def wait_ready_or_ended(self, interval=0.01):
+        """Whether it is ready; else it has exited."""
 
         def ready():
             if self.process.poll() is not None:
                 return True
             return self.events("server.ready")
 
-        wait_until(ready, START_DEADLINE, lambda: "server.ready in the log:\n" + self.stderr)
+        wait_until(ready, START_DEADLINE, lambda: "server.ready in the log:\n" + self.stderr, interval)
         if self.process.poll() is not None:
             self._ended_on_purpose = True
-            raise AssertionError(f"eider exited with {self.process.returncode}:\n{self.stderr}")
+            return False
         for line in self.events("server.listening"):
             self._addresses[line["name"]] = line["address"]
-        return self
+        return True
 
     def listener(self, name):
         address = self._addresses.get(name)

@@ -63,6 +63,7 @@ class Fault:
     length: int = None  # what a HEAD is told instead of the body's length
     skip: int = 0  # so many matching requests are let through first
     seconds: float = 0.0
+    function: object = None  # of kind "before" and "after"
     hits: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -176,6 +177,14 @@ class FaultProxy:
         """The store does what was asked, the client gets a closed connection."""
         return self._add(Fault("drop", times, **match))
 
+    def before(self, function, times=1, **match):
+        """Calls the function when the request has come and the store was not asked yet; then it goes on."""
+        return self._add(Fault("before", times, function=function, **match))
+
+    def after(self, function, times=1, **match):
+        """Calls the function when the store has answered and the client does not know yet."""
+        return self._add(Fault("after", times, function=function, **match))
+
     @contextlib.contextmanager
     def refused(self):
         """While inside, nobody listens: connections are refused and open ones are closed."""
@@ -268,7 +277,11 @@ class FaultProxy:
                 return False
         if fault is not None and fault.kind == "delay":
             threading.Event().wait(fault.seconds)
+        if fault is not None and fault.kind == "before":
+            fault.function()
         answer = upstream.exchange(message, method)
+        if fault is not None and fault.kind == "after":
+            fault.function()
         request.upstream_status = int(answer.first_line.split()[1])
         try:
             return deliver(client, answer, fault, request)

@@ -1,0 +1,121 @@
+"""The power is cut: of what was not synced any part may be on the disk, and nothing acknowledged is lost.
+
+One run of the scenario is recorded (harness.fault_trace), the disks that a power cut may leave are made from it
+(harness.fault_images), the real server starts on each, drains, and harness.lake_oracle judges the lake by the answers
+that had left before the cut. With libeatmydata preloaded nothing is synced, and the same test has to fail."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from fault.sampling import SEED, Folders, percentile, sample, say
+from harness import fault_trace
+from harness.fault_images import Recording
+from harness.fault_rig import Rig
+from harness.fault_scenario import REFUSED_STATUSES
+
+pytestmark = pytest.mark.once
+
+IMAGES = 110  # of the default suite
+CONTROL_IMAGES = 40
+EATMYDATA = ("/usr/lib/x86_64-linux-gnu/libeatmydata.so", "/usr/lib/aarch64-linux-gnu/libeatmydata.so")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return Folders(tmp_path)
+
+
+class Power:
+    """One recorded run, and the judgement of its images."""
+
+    def __init__(self, binary, folder, before=()):
+        self.binary = binary
+        self.rig = Rig(binary, folder)
+        self.rig.run(self.rig.shim(trace=True, before=before))
+        self.rig.close()
+        self.recording = Recording(fault_trace.read_trace(self.rig.trace_file))
+        self.root = str(self.rig.data.resolve())
+        rng = random.Random(SEED)
+        self.cuts = self.recording.cuts()
+        self.images = [image for cut in self.cuts for image in self.recording.images(cut, rng)]
+        self.ready_seconds = []
+
+    def journal(self, at):
+        """What the clients knew when the power went."""
+        answers = self.recording.answers(at)
+        entries = []
+        for sent in self.rig.sent.values():
+            statuses = answers.get(sent.req, [])
+            verdict = "open"
+            if any(200 <= status < 300 for status in statuses):
+                verdict = "acked"
+            elif statuses and all(status in REFUSED_STATUSES for status in statuses):
+                verdict = "refused"
+            entries.append(sent.entry(verdict))
+        return entries
+
+    def complaints(self, image, folder):
+        """What is wrong after a start on the image."""
+        rig = Rig(self.binary, folder)
+        try:
+            self.recording.build(image, self.root, str(rig.data))
+            server = rig.start()
+            if not server.running():
+                return [f"no start, exit {server.returncode}: {server.stderr[-600:]}"]
+            code = rig.end(server)
+            if code != 0:
+                return [f"exit {code} after the drain: {server.stderr[-600:]}"]
+            self.ready_seconds += rig.ready_seconds
+            return rig.judge(self.journal(image.at))
+        finally:
+            rig.close()
+
+
+def judge_images(power, folders, chosen, stop_at=None):
+    failures = []
+    for image in chosen:
+        with folders.one() as folder:
+            try:
+                complaints = power.complaints(image, Path(folder))
+            except AssertionError as error:
+                complaints = [str(error)]
+        if complaints:
+            failures.append(f"{image}: {complaints[:3]}")
+            if stop_at is not None and len(failures) >= stop_at:
+                break
+    return failures
+
+
+def cut_everywhere(eider_binary, folders, tmp_path, count):
+    power = Power(eider_binary, tmp_path / "recorded")
+    syncs = sum(call.kind in fault_trace.SYNCS for call in power.recording.calls)
+    say(f"recorded: {len(power.recording.calls)} calls, {syncs} syncs, {len(power.cuts)} cuts")
+    chosen = sample(power.images, count, "images of power cuts")
+    failures = judge_images(power, folders, chosen)
+    say(f"power cuts: {len(chosen)} images, {len(failures)} failures, ready again p99 "
+        f"{percentile(power.ready_seconds, 0.99):.2f} s")  # fmt: skip
+    assert syncs > 20
+    assert not failures, f"{len(failures)} of {len(chosen)} images:\n" + "\n".join(failures[:5])
+
+
+def test_power_cuts(eider_binary, folders, tmp_path):
+    cut_everywhere(eider_binary, folders, tmp_path, IMAGES)
+
+
+@pytest.mark.long
+def test_power_cuts_everywhere(eider_binary, folders, tmp_path, no_deadline):
+    cut_everywhere(eider_binary, folders, tmp_path, 1 << 30)
+
+
+def test_power_cuts_without_syncs_lose_records(eider_binary, folders, tmp_path):
+    """The control: where nothing is ever synced, the test above must see losses."""
+    library = next((path for path in EATMYDATA if Path(path).exists()), None)
+    assert library, "libeatmydata is missing: tools/packages.sh test"
+    power = Power(eider_binary, tmp_path / "recorded", before=[library])
+    assert not [call for call in power.recording.calls if call.kind in fault_trace.SYNCS], "it did sync"
+    chosen = sample(power.images, CONTROL_IMAGES, "images without syncs")
+    failures = judge_images(power, folders, chosen, stop_at=3)
+    say(f"without syncs: {failures[:1]}")
+    assert any("is lost" in failure for failure in failures), "the power-loss test does not notice that nothing is synced"
