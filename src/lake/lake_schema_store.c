@@ -1,6 +1,7 @@
 #include "clock.h"
 #include "lake_internal.h"
 #include "lake_ship.h"
+#include "mem.h"
 #include "num.h"
 
 enum {
@@ -222,6 +223,77 @@ bool lake_schema_store(struct lake *lake, struct lake_table *table, struct cance
         lake_schema_drop(schema);
         if (stored || !good) {
             return good;
+        }
+    }
+    return err_set(err, ERR_CONFLICT, "the schema of \"%s\" keeps changing", table->name);
+}
+
+/* ---- storing what people declare ---- */
+
+/* The rules are those of the declaration, whatever the store said of them. Our own columns are at the
+ * same places in both. */
+static void take_rules(struct lake_schema *into, const struct lake_schema *wanted)
+{
+    into->partition_rule = wanted->partition_rule;
+    into->partition_column = wanted->partition_column;
+    mem_free(into->sort);
+    into->sort_count = wanted->sort_count;
+    into->sort = mem_alloc_array(wanted->sort_count + 1, sizeof(*into->sort));
+    for (size_t i = 0; i < wanted->sort_count; i++) {
+        into->sort[i] = wanted->sort[i];
+    }
+    into->retention_days = wanted->retention_days;
+    into->flush_bytes = wanted->flush_bytes;
+    into->flush_age_ms = wanted->flush_age_ms;
+    into->flush_rows = wanted->flush_rows;
+}
+
+/* `wanted` with what the store's newest version has beyond it, marked as its next version. */
+static bool make_declared(struct lake *lake, const struct lake_table *table,
+                          const struct lake_schema *wanted, struct cancel *cancel,
+                          const struct lake_schema **ret_next, struct err *err)
+{
+    uint64_t newest;
+    const struct lake_schema *stored;
+    const struct lake_schema *merged;
+    if (!find_newest(lake, table, cancel, &newest, err)) {
+        return false;
+    }
+    if (newest <= wanted->version) {
+        return mark(wanted, wanted->version + 1, true, ret_next, err);
+    }
+    if (!read_version(lake, table, newest, cancel, &stored, err)) {
+        return false;
+    }
+    bool good = lake_schema_merge(wanted, stored, &merged, err);
+    lake_schema_drop(stored);
+    if (!good) {
+        return false;
+    }
+    good = mark(merged, newest + 1, true, ret_next, err);
+    lake_schema_drop(merged);
+    if (good) {
+        take_rules((struct lake_schema *)(uintptr_t)*ret_next, wanted); /* nobody else's yet */
+    }
+    return good;
+}
+
+bool lake_schema_store_declared(struct lake *lake, struct lake_table *table,
+                                const struct lake_schema *wanted, struct cancel *cancel,
+                                const struct lake_schema **ret_stored, struct err *err)
+{
+    for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+        const struct lake_schema *next;
+        if (!make_declared(lake, table, wanted, cancel, &next, err)) {
+            return false;
+        }
+        if (put_version(lake, table, next, next->version, cancel, err)) {
+            *ret_stored = next;
+            return true;
+        }
+        lake_schema_drop(next);
+        if (err->kind != ERR_CONFLICT) {
+            return false;
         }
     }
     return err_set(err, ERR_CONFLICT, "the schema of \"%s\" keeps changing", table->name);

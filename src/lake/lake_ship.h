@@ -42,6 +42,13 @@ void lake_ship_drain(struct lake *lake, struct cancel *cancel);
 
 /* Rows, bytes, age, failures (lake_ingest.h), but for what the log knows. */
 void lake_ship_backlog(struct lake *lake, struct lake_backlog *into);
+/* New records are refused: from 95 % of the log's limit on, until it is at 80 % again. Cheap. */
+bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s);
+
+/* The object of a batch that was cancelled: no part of any view, and deleted when it turns up, which
+ * is looked at a few times. The list of them is bounded, and ends with the process. */
+void lake_ship_delete_later(struct lake *lake, struct str key);
+bool lake_ship_is_cancelled(const struct lake *lake, struct str key);
 
 /* ---- one Parquet file of gathered lines (lake_write.c) ---- */
 

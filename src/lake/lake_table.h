@@ -125,6 +125,7 @@ struct lake_window {
     uint64_t offset;
     uint64_t size;
     uint64_t rows;
+    uint32_t crc; /* CRC-32C of the lines */
 };
 
 /* Lines of records, gathered by day into a memory file; every payload's CRC is checked again. */

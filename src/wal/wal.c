@@ -213,6 +213,14 @@ void wal_rotate(struct wal *wal)
 
 /* ---- how it is ---- */
 
+uint64_t wal_first(struct wal *wal)
+{
+    lock_take(&wal->lock);
+    uint64_t first = wal->segments_count > 0 ? wal->segments[0].first : 0;
+    lock_release(&wal->lock);
+    return first;
+}
+
 const char *wal_writer(const struct wal *wal)
 {
     return wal->writer;

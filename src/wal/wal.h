@@ -91,6 +91,8 @@ bool wal_append_wait(struct wal *wal, const struct wal_record *record, struct bu
 /* No record before `sequence` is needed any more: unlinks the segments that hold only such, and
  * syncs the folder. The newest segment always stays. */
 bool wal_trim(struct wal *wal, uint64_t sequence, struct err *err) MUST_CHECK;
+/* The first sequence that may still be there. Any thread. */
+uint64_t wal_first(struct wal *wal);
 /* Begins a new segment now, so that the one in use can be trimmed later. Does not wait. */
 void wal_rotate(struct wal *wal);
 
