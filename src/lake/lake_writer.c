@@ -122,7 +122,8 @@ struct lake_writer *lake_writer_open(struct lake *lake, const struct lake_reques
     writer->references = 1;
     lock_init(&writer->lock, LOCK_WRITER);
     condition_init(&writer->changed);
-    if ((!wal_is_full(lake->records) ||
+    unsigned retry_after_s;
+    if ((!lake_ship_is_full(lake, &retry_after_s) ||
          err_set(err, ERR_BUSY, "the log is full: the lake cannot be written fast enough")) &&
         begin_key(writer, err) && (writer->repeated || open_table(writer, err))) {
         return writer;
