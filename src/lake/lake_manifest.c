@@ -66,11 +66,10 @@ bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct
     write_manifest(&text, lake, plan);
     struct store_source source = {.bytes = buf_str(&text), .fd = -1};
     struct store_put_options options = {.create_only = true, .content_type = "application/json"};
-    bool good =
-        buf_failed(&text)
-            ? err_set(err, ERR_TOO_LARGE, "the list of a flush's objects is too long")
-            : store_put(lake->store, buf_str(&key), &source, &options, cancel, NULL, err) ||
-                  err->kind == ERR_CONFLICT;
+    bool good = buf_failed(&text)
+                    ? err_set(err, ERR_TOO_LARGE, "the list of a flush's objects is too long")
+                    : store_put(lake->store, buf_str(&key), &source, &options, cancel, NULL, err) ||
+                          err->kind == ERR_CONFLICT;
     buf_finish(&key);
     buf_finish(&text);
     return good;

@@ -105,7 +105,8 @@ static bool mark(const struct lake_schema *schema, uint64_t version, bool stored
                                   : lake_schema_parse(buf_str(&text), ret_marked, err);
     buf_finish(&text);
     if (good) {
-        struct lake_schema *marked = (struct lake_schema *)(uintptr_t)*ret_marked; /* nobody else's */
+        struct lake_schema *marked =
+            (struct lake_schema *)(uintptr_t)*ret_marked; /* nobody else's */
         marked->version = version;
         marked->stored = stored;
     }
@@ -146,9 +147,8 @@ static bool publish(struct lake *lake, struct lake_table *table, const struct la
     return good;
 }
 
-static bool merge_in(struct lake *lake, struct lake_table *table,
-                     const struct lake_schema *current, const struct lake_schema *stored,
-                     uint64_t version, struct err *err)
+static bool merge_in(struct lake *lake, struct lake_table *table, const struct lake_schema *current,
+                     const struct lake_schema *stored, uint64_t version, struct err *err)
 {
     const struct lake_schema *merged;
     if (!lake_schema_merge(current, stored, &merged, err)) {
@@ -170,8 +170,7 @@ static bool take_newest(struct lake *lake, struct lake_table *table, uint64_t ve
         return false;
     }
     const struct lake_schema *current = lake_table_begin_widening(table);
-    bool good = current->version >= version ||
-                merge_in(lake, table, current, stored, version, err);
+    bool good = current->version >= version || merge_in(lake, table, current, stored, version, err);
     lake_table_end_widening(table);
     lake_schema_drop(current);
     lake_schema_drop(stored);

@@ -144,8 +144,7 @@ void ship_end_flush(struct lake_table *table)
 static bool is_behind(struct lake_table *table, uint64_t upto)
 {
     lock_take(&table->lock);
-    bool behind =
-        table->plan != NULL || (table->tail_count > 0 && table->tail[0].position <= upto);
+    bool behind = table->plan != NULL || (table->tail_count > 0 && table->tail[0].position <= upto);
     lock_release(&table->lock);
     return behind;
 }

@@ -75,6 +75,7 @@ bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct l
                 note_stored(lake, table, batch->position, err);
     if (good) {
         ship_note_drained(lake->ship, bytes);
+        lake_ship_poke(lake->ship); /* the log may be trimmed */
         if (ret_url != NULL) {
             store_append_url(lake->store, buf_str(&key), ret_url);
         }

@@ -11,7 +11,7 @@ enum {
     SOON_MS = 1000 /* a rotation is seen by then */
 };
 
-#define ROTATE_BYTES (UINT64_C(8) << 20) /* of records that the newest segment holds */
+#define ROTATE_BYTES (UINT64_C(8) << 20)        /* of records that the newest segment holds */
 #define ROTATE_IDLE_BYTES (UINT64_C(256) << 10) /* likewise, when none of them is needed any more */
 
 static uint64_t record_bytes(const struct lake *lake)

@@ -56,7 +56,8 @@ static bool look(struct lake *lake, struct str key, const char *id, bool *ret_ow
     cancel_init(&grace, clock_now_ms() + LOOK_TIME_MS);
     bool looked = store_head(lake->store, key, &grace, &found, err);
     cancel_finish(&grace);
-    *ret_own = looked && (!store_keeps_content_id(lake->store) || strcmp(found.content_id, id) == 0);
+    *ret_own =
+        looked && (!store_keeps_content_id(lake->store) || strcmp(found.content_id, id) == 0);
     return looked;
 }
 
@@ -71,10 +72,11 @@ static bool settle_conflict(struct lake *lake, const struct ship_object *object,
                        STR_ARG(object->key), cause.message);
     }
     return own ||
-           err_set(err, ERR_CONFLICT,
-                   "\"%.*s\" is in the store with other contents: another server writes with a copy "
-                   "of this one's log, whose identity must be its own",
-                   STR_ARG(object->key));
+           err_set(
+               err, ERR_CONFLICT,
+               "\"%.*s\" is in the store with other contents: another server writes with a copy "
+               "of this one's log, whose identity must be its own",
+               STR_ARG(object->key));
 }
 
 static bool settle_uncertain(struct lake *lake, const struct ship_object *object, const char *id,
@@ -101,9 +103,8 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
         return false;
     }
     make_content_id(lake, object, id);
-    struct store_put_options options = {.create_only = true,
-                                        .content_type = "application/vnd.apache.parquet",
-                                        .content_id = id};
+    struct store_put_options options = {
+        .create_only = true, .content_type = "application/vnd.apache.parquet", .content_id = id};
     struct store_object stored;
     bool good = store_put(lake->store, object->key, &source, &options, cancel, &stored, err);
     fd_close(&source.fd);

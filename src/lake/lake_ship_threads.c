@@ -4,9 +4,9 @@
 #include "mem.h"
 
 enum {
-    NAP_MS = 10,             /* between two looks at the tables, however often somebody pokes */
+    NAP_MS = 10, /* between two looks at the tables, however often somebody pokes */
     SLEEP_MAX_MS = 3600000,
-    WORK_TIME_MS = 600000    /* for one plan: a store that hangs does not hold a thread for ever */
+    WORK_TIME_MS = 600000 /* for one plan: a store that hangs does not hold a thread for ever */
 };
 
 enum work_kind {

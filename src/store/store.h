@@ -36,7 +36,8 @@ struct store_object {
     uint64_t size;
     char etag[STORE_ETAG_SIZE]; /* opaque, quotes included; a folder makes one from size, inode and
                                    change time */
-    char content_id[STORE_CONTENT_ID_SIZE]; /* from store_head alone: what the put gave; "" without */
+    char content_id
+        [STORE_CONTENT_ID_SIZE]; /* from store_head alone: what the put gave; "" without */
 };
 
 /* All strings are copied. */
@@ -89,7 +90,8 @@ struct store_source {
 struct store_put_options {
     bool create_only;
     const char *content_type; /* NULL: application/octet-stream */
-    const char *content_id; /* what the object is, for whoever finds its key taken: letters and digits,
+    const char
+        *content_id; /* what the object is, for whoever finds its key taken: letters and digits,
                                kept with it (store_keeps_content_id). NULL: none */
 };
 
