@@ -6,6 +6,7 @@ import pytest
 
 from harness.ingest_client import accepted, in_parallel, post_batch
 from harness.lakes import FolderLake, S3Lake
+from harness.prometheus import scrape
 from harness.raw_http import RawConnection
 from harness.rows_client import NDJSON, NO_FLUSH, buffered, count, flushed, kept, ndjson, post_rows, stored, stream
 
@@ -144,8 +145,8 @@ def test_while_the_first_is_running_it_is_409(server, table, wait_until):
     with RawConnection(server.address()) as connection:
         headers = [f"Content-Type: {NDJSON}", f"Content-Length: {len(body)}", "Idempotency-Key: k"]
         connection.request("POST", f"/tables/{table}/rows", headers, body[:-10])
-        answer = wait_until(lambda: running(post_ndjson(server, table, "k", 2)), 20)
-        assert answer.status_code == 409
+        wait_until(lambda: scrape(server).value("eider_lane_running", lane="rows") == 1)
+        answer = wait_until(lambda: [running(post_ndjson(server, table, "k", 2))], 20)[0]
         assert answer.json()["code"] == "conflict"
         connection.send(body[-10:])
         assert connection.answer().json()["accepted"] == 3
