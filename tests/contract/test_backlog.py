@@ -89,7 +89,7 @@ def test_a_full_log_refuses_and_drains_by_itself(behind_proxy, s3_proxy, table, 
         assert server.get("/health").status_code == 200
         # The tail of the log still answers queries.
         assert server.get(f"/table/{table}/count", server.ingest).json()["buffered_count"] > 0
-    wait_until(lambda: ready(server)[0] == 200, 60)
+    wait_until(lambda: ready(server)[0] == 200, 60, lambda: ready(server))
     wait_until(lambda: stream(server, table, {"n": -2}).status_code == 200, 60)
     flushed(server, table)
     rows = stored(server, table)
