@@ -59,6 +59,7 @@ void ship_note_done(struct lake_ship *ship, uint64_t bytes)
     ship_note_drained(ship, bytes);
     lock_take(&ship->lock);
     ship->flushes++;
+    metric_add(&ship->lake->counts.flushes[ERR_NONE], 1);
     ship->last_failure[0] = '\0';
     ship->house_wanted = true;
     lock_release(&ship->lock);
@@ -84,6 +85,7 @@ void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct e
     lock_release(&table->lock);
     lock_take(&ship->lock);
     ship->failures++;
+    metric_add(&ship->lake->counts.flushes[err->kind], 1);
     (void)snprintf(ship->last_failure, sizeof(ship->last_failure), "%.60s: %.180s", table->name,
                    err->message);
     lock_release(&ship->lock);

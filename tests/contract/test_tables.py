@@ -1,0 +1,143 @@
+"""GET and PUT /tables/{name}: what a table's columns and rules are, and declaring them."""
+
+import pytest
+
+from harness.lakes import FolderLake
+from harness.rows_client import NO_FLUSH, buffered, count, flushed, kept, ndjson, post_rows, stored
+
+SETTINGS = {"EIDER_INGEST_LISTEN": "127.0.0.1:0", **NO_FLUSH}
+
+
+@pytest.fixture(scope="module")
+def server(eider_binary, tmp_path_factory):
+    from conftest import _factory
+
+    factory = _factory(eider_binary, tmp_path_factory)
+    yield factory(SETTINGS, lake=FolderLake())
+    factory.finish()
+
+
+def show(server, table, base=None):
+    answer = server.get(f"/tables/{table}", base)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def declare(server, table, document, base=None):
+    return server.request("PUT", f"/tables/{table}", base, json=document)
+
+
+def types(description):
+    return {column["name"]: column["type"] for column in description["columns"]}
+
+
+def test_a_table_shows_what_its_records_made_of_it(server, table):
+    buffered(server, table, {"a": 1, "b": "x"})
+    seen = show(server, table)
+    assert seen["table"] == table and seen["buffered_rows"] == 1
+    assert types(seen) == {"a": "BIGINT", "b": "VARCHAR"}
+    assert seen["partition_by"] == "arrival"
+    buffered(server, table, {"a": 1.5, "c": True})
+    assert types(show(server, table)) == {"a": "DOUBLE", "b": "VARCHAR", "c": "BOOLEAN"}
+
+
+def test_an_unknown_table_is_404(server, table):
+    answer = server.get(f"/tables/{table}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    answer = server.get(f"/tables/{table}", server.ingest)
+    assert (answer.status_code, list(answer.json())) == (404, ["detail"])
+
+
+@pytest.mark.parametrize("name", ["select", "1a", "a-b", "a%00b", "a" * 65])
+def test_bad_names_are_400(server, name):
+    assert server.get(f"/tables/{name}").status_code == 400
+    assert declare(server, name, {}).status_code == 400
+
+
+def test_other_methods_are_405_and_name_the_right_ones(server, table):
+    for base in (server.url, server.ingest):
+        answer = server.post(f"/tables/{table}", base)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PUT")
+        answer = server.get(f"/tables/{table}/rows", base)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_declared_columns_and_rules(server, table):
+    answer = declare(
+        server,
+        table,
+        {
+            "columns": [{"name": "day", "type": "date"}, {"name": "n", "type": "BIGINT"}],
+            "partition_by": "day",
+            "sort_by": ["n"],
+        },
+    )
+    assert answer.status_code == 200, answer.text
+    seen = show(server, table)
+    assert answer.json() == seen
+    assert types(seen)["day"] == "DATE" and seen["partition_by"] == "day" and seen["sort_by"] == ["n"]
+    assert table in server.get("/tables").json()["tables"]
+    rows = [{"day": "2024-05-02", "n": 2}, {"day": "2024-05-01", "n": 3}, {"day": "2024-05-02", "n": 1}]
+    kept(post_rows(server, table, ndjson(rows)))
+    flushed(server, table)
+    keys = server.lake.table_keys(table)
+    assert ["day=01" in keys[0], "day=02" in keys[1]] == [True, True]
+    assert [row["n"] for row in stored(server, table)] == [3, 1, 2]
+
+
+def test_a_declaration_outlives_a_restart(start_eider, table):
+    server = start_eider(SETTINGS, lake=FolderLake())
+    assert declare(server, table, {"columns": [{"name": "at", "type": "TIMESTAMP"}], "retention_days": 30}).status_code == 200
+    before = show(server, table)
+    server.kill()
+    again = start_eider(SETTINGS, lake=FolderLake(), data=server.data)
+    assert show(again, table) == before
+    assert before["retention_days"] == 30
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"columns": [{"name": "a", "type": "NONSENSE"}]},
+        {"columns": [{"name": "", "type": "BIGINT"}]},
+        {"columns": 5},
+        {"partition_by": "nowhere"},
+        {"nonsense": 1},
+        [],
+        5,
+    ],
+)
+def test_declarations_that_mean_nothing_change_nothing(server, table, document):
+    buffered(server, table, {"b": 1})
+    before = show(server, table)
+    answer = declare(server, table, document)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert show(server, table) == before
+
+
+def test_a_body_that_is_no_json_is_400(server, table):
+    answer = server.request("PUT", f"/tables/{table}", data=b"{bad")
+    assert answer.status_code == 400 and "byte 1" in answer.json()["error"]
+    assert server.request("PUT", f"/tables/{table}", data=b"\xff").status_code == 400
+    assert server.request("PUT", f"/tables/{table}").status_code == 400
+    assert server.get(f"/tables/{table}").status_code == 404
+
+
+def test_a_column_widens_but_not_back(server, table):
+    buffered(server, table, {"a": 1})
+    assert declare(server, table, {"columns": [{"name": "a", "type": "DOUBLE"}]}).status_code == 200
+    assert types(show(server, table))["a"] == "DOUBLE"
+    assert declare(server, table, {"columns": [{"name": "a", "type": "BOOLEAN"}]}).status_code == 400
+    buffered(server, table, {"a": 2})
+    assert count(server, table) == 2
+    flushed(server, table)
+    assert stored(server, table) == [{"a": 1.0}, {"a": 2.0}]
+
+
+def test_what_fits_no_type_is_kept_beside(server, table):
+    assert declare(server, table, {"columns": [{"name": "a", "type": "BIGINT"}]}).status_code == 200
+    kept(post_rows(server, table, ndjson([{"a": 1}, {"a": "x"}])))
+    flushed(server, table)
+    rows = stored(server, table)
+    assert [row["a"] for row in rows] == [1, None]
+    assert "x" in rows[1]["_rest"]
