@@ -234,6 +234,7 @@ static bool add_table(struct query *query, struct engine_job *job, struct declar
         put_object(query, job, &table->objects[i], tables);
     }
     worker_put_u64(tables, 0); /* no schemas */
+    worker_put_u64(tables, 0); /* and no tails */
     (*count)++;
     return true;
 }
