@@ -235,15 +235,17 @@ def test_rows_that_are_in_no_file_survive_a_restart(start_eider, table, tmp_path
     assert rows_of(again, f"SELECT * FROM {table} ORDER BY v") == before
 
 
-def test_a_flush_that_hangs_hides_nothing(start_eider, s3, s3_proxy, table):
+@pytest.mark.parametrize("where", [r"\.parquet$", r"_eider/commits/"])
+def test_a_flush_that_hangs_changes_no_count(start_eider, s3, s3_proxy, table, where):
+    """Before the object is in the store, and after: its rows are then in both, and shown once."""
     bucket = s3.make_bucket()
     lake = S3Lake(s3, bucket, endpoint=s3_proxy.endpoint)
     server = start_eider(env=SLOW_FLUSH, lake=lake)
     post_rows(server, table, [{"v": i} for i in range(10)])
-    stalled = s3_proxy.stall(method="PUT", key=r"\.parquet$")
+    stalled = s3_proxy.stall(method="PUT", key=where)
     waiting = threading.Thread(target=flush, args=(server, table))
     waiting.start()
-    s3_proxy.wait_for(1, method="PUT", key=r"\.parquet$")
+    s3_proxy.wait_for(1, method="PUT", key=where)
     assert value_of(server, f"SELECT count(*) AS c FROM {table}") == 10
     post_rows(server, table, [{"v": 10}])
     assert value_of(server, f"SELECT sum(v) AS s FROM {table}") == 55
