@@ -218,6 +218,9 @@ void query_check(struct request *request)
     }
     struct api *api = request->api;
     queries_enter(request, buf_str(&query->sql));
+    if (query_answer_at_once(query)) {
+        return;
+    }
     if (!request_run(request, query->timeout_ms, &counts, &err)) {
         queries_forget(request);
         reply_full(request, &counts);

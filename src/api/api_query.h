@@ -43,6 +43,7 @@ struct query {
     struct map by_name;               /* folded names; the last declared wins */
     uint64_t objects_count;
     bool has_key;
+    bool has_etag;     /* the answer's header */
     bool key_checked;  /* it covers what the worker asked for */
     struct sha256 key; /* of the result */
     bool collecting;   /* into `copy`, to be kept */
@@ -52,11 +53,15 @@ struct query {
 /* The event sidecar_query, before the reply: `status` is ok, busy or error (api_query.c). */
 void query_log(const struct query *query, const char *status);
 
+/* Answers from memory where that takes no time: on thread `http` (api_query_run.c). */
+bool query_answer_at_once(struct query *query);
+
 /* ---- tables (api_query_tables.c) ---- */
 void declared_table_destroy(struct declared_table *table);
 /* Looks up the objects of the tables that the text names. False when that cannot be done (err says
- * why; the statement may still run: the name may be no table in it). */
-bool query_find_tables(struct query *query, struct err *err) MUST_CHECK;
+ * why; the statement may still run: the name may be no table in it). With cancel NULL, which goes for
+ * the lake alone, it takes no time and fails where it would. */
+bool query_find_tables(struct query *query, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Whether every object found has been seen with the request's own credentials, which is done here
  * for a few that were only listed. */
 bool query_prove_objects(struct query *query);

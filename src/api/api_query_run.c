@@ -1,5 +1,6 @@
 #include "api_queries.h"
 #include "api_query.h"
+#include "clock.h"
 #include "worker_text.h"
 
 #include <stdio.h>
@@ -49,14 +50,14 @@ static void make_etag(const struct sha256 *key, char text[static 40])
     (void)snprintf(text, 40, "W/\"%.32s\"", hex);
 }
 
-static void find_key(struct query *query)
+static void find_key(struct query *query, struct cancel *cancel)
 {
     struct err ignored;
     /* Reading a text costs time of the server that no deadline ends: large ones are not kept. */
     query->has_key = query->sql.len <= KEPT_STATEMENT_SIZE_MAX &&
                      worker_is_repeatable(buf_str(&query->sql)) &&
                      !cache_control_has(query->request, STR("no-store")) &&
-                     query_find_tables(query, &ignored) && make_key(query);
+                     query_find_tables(query, cancel, &ignored) && make_key(query);
 }
 
 /* The engine finds tables where the text shows none: FROM 'events' names one in a string. What it
@@ -88,7 +89,10 @@ static bool answer_from_memory(struct query *query)
     struct results *results = request->api->results;
     char etag[40];
     make_etag(&query->key, etag);
-    reply_add_result_header(request, "ETag", etag);
+    if (!query->has_etag) {
+        reply_add_result_header(request, "ETag", etag);
+        query->has_etag = true;
+    }
     if (cache_control_has(request, STR("no-cache"))) {
         return false;
     }
@@ -119,6 +123,17 @@ static bool answer_from_memory(struct query *query)
     reply_result(request, entry->body);
     results_release(results, entry);
     return true;
+}
+
+bool query_answer_at_once(struct query *query)
+{
+    struct request *request = query->request;
+    if (query->over_lake == NULL || request->task.run != NULL) {
+        return false;
+    }
+    request->task.queued_us = clock_now_us(); /* for the log: it will wait for nothing */
+    find_key(query, NULL);
+    return query->has_key && answer_from_memory(query);
 }
 
 static void keep_result(struct query *query, const struct engine_outcome *outcome)
@@ -184,7 +199,9 @@ void query_run(struct request *request)
     struct engine_outcome outcome;
     struct err err;
     queries_begin(request);
-    find_key(query);
+    if (!query->has_key) {
+        find_key(query, request->cancel);
+    }
     if (query->has_key && answer_from_memory(query)) {
         return;
     }

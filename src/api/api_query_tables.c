@@ -122,6 +122,7 @@ static struct declared_table *find_name(const struct query *query, struct str wa
 
 struct finder {
     struct query *query;
+    struct cancel *cancel;
     bool good;
     struct err *err;
 };
@@ -140,12 +141,12 @@ static void find_in_lake(void *context, struct str name)
     struct finder *finder = context;
     struct engine_names names = {.names = &name, .count = 1};
     finder->good = finder->good && lake_statement_find(finder->query->over_lake, &names,
-                                                       finder->query->request->cancel, finder->err);
+                                                       finder->cancel, finder->err);
 }
 
-bool query_find_tables(struct query *query, struct err *err)
+bool query_find_tables(struct query *query, struct cancel *cancel, struct err *err)
 {
-    struct finder finder = {.query = query, .good = true, .err = err};
+    struct finder finder = {.query = query, .cancel = cancel, .good = true, .err = err};
     worker_visit_names(buf_str(&query->sql), query->over_lake != NULL ? find_in_lake : find_named,
                        &finder);
     return finder.good;
@@ -234,6 +235,7 @@ static bool add_table(struct query *query, struct engine_job *job, struct declar
         put_object(query, job, &table->objects[i], tables);
     }
     worker_put_u64(tables, 0); /* no schemas */
+    worker_put_u64(tables, 0); /* and no tails */
     (*count)++;
     return true;
 }

@@ -216,7 +216,8 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* A remembered list will do for SQL, which looks into each folder that it wants anyway. */
+/* A remembered list will do for SQL, which looks into each folder that it wants anyway; with cancel
+ * NULL nothing else. */
 static bool list_folders(struct lake *lake, bool empty_too, struct lake_names *list,
                          struct cancel *cancel, struct err *err)
 {

@@ -76,7 +76,8 @@ struct lake_statement;
 struct lake_statement *lake_statement_create(struct lake *lake);
 void lake_statement_destroy(struct lake_statement *statement); /* accepts NULL */
 
-/* Looks up the tables among `names`. */
+/* Looks up the tables among `names`. With cancel NULL only in memory, so that it takes no time:
+ * ERR_BUSY when the store or the log would have to be asked. */
 bool lake_statement_find(struct lake_statement *statement, const struct engine_names *names,
                          struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Appends a text that is the same for another statement only when it has found the same tables with

@@ -202,6 +202,10 @@ static const struct lake_listing *get(struct lake *lake, struct str folder, uint
     if (listing != NULL) {
         return listing;
     }
+    if (cancel == NULL) {
+        (void)err_set(err, ERR_BUSY, "the store has to be asked");
+        return NULL;
+    }
     listing = mem_alloc(sizeof(*listing));
     listing->lake = lake;
     listing->generation = generation;

@@ -39,7 +39,8 @@ struct lake_listing {
     atomic_uint holders;
 };
 
-/* The Parquet objects of one table's folder; `generation` is the table's, looked at before. */
+/* The Parquet objects of one table's folder; `generation` is the table's, looked at before. With
+ * cancel NULL only what is remembered: ERR_BUSY when there is nothing. */
 const struct lake_listing *lake_listing_objects(struct lake *lake, struct str folder,
                                                 uint64_t generation, struct cancel *cancel,
                                                 struct err *err);

@@ -94,6 +94,11 @@ static bool retain_table(void *context, struct lake_table *table)
     for (size_t i = 0; good && i < search.old.count; i++) {
         good = store_delete(lake->store, str_of(search.old.items[i]), retaining->cancel, &err);
     }
+    if (search.old.count > 0) { /* what the store listed before is no longer true */
+        lock_take(&table->lock);
+        table->generation++;
+        lock_release(&table->lock);
+    }
     lake_names_finish(&search.old);
     return cancel_check(retaining->cancel, &err);
 }

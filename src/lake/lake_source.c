@@ -32,11 +32,21 @@ static void leave_out_hidden(struct lake *lake, struct lake_source *source)
     source->shown_count = source->shown == NULL ? listing->count : count;
 }
 
+static bool open_tail(struct lake *lake, struct lake_source *source, struct cancel *cancel,
+                      struct err *err)
+{
+    if (cancel != NULL) {
+        return lake_tail_open(lake, source->table, &source->tail, err);
+    }
+    return lake_tail_recall(lake, source->table, &source->tail) ||
+           err_set(err, ERR_BUSY, "the log has to be read");
+}
+
 static bool look(struct lake *lake, struct lake_source *source, struct cancel *cancel,
                  struct err *err)
 {
     source->table = lake_table_find(lake, source->folder);
-    if (source->table != NULL && !lake_tail_open(lake, source->table, &source->tail, err)) {
+    if (source->table != NULL && !open_tail(lake, source, cancel, err)) {
         source->table = NULL;
         return false;
     }

@@ -17,6 +17,7 @@ struct lake_source {
     size_t shown_count;
 };
 
+/* With cancel NULL only in memory: ERR_BUSY when that is not enough. */
 bool lake_source_find(struct lake *lake, struct lake_source *source, struct cancel *cancel,
                       struct err *err) MUST_CHECK;
 void lake_source_finish(struct lake *lake, struct lake_source *source); /* also when not found */

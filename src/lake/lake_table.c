@@ -276,6 +276,7 @@ void lake_table_end_plan(struct lake_table *table)
     plan_destroy(table->plan);
     table->plan = NULL;
     table->generation++;
+    lake_tail_forget(table); /* it begins with rows that are gone */
     lock_release(&table->lock);
 }
 

@@ -357,17 +357,34 @@ static bool gather_new(struct lake *lake, struct lake_table *table, uint64_t reg
     return good;
 }
 
-bool lake_tail_open(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail,
-                    struct err *err)
+static uint64_t registered_of(struct lake *lake)
 {
-    *ret_tail = (struct lake_tail){.fd = -1};
     lock_take(&lake->tables_lock);
     uint64_t registered = lake->registered;
     lock_release(&lake->tables_lock);
+    return registered;
+}
+
+static bool recall(struct lake_table *table, uint64_t registered, struct lake_tail *ret_tail)
+{
+    *ret_tail = (struct lake_tail){.fd = -1};
     lock_take(&table->lock);
     bool found = look_at_gathered(table, registered, ret_tail);
     lock_release(&table->lock);
-    return found || gather_new(lake, table, registered, ret_tail, err);
+    return found;
+}
+
+bool lake_tail_open(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail,
+                    struct err *err)
+{
+    uint64_t registered = registered_of(lake);
+    return recall(table, registered, ret_tail) ||
+           gather_new(lake, table, registered, ret_tail, err);
+}
+
+bool lake_tail_recall(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail)
+{
+    return recall(table, registered_of(lake), ret_tail);
 }
 
 void lake_tail_close(struct lake *lake, struct lake_table *table, struct lake_tail *tail)

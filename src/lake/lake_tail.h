@@ -23,6 +23,9 @@ struct lake_tail {
 
 bool lake_tail_open(struct lake *lake, struct lake_table *table, struct lake_tail *ret_tail,
                     struct err *err) MUST_CHECK;
+/* The same when nothing has to be gathered; false otherwise. Takes no time. */
+bool lake_tail_recall(struct lake *lake, struct lake_table *table,
+                      struct lake_tail *ret_tail) MUST_CHECK;
 void lake_tail_close(struct lake *lake, struct lake_table *table, struct lake_tail *tail);
 /* Drops what was gathered for queries; with the table's lock held, or when nobody else uses it. */
 void lake_tail_forget(struct lake_table *table);
