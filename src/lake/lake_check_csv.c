@@ -284,7 +284,13 @@ static bool take_cells(struct pass *pass, const struct split *split, struct str 
         return err_set(err, ERR_TOO_LARGE, "record %llu is too large",
                        (unsigned long long)pass->place.records);
     }
-    return pass_record(pass, buf_str(&csv->record), shown, err);
+    struct str record = buf_str(&csv->record);
+    int32_t day;
+    if (check_fast_line(pass, record.ptr, record.ptr + record.len, &day) != NULL &&
+        pass_take_fast(pass, shown.ptr, shown.ptr + shown.len, day)) {
+        return true;
+    }
+    return pass_record(pass, record, shown, err);
 }
 
 /* ---- the pass ---- */
