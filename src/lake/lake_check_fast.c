@@ -16,6 +16,7 @@
  * merely rare, is left to them: then nothing has been written, and the record starts again there. */
 
 #define INLINE static inline __attribute__((always_inline))
+#define NOT_INLINE __attribute__((noinline))
 
 enum {
     ROOM = 1 << 16, /* for one line; longer ones are not for here */
@@ -35,9 +36,9 @@ enum fast_class {
     FAST_ANY   /* strings, and numbers as text */
 };
 
-/* Where the reading and the writing of one record are. */
+/* Where the reading and the writing of one record are. Its address goes to functions that are part
+ * of their callers only, so that it lives in registers. */
 struct fast {
-    struct pass *pass;
     const char *at;
     const char *end;
     char *out;
@@ -108,42 +109,41 @@ INLINE bool is_key(const struct fast *fast, const struct check_column *column)
     return left >= size && memcmp(fast->at, column->key, size) == 0;
 }
 
-/* Any key without escapes, and its colon; the column's place, or one that there is not. */
-static size_t look_up(struct fast *fast)
+/* Any key without escapes, and its colon; NULL when it names no column. */
+static NOT_INLINE const char *look_up(struct lake_check *check, const char *at, const char *end,
+                                      size_t *ret_place)
 {
-    struct lake_check *check = fast->pass->check;
-    size_t none = check->schema->columns_count;
-    if (fast->at == fast->end || *fast->at != '"') {
-        return none;
+    if (at == end || *at != '"') {
+        return NULL;
     }
-    const char *start = fast->at + 1;
-    const char *quote = find_special(start, fast->end);
-    if (quote == fast->end || *quote != '"') {
-        return none;
+    const char *start = at + 1;
+    const char *quote = find_special(start, end);
+    if (quote == end || *quote != '"') {
+        return NULL;
     }
     size_t place = lake_schema_find(check->schema, str_make(start, (size_t)(quote - start)));
     const char *colon = quote + 1;
-    while (colon < fast->end && *colon == ' ') {
+    while (colon < end && *colon == ' ') {
         colon++;
     }
-    if (place == none || colon == fast->end || *colon != ':') {
-        return none;
+    if (place == check->schema->columns_count || colon == end || *colon != ':') {
+        return NULL;
     }
-    fast->at = colon + 1;
     learn_column(check, place);
-    return place;
+    *ret_place = place;
+    return colon + 1;
 }
 
 /* The column of the key here, which follows the one of `link`; at the value then. */
-INLINE struct check_column *take_key(struct fast *fast, uint32_t **link)
+INLINE struct check_column *take_key(struct fast *fast, struct lake_check *check, uint32_t **link)
 {
-    struct lake_check *check = fast->pass->check;
     struct check_column *column = &check->columns[**link];
     if (column->key_size > 0 && is_key(fast, column)) {
         fast->at += column->key_size;
     } else {
-        size_t place = look_up(fast);
-        if (place == check->schema->columns_count) {
+        size_t place;
+        fast->at = look_up(check, fast->at, fast->end, &place);
+        if (fast->at == NULL) {
             return NULL;
         }
         column = &check->columns[place];
@@ -159,30 +159,23 @@ INLINE struct check_column *take_key(struct fast *fast, uint32_t **link)
 
 /* ---- strings ---- */
 
-/* The escape at the backslash, copied, when it is a good one. */
-static bool copy_escape(struct fast *fast)
+/* The size of the escape at the backslash, with the other half of a surrogate; 0 for a bad one. */
+static NOT_INLINE size_t escape_size(const char *at, const char *end)
 {
-    size_t left = (size_t)(fast->end - fast->at);
-    size_t size = 2;
-    if (left > ESCAPE_SIZE && fast->at[1] == 'u') {
-        int32_t unit = hex_unit(fast->at + 2);
-        size = ESCAPE_SIZE;
-        if (unit >= 0xD800 && unit < 0xDC00 && left > 2 * ESCAPE_SIZE &&
-            fast->at[ESCAPE_SIZE] == '\\' && fast->at[ESCAPE_SIZE + 1] == 'u') {
-            unit = hex_unit(fast->at + ESCAPE_SIZE + 2);
-            size = 2 * ESCAPE_SIZE;
-            unit = unit >= 0xDC00 && unit < 0xE000 ? 0 : -1;
-        }
-        if (unit < 0 || (unit >= 0xD800 && unit < 0xE000)) {
-            return false;
-        }
-    } else if (left < 2 || short_escape(fast->at[1]) == '\0') {
-        return false;
+    size_t left = (size_t)(end - at);
+    if (left <= ESCAPE_SIZE || at[1] != 'u') {
+        return left < 2 || short_escape(at[1]) == '\0' ? 0 : 2;
     }
-    memcpy(fast->out, fast->at, size);
-    fast->at += size;
-    fast->out += size;
-    return true;
+    int32_t unit = hex_unit(at + 2);
+    if (unit < 0xD800 || unit >= 0xE000) {
+        return unit < 0 ? 0 : ESCAPE_SIZE;
+    }
+    if (unit >= 0xDC00 || left <= ESCAPE_SIZE + ESCAPE_SIZE || at[ESCAPE_SIZE] != '\\' ||
+        at[ESCAPE_SIZE + 1] != 'u') {
+        return 0;
+    }
+    unit = hex_unit(at + ESCAPE_SIZE + 2);
+    return unit >= 0xDC00 && unit < 0xE000 ? ESCAPE_SIZE + ESCAPE_SIZE : 0;
 }
 
 /* Copies up to the next quote, backslash or control character; false when there is none, or no more
@@ -230,9 +223,13 @@ INLINE bool copy_string(struct fast *fast)
             *fast->out++ = '"';
             return true;
         }
-        if (*fast->at != '\\' || !copy_escape(fast)) {
+        size_t size = *fast->at == '\\' ? escape_size(fast->at, fast->end) : 0;
+        if (size == 0) {
             return false;
         }
+        memcpy(fast->out, fast->at, size);
+        fast->at += size;
+        fast->out += size;
     }
     return false;
 }
@@ -281,7 +278,8 @@ INLINE bool measure_number(const char *at, const char *end, struct number *numbe
 }
 
 /* For integers so long that they may not fit, or not be exact. */
-static bool long_integer_fits(const struct check_column *column, const char *at, size_t size)
+static NOT_INLINE bool long_integer_fits(const struct check_column *column, const char *at,
+                                         size_t size)
 {
     struct json_span span = {.kind = JSON_INTEGER, .text = str_make(at, size)};
     unsigned saw = check_look_at(span);
@@ -381,10 +379,10 @@ INLINE void skip_blanks(struct fast *fast)
 }
 
 /* The day of a row by its column's value, which starts at `value`. */
-static bool take_day(const struct fast *fast, const char *value, int32_t *ret_day)
+static NOT_INLINE bool take_day(const struct lake_schema *schema, const char *value,
+                                const char *end, int32_t *ret_day)
 {
-    const struct lake_schema *schema = fast->pass->schema;
-    struct str text = str_make(value, (size_t)(fast->at - value));
+    struct str text = str_make(value, (size_t)(end - value));
     struct json_span span = {
         .kind = *value == '"'   ? JSON_STRING
                 : *value == 'n' ? JSON_NULL
@@ -397,21 +395,20 @@ static bool take_day(const struct fast *fast, const char *value, int32_t *ret_da
 }
 
 /* The members from here to the closing brace. */
-INLINE bool copy_members(struct fast *fast, int32_t *ret_day)
+INLINE bool copy_members(struct fast *fast, struct lake_check *check, int32_t *ret_day)
 {
-    struct lake_check *check = fast->pass->check;
     const struct check_column *partition = check->partition;
     uint32_t *link = &check->first;
     for (;;) {
         skip_blanks(fast);
-        struct check_column *column = take_key(fast, &link);
+        struct check_column *column = take_key(fast, check, &link);
         if (column == NULL) {
             return false;
         }
         skip_blanks(fast);
         const char *value = fast->at;
         if (fast->at == fast->end || fast->out > fast->out_limit || !copy_value(fast, column) ||
-            (column == partition && !take_day(fast, value, ret_day))) {
+            (column == partition && !take_day(check->schema, value, fast->at, ret_day))) {
             return false;
         }
         skip_blanks(fast);
@@ -446,7 +443,6 @@ INLINE const char *copy_record(struct pass *pass, const char *at, const char *en
     }
     char *line = check->lines.ptr + check->lines.len;
     struct fast fast = {
-        .pass = pass,
         .at = at + 1,
         .end = end,
         .out = line,
@@ -455,7 +451,7 @@ INLINE const char *copy_record(struct pass *pass, const char *at, const char *en
     };
     check->record_number++;
     *ret_day = check->options.day;
-    if (!copy_members(&fast, ret_day)) {
+    if (!copy_members(&fast, check, ret_day)) {
         return NULL;
     }
     fast.out += fast.out == line; /* no value: the brace alone */

@@ -1,21 +1,9 @@
+#include "json_token.h"
 #include "lake_check_internal.h"
 
 static const char *end_of(const struct pass *pass)
 {
     return pass->bytes.ptr + pass->bytes.len;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
-static const char *skip_space(const char *at, const char *end)
-{
-    while (at < end && is_space(*at)) {
-        at++;
-    }
-    return at;
 }
 
 static const char *skip_mark(const struct pass *pass)

@@ -193,8 +193,8 @@ void check_fast_forget(struct lake_check *check);
 /* ---- lake_check_value.c ---- */
 
 unsigned check_look_at(struct json_span value);
-/* Whether the text is one number or boolean of JSON, and which. */
-bool check_plain_value(struct str text, struct json_span *ret_value);
+/* Whether the text is exactly one number or boolean of JSON. */
+bool check_plain_value(struct str text);
 
 enum check_day {
     CHECK_DAY_KNOWN,
