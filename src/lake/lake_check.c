@@ -241,11 +241,15 @@ static bool run(struct pass *pass, struct err *err)
     pass->place = check->place;
     pass->utf8_until = find_utf8_problem(pass->bytes.ptr, pass->bytes.ptr + pass->bytes.len);
     pass->wanting = false;
+    pass->used = 0;
     pass->rows = 0;
     pass->bad_count = 0;
     check->sections_count = 0;
     check->writer.line_size_max = 0;
     buf_reset(&check->lines);
+    if (pass->place.bytes == 0 && !pass->last && str_starts(STR("\xEF\xBB\xBF"), pass->bytes)) {
+        return true; /* this may become a byte order mark */
+    }
     switch (check->options.input) {
     case LAKE_NDJSON:
         return pass_ndjson(pass, err);
