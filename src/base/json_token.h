@@ -1,5 +1,5 @@
-/* json_token.h - the small steps that json_scan.c and json_walk.c share; for these two files only.
- */
+/* json_token.h - the small steps of reading JSON text that json_scan.c, json_walk.c and the check of
+ * records (lake_check_*.c) share; for these files only. */
 #pragma once
 
 #include "json_scan.h"

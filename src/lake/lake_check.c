@@ -48,6 +48,7 @@ void lake_check_destroy(struct lake_check *check)
     }
     forget_news(check);
     forget_known(check);
+    check_fast_forget(check);
     lake_schema_drop(check->schema);
     mem_free(check->slots);
     mem_free(check->touched);
@@ -149,6 +150,28 @@ bool pass_row(struct pass *pass, size_t line_start, int32_t day, struct err *err
     return true;
 }
 
+bool pass_take_fast(struct pass *pass, const char *start, const char *end, int32_t day)
+{
+    struct lake_check *check = pass->check;
+    if (end > pass->utf8_until || (uint64_t)(end - start) > check->options.record_size_max) {
+        return false;
+    }
+    pass->place.records++;
+    if (pass->wanting) {
+        return true;
+    }
+    size_t size = (size_t)(check->fast_end - check->lines.ptr) - check->lines.len;
+    buf_wrote(&check->lines, check->fast_end);
+    if (size - 1 > check->writer.line_size_max) {
+        check->writer.line_size_max = size - 1;
+    }
+    struct lake_section *section = open_section(check, day);
+    section->rows++;
+    section->size += size;
+    pass->rows++;
+    return true;
+}
+
 bool pass_record_size(struct pass *pass, size_t size, struct err *err)
 {
     uint64_t size_max = pass->check->options.record_size_max;
@@ -197,14 +220,16 @@ const char *pass_utf8_problem(struct pass *pass, const char *start, const char *
 static void prepare(struct lake_check *check, const struct lake_schema *schema)
 {
     if (check->schema != schema) {
-        size_t columns_count = schema->columns_count;
+        check_fast_forget(check);
         lake_schema_keep(schema);
         lake_schema_drop(check->schema);
         check->schema = schema;
+        check_fast_prepare(check);
         mem_free(check->saw);
-        check->saw = mem_alloc_array(columns_count + 1, sizeof(*check->saw));
+        check->saw = mem_alloc_array(schema->columns_count + 1, sizeof(*check->saw));
+    } else if (check->wants != NULL) {
+        memset(check->saw, 0, schema->columns_count * sizeof(*check->saw));
     }
-    memset(check->saw, 0, schema->columns_count * sizeof(*check->saw));
     forget_news(check);
     mem_free(check->wants);
     check->wants = NULL;
@@ -216,11 +241,15 @@ static bool run(struct pass *pass, struct err *err)
     pass->place = check->place;
     pass->utf8_until = find_utf8_problem(pass->bytes.ptr, pass->bytes.ptr + pass->bytes.len);
     pass->wanting = false;
+    pass->used = 0;
     pass->rows = 0;
     pass->bad_count = 0;
     check->sections_count = 0;
     check->writer.line_size_max = 0;
     buf_reset(&check->lines);
+    if (pass->place.bytes == 0 && !pass->last && str_starts(STR("\xEF\xBB\xBF"), pass->bytes)) {
+        return true; /* this may become a byte order mark */
+    }
     switch (check->options.input) {
     case LAKE_NDJSON:
         return pass_ndjson(pass, err);

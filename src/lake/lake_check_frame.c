@@ -1,21 +1,9 @@
+#include "json_token.h"
 #include "lake_check_internal.h"
 
 static const char *end_of(const struct pass *pass)
 {
     return pass->bytes.ptr + pass->bytes.len;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
-}
-
-static const char *skip_space(const char *at, const char *end)
-{
-    while (at < end && is_space(*at)) {
-        at++;
-    }
-    return at;
 }
 
 static const char *skip_mark(const struct pass *pass)
@@ -38,11 +26,32 @@ static bool take_line(struct pass *pass, struct str line, struct err *err)
     return line.len == 0 || pass_record(pass, line, line, err);
 }
 
+/* Behind the line that starts here, when it is plain; or NULL. */
+static const char *take_plain_line(struct pass *pass, const char *at, const char *end)
+{
+    int32_t day;
+    const char *after = check_fast_line(pass, at, end, &day);
+    if (after == NULL) {
+        return NULL;
+    }
+    const char *next = after;
+    if (end - next >= 2 && next[0] == '\r' && next[1] == '\n') {
+        next++;
+    }
+    bool ends = next < end ? *next == '\n' : pass->last;
+    return ends && pass_take_fast(pass, at, after, day) ? next + (next < end ? 1 : 0) : NULL;
+}
+
 bool pass_ndjson(struct pass *pass, struct err *err)
 {
     const char *end = end_of(pass);
     const char *at = skip_mark(pass);
     while (at < end) {
+        const char *next = take_plain_line(pass, at, end);
+        if (next != NULL) {
+            at = next;
+            continue;
+        }
         const char *line_end = memchr(at, '\n', (size_t)(end - at));
         if (line_end == NULL && !pass->last) {
             return pass_unfinished(pass, at, err);
@@ -134,6 +143,12 @@ static bool element_ends(const struct pass *pass, const char *at)
 /* One element, and *at behind it. */
 static enum step take_element(struct pass *pass, const char **at, struct err *err)
 {
+    int32_t day = 0;
+    const char *after = check_fast_element(pass, *at, end_of(pass), &day);
+    if (after != NULL && pass_take_fast(pass, *at, after, day)) {
+        *at = after;
+        return STEP_ON;
+    }
     const char *end = find_end(*at, end_of(pass), pass->last);
     if (end == NULL && !pass->last) {
         return stop(pass, *at, err);
@@ -142,7 +157,6 @@ static enum step take_element(struct pass *pass, const char **at, struct err *er
     struct str text = str_make(*at, (size_t)(end - *at));
     struct check_problem problem;
     size_t line_start = pass->check->lines.len;
-    int32_t day = 0;
     if (!pass_record_size(pass, text.len, err)) {
         return STEP_FAILED;
     }

@@ -2,6 +2,7 @@
  *   lake_check.c         passes, wants, sections
  *   lake_check_frame.c   where records begin and end: lines, elements of an array
  *   lake_check_csv.c     the same for CSV, whose records become JSON here
+ *   lake_check_fast.c    one record of the usual shape
  *   lake_check_record.c  one record of any shape, with all that may be wrong with it
  *   lake_check_value.c   what a value is; which day it means */
 #pragma once
@@ -24,6 +25,19 @@ struct check_slot {
     uint64_t record; /* the number of the record that this is of */
     struct json_span key;
     struct json_span value;
+};
+
+/* What the fast way knows of a column, made when it is met first. */
+struct check_column {
+    char key_start[16]; /* of `key`, so that a short one needs no look elsewhere */
+    char prefix[16];    /* ,"cN": */
+    unsigned prefix_size;
+    unsigned char class;
+    bool exact;
+    uint32_t next;   /* the place of the column that followed last time */
+    uint64_t record; /* the number of the record that had it last */
+    size_t key_size; /* 0: not met yet */
+    char *key;       /* "name": */
 };
 
 struct check_known {
@@ -90,6 +104,11 @@ struct lake_check {
     size_t news_capacity;
     struct map news_places;
 
+    struct check_column *columns;
+    const struct check_column *partition; /* or NULL: all rows go to one day */
+    uint32_t first;                       /* the column that came first last time */
+    char *fast_end;
+
     struct buf lines;
     struct line_writer writer;
     struct buf name;
@@ -127,6 +146,8 @@ bool pass_bad(struct pass *pass, struct str record, const char *at, const char *
               struct err *err) MUST_CHECK;
 /* A line has been written from `line_start` on; it belongs to this day. */
 bool pass_row(struct pass *pass, size_t line_start, int32_t day, struct err *err) MUST_CHECK;
+/* Whether a record that the fast way has read may stand as it is; if so, it does. */
+bool pass_take_fast(struct pass *pass, const char *start, const char *end, int32_t day);
 /* What begins here needs more bytes than there are: the pass ends, unless it is too large already. */
 bool pass_unfinished(struct pass *pass, const char *at, struct err *err) MUST_CHECK;
 bool pass_record_size(struct pass *pass, size_t size, struct err *err) MUST_CHECK;
@@ -158,11 +179,22 @@ enum check_found check_record(struct pass *pass, struct str json, struct str sho
 /* The same, and what follows from it. */
 bool pass_record(struct pass *pass, struct str json, struct str shown, struct err *err) MUST_CHECK;
 
+/* ---- lake_check_fast.c ---- */
+
+/* A record that is plain and good: written behind the lines, to be taken with pass_take_fast, and
+ * where it ends. NULL: the slow way has to look at it. In a line a line end is no white space. */
+const char *check_fast_line(struct pass *pass, const char *at, const char *end, int32_t *ret_day);
+const char *check_fast_element(struct pass *pass, const char *at, const char *end,
+                               int32_t *ret_day);
+/* For the schema that check->schema is, or was. */
+void check_fast_prepare(struct lake_check *check);
+void check_fast_forget(struct lake_check *check);
+
 /* ---- lake_check_value.c ---- */
 
 unsigned check_look_at(struct json_span value);
-/* Whether the text is one number or boolean of JSON, and which. */
-bool check_plain_value(struct str text, struct json_span *ret_value);
+/* Whether the text is exactly one number or boolean of JSON. */
+bool check_plain_value(struct str text);
 
 enum check_day {
     CHECK_DAY_KNOWN,

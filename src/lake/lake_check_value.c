@@ -1,4 +1,5 @@
 #include "clock.h"
+#include "json_token.h"
 #include "lake_check_internal.h"
 #include "mem.h"
 
@@ -91,21 +92,38 @@ unsigned check_look_at(struct json_span value)
     return LAKE_SAW_NESTED;
 }
 
-bool check_plain_value(struct str text, struct json_span *ret_value)
+bool check_plain_value(struct str text)
 {
-    if (text.len == 0 || strchr("-0123456789tf", text.ptr[0]) == NULL ||
-        str_blank(str_from(text, text.len - 1))) {
+    const char *at = text.ptr;
+    const char *end = text.ptr + text.len;
+    if (text.len > 0 && (*at == 't' || *at == 'f')) {
+        return str_equal(text, STR("true")) || str_equal(text, STR("false"));
+    }
+    at += text.len > 0 && *at == '-';
+    const char *digits = at;
+    at = skip_digits(at, end);
+    if (at == digits || (*digits == '0' && at > digits + 1)) {
         return false;
     }
-    struct json_scanner scanner;
-    struct err err;
-    json_scanner_init(&scanner, text);
-    return json_scan_document(&scanner, ret_value, &err);
+    if (at < end && *at == '.') {
+        digits = at + 1;
+        at = skip_digits(digits, end);
+        if (at == digits) {
+            return false;
+        }
+    }
+    if (at < end && (*at | 0x20) == 'e') {
+        digits = at + 1;
+        digits += digits < end && (*digits == '+' || *digits == '-');
+        at = skip_digits(digits, end);
+        return at > digits && at == end;
+    }
+    return at == end;
 }
 
 /* ---- days ---- */
 
-/* Takes up to `size` digits, exactly that many when `exact`; -1 when there are none. */
+/* Takes a number of exactly `size` digits; -1 when there is none. */
 static int take_number(struct str *rest, size_t size)
 {
     int value = 0;
@@ -228,9 +246,13 @@ static bool day_of_text(struct str text, int32_t *ret_day)
 
 static bool day_of_ms(struct str digits, int32_t *ret_day)
 {
-    CLEANUP(mem_free_text) char *copy = mem_copy_bytes(digits.ptr, digits.len);
-    long long ms = strtoll(copy, NULL, 10); /* within 64 bits: the column is a BIGINT */
-    long long day = ms / MS_PER_DAY - (ms % MS_PER_DAY < 0 ? 1 : 0);
+    bool negative = digits.ptr[0] == '-';
+    int64_t ms = 0;
+    for (size_t i = negative; i < digits.len; i++) { /* within 64 bits: the column is a BIGINT */
+        int digit = digits.ptr[i] - '0';
+        ms = ms * 10 + (negative ? -digit : digit);
+    }
+    int64_t day = ms / MS_PER_DAY - (ms % MS_PER_DAY < 0 ? 1 : 0);
     *ret_day = day >= DAY_MIN && day <= DAY_MAX ? (int32_t)day : 0;
     return day >= DAY_MIN && day <= DAY_MAX;
 }
@@ -248,9 +270,14 @@ enum check_day check_day_of(const struct lake_schema_column *column, struct json
         }
         return day_of_ms(value.text, ret_day) ? CHECK_DAY_KNOWN : CHECK_DAY_WRONG;
     }
-    CLEANUP(buf_finish) struct buf text = {0};
-    buf_init(&text, DATE_TEXT_MAX);
-    bool good = value.kind == JSON_STRING && json_unescape(value, &text) && !buf_failed(&text) &&
-                day_of_text(buf_str(&text), ret_day);
+    bool good;
+    if (value.kind == JSON_STRING && !value.escaped) {
+        good = day_of_text(str_make(value.text.ptr + 1, value.text.len - 2), ret_day);
+    } else {
+        CLEANUP(buf_finish) struct buf text = {0};
+        buf_init(&text, DATE_TEXT_MAX);
+        good = value.kind == JSON_STRING && json_unescape(value, &text) && !buf_failed(&text) &&
+               day_of_text(buf_str(&text), ret_day);
+    }
     return good ? CHECK_DAY_KNOWN : CHECK_DAY_WRONG;
 }
