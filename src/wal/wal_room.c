@@ -40,14 +40,8 @@ static bool prepare(struct wal *wal, uint64_t bytes, bool forced, struct err *er
     if (!allowed && !forced) {
         return no_room(err);
     }
-    int code;
-    if (ahead->fd < 0) {
-        code = wal_segment_prepare(&wal->folder, bytes, ahead);
-    } else {
-        code = wal_file_reserve(&wal->folder, ahead->fd, bytes);
-        code = code < 0 ? code : wal_file_sync(&wal->folder, ahead->fd);
-        ahead->bytes = code < 0 ? ahead->bytes : bytes;
-    }
+    (void)wal_file_close(&wal->folder, &ahead->fd); /* one that is too small */
+    int code = wal_segment_prepare(&wal->folder, bytes, ahead);
     if (code == 0) {
         ahead->forced = !allowed;
         return true;
