@@ -28,8 +28,8 @@ static void append_type(struct buf *line, unsigned type)
 {
     if (type == WAL_TYPE_PROLOGUE) {
         buf_append_text(line, "prologue");
-    } else if (type == WAL_TYPE_GUARD) {
-        buf_append_text(line, "guard");
+    } else if (type == WAL_TYPE_HEARTBEAT) {
+        buf_append_text(line, "heartbeat");
     } else {
         buf_append_format(line, "type %u", type);
     }

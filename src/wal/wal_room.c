@@ -83,7 +83,7 @@ bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced, struct 
     return good;
 }
 
-uint64_t wal_room_now(const struct wal *wal)
+static uint64_t room_now(const struct wal *wal)
 {
     uint64_t left = wal->current.bytes - wal->current.used;
     uint64_t kept = wal->reserve_bytes + WAL_RECORD_HEADER_SIZE;
@@ -91,6 +91,23 @@ uint64_t wal_room_now(const struct wal *wal)
         return UINT64_MAX;
     }
     return wal->current.forced || left <= kept ? 0 : left - kept;
+}
+
+void wal_set_room(struct wal *wal)
+{
+    wal->room_bytes = room_now(wal);
+    atomic_store_explicit(&wal->full, wal->room_bytes < wal->reserve_bytes, memory_order_relaxed);
+    atomic_store_explicit(&wal->counts.queued_bytes.value, (long long)wal->queued_bytes,
+                          memory_order_relaxed);
+}
+
+void wal_leave_queue(struct wal *wal, uint64_t bytes)
+{
+    lock_take(&wal->lock);
+    assert(bytes <= wal->queued_bytes);
+    wal->queued_bytes -= bytes;
+    wal_set_room(wal);
+    lock_release(&wal->lock);
 }
 
 void wal_keep_room(struct wal *wal)
@@ -114,7 +131,7 @@ void wal_keep_room(struct wal *wal)
 bool wal_fits(const struct wal *wal, const struct wal_entry *entry)
 {
     uint64_t left = wal->current.bytes - wal->current.used;
-    uint64_t kept = entry->record.type == WAL_TYPE_GUARD ? 0 : WAL_RECORD_HEADER_SIZE;
+    uint64_t kept = entry->record.type == WAL_TYPE_HEARTBEAT ? 0 : WAL_RECORD_HEADER_SIZE;
     if (wal->refused && !entry->record.urgent) {
         kept += wal->current.forced ? left : wal->reserve_bytes;
     }

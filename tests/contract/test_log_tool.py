@@ -15,8 +15,8 @@ USER = 17
 
 
 def make_segment(number, first, payloads, previous=None, replaces=None, writer=b"w" * 16, salt=b"saltsalt"):
-    """A prologue, the payloads, and a guard."""
-    kinds = [log_files.PROLOGUE] + [USER] * len(payloads) + [log_files.GUARD]
+    """A prologue, the payloads, and a heartbeat."""
+    kinds = [log_files.PROLOGUE] + [USER] * len(payloads) + [log_files.HEARTBEAT]
     contents = [b"what came before", *payloads, b""]
     records = [Record(first + i, kind, bytes_, durable=first + i - 1) for i, (kind, bytes_) in enumerate(zip(kinds, contents))]
     previous = first - 1 if previous is None else previous
@@ -64,9 +64,9 @@ def test_inspect_prints_each_record(log, run_eider):
     before = state(log)
     done = run_eider("log", "inspect", str(log))
     assert (done.returncode, done.stderr) == (OK, "")
-    lines = re.findall(r"^  (\d+)  offset (\d+)  (prologue|guard|type \d+)  (\d+) bytes", done.stdout, re.MULTILINE)
+    lines = re.findall(r"^  (\d+)  offset (\d+)  (prologue|heartbeat|type \d+)  (\d+) bytes", done.stdout, re.MULTILINE)
     expected = [record for segment in log_files.read_log(log) for record in segment.records]
-    names = {log_files.PROLOGUE: "prologue", log_files.GUARD: "guard", USER: "type 17"}
+    names = {log_files.PROLOGUE: "prologue", log_files.HEARTBEAT: "heartbeat", USER: "type 17"}
     assert lines == [(str(r.sequence), str(r.offset - 40), names[r.type], str(len(r.payload))) for r in expected]
     assert len(re.findall(r"^segment \d+: 65536 bytes, ", done.stdout, re.MULTILINE)) == 2
     assert state(log) == before
@@ -84,7 +84,7 @@ def test_damage_is_found_and_named(log, run_eider, sequence):
 
 
 def test_a_torn_end_is_no_damage(log, run_eider):
-    """The last record, a guard: nothing after it says that it was acknowledged."""
+    """The last record, a heartbeat: nothing after it says that it was acknowledged."""
     segment, offset = place_of(log, 9)
     flip(log, segment, offset + 20)
     done = run_eider("log", "verify", str(log))

@@ -231,8 +231,9 @@ struct sim {
     int next_file;
     int fds[SIM_FDS]; /* the file; 0: free */
     int64_t free_bytes;
-    bool lies; /* a sync answers 0 and makes nothing sure */
-    bool held; /* writes wait */
+    int full_code; /* there is no block left for a new file: this errno; 0: there are */
+    bool lies;     /* a sync answers 0 and makes nothing sure */
+    bool held;     /* writes wait */
     bool waiting;
     /* The call with this number, counted from 1, fails with this errno; and those after it when
      * `fails_on`. Only those of a kind in the mask. */
@@ -390,6 +391,7 @@ static inline int sim_reserve(void *context, int fd, uint64_t size)
     struct sim *sim = context;
     (void)pthread_mutex_lock(&sim->mutex);
     int code = sim_count(sim, SIM_RESERVE);
+    code = code == 0 ? -sim->full_code : code;
     if (code == 0) {
         sim_do(sim, (struct sim_op){.kind = SIM_RESERVE, .file = sim->fds[fd], .offset = size});
     }

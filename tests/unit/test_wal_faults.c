@@ -164,7 +164,7 @@ TEST(wal_goes_on_after_short_writes)
 static bool scan_replay(void *context, const struct wal_place *place,
                         const struct wal_record_header *header, struct str payload, struct err *err)
 {
-    return header->type == WAL_TYPE_GUARD ||
+    return header->type == WAL_TYPE_HEARTBEAT ||
            verdict_replay(context, place, header->type, payload, err);
 }
 
@@ -191,7 +191,7 @@ static bool scan(struct sim *sim, const struct oracle *oracle, struct verdict *v
     return good;
 }
 
-/* A log that was closed: the last batch is guarded. */
+/* A log that was closed: a heartbeat vouches for the last batch. */
 static void closed_log(struct scene *scene, struct sim *sim, struct oracle *oracle)
 {
     sim_init(sim, NULL);
