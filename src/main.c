@@ -2,6 +2,7 @@
 #include "nearest.h"
 #include "server.h"
 #include "server_check.h"
+#include "server_log.h"
 #include "worker.h"
 
 #include <stdio.h>
@@ -21,6 +22,8 @@ static const char usage_text[] =
     "\n"
     "usage: eider serve   [--config FILE]   run the server\n"
     "       eider check   [FILE]            would it serve; does the lake's store do what it must\n"
+    "       eider log     inspect|verify DIR   what is in a durable log; is every byte of it "
+    "right\n"
     "       eider config  [--config FILE]   every setting: name, value, default, meaning\n"
     "       eider version                   versions of Eider and of its query engine\n"
     "\n"
@@ -51,6 +54,20 @@ static const char check_text[] =
     "One line for each thing: ok, warn or FAIL, what was found, and what to do. The exit status "
     "is\n"
     "0 when nothing failed (warnings may be there), 1 when something did.\n";
+
+static const char log_text[] =
+    "usage: eider log inspect DIR\n"
+    "       eider log verify DIR\n"
+    "\n"
+    "DIR is the folder of a log (log/records or log/plans below EIDER_DATA) that no server uses, "
+    "or\n"
+    "a copy of one. Nothing in it is changed.\n"
+    "\n"
+    "  inspect   prints segments and records\n"
+    "  verify    checks every byte, as a start would, and prints segments\n"
+    "\n"
+    "The exit status is 0 when all is well, 65 when records that were acknowledged are damaged\n"
+    "(docs/log.md says what to do), 1 when the folder cannot be read or is in use.\n";
 
 static const char config_help_text[] =
     "usage: eider config [--config FILE]\n"
@@ -152,14 +169,16 @@ static int command_version(const char *file)
 static const struct command {
     const char *name;
     int (*run)(const char *config_file);
+    int (*run_words)(const char *verb, const char *object); /* instead: it takes two words */
     const char *help;
     bool takes_config;
     bool takes_file; /* the same without --config in front */
 } commands[] = {
-    {"serve", command_serve, serve_text, true, false},
-    {"check", command_check, check_text, true, true},
-    {"config", command_config, config_help_text, true, false},
-    {"version", command_version, version_help_text, false, false},
+    {"serve", command_serve, NULL, serve_text, true, false},
+    {"check", command_check, NULL, check_text, true, true},
+    {"log", NULL, server_log, log_text, false, false},
+    {"config", command_config, NULL, config_help_text, true, false},
+    {"version", command_version, NULL, version_help_text, false, false},
 };
 
 static int usage_error(const char *what, const char *which)
@@ -186,6 +205,23 @@ static bool is_help(const char *argument)
 {
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0 ||
            strcmp(argument, "help") == 0;
+}
+
+/* server_log.c says -1 when it does not know the first word. */
+static int run_words(const struct command *command, int count, char **arguments)
+{
+    for (int i = 0; i < count; i++) {
+        if (is_help(arguments[i])) {
+            (void)fputs(command->help, stdout);
+            return EXIT_SUCCESS;
+        }
+    }
+    int code = count == 2 ? command->run_words(arguments[0], arguments[1]) : -1;
+    if (code < 0) {
+        (void)fputs(command->help, stderr);
+        return EXIT_USAGE;
+    }
+    return code;
 }
 
 static int run_command(const struct command *command, int count, char **arguments)
@@ -222,7 +258,9 @@ int main(int count, char **arguments)
     }
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(arguments[1], commands[i].name) == 0) {
-            return run_command(&commands[i], count - 2, arguments + 2);
+            return commands[i].run_words != NULL
+                       ? run_words(&commands[i], count - 2, arguments + 2)
+                       : run_command(&commands[i], count - 2, arguments + 2);
         }
     }
     return unknown_command(arguments[1]);

@@ -54,8 +54,8 @@ struct wal_options {
      * wal_open, after the last replay). May be NULL: then there is none. Everything that records of
      * this segment need of earlier ones belongs in it. Must not call wal_append. */
     void (*prologue)(void *context, struct buf *into);
-    /* Each record that is still there, in order, prologues (WAL_TYPE_PROLOGUE) included. False, with
-     * err, ends wal_open. */
+    /* Each record that is still there, in order, prologues (WAL_TYPE_PROLOGUE) included; heartbeats
+     * are not shown. False, with err, ends wal_open. */
     bool (*replay)(void *context, const struct wal_place *place, unsigned type, struct str payload,
                    struct err *err);
     /* The log cannot be written any more. On thread `log`, once, after every waiting `done` has
@@ -76,7 +76,7 @@ typedef void wal_done_fn(void *context, const struct wal_place *place, const str
 struct wal_record {
     unsigned type;     /* WAL_TYPE_FIRST..255 */
     bool urgent;       /* goes in though bytes_max is reached: what helps to make room */
-    wal_done_fn *done; /* may be NULL */
+    wal_done_fn *done; /* may be NULL; ERR_BUSY means: no room after all, and nothing is broken */
     void *context;
 };
 
@@ -100,7 +100,7 @@ void wal_rotate(struct wal *wal);
 const char *wal_writer(const struct wal *wal);
 uint64_t wal_epoch(const struct wal *wal);
 
-/* Why wal_append would be refused now for lack of room, or false. Cheap. */
+/* Whether records are refused for lack of room, or soon will be. Cheap. */
 bool wal_is_full(const struct wal *wal);
 
 struct wal_counts {

@@ -58,7 +58,7 @@
  *
  *   offset size
  *        0    2  0xe1d6
- *        2    1  type: 1 prologue, 2 guard (an empty one, see below), 16..255 of the log's user
+ *        2    1  type: 1 prologue, 2 heartbeat (empty, see below), 16..255 of the user
  *        3    1  flags, zero
  *        4    2  size of this header, 40
  *        6    2  zero
@@ -81,7 +81,7 @@
  * concerns bytes 0..35) whose `durable` is b or more, then b was acknowledged, and the segment is
  * damaged. Otherwise what follows was never acknowledged, and the log ends before b. In every other
  * segment such a place is damage.
- * The guard, written when a second passed without traffic and at the end, is there for its
+ * The heartbeat, written within a second after the last traffic and at the end, is there for its
  * `durable`: it tells damage of the records before it from a torn end. */
 #pragma once
 
@@ -98,7 +98,7 @@ enum {
     WAL_RECORD_HEADER_SIZE = 40,
     WAL_RECORD_ALIGN = 8,
     WAL_RECORD_MAGIC = 0xe1d6,
-    WAL_TYPE_GUARD = 2
+    WAL_TYPE_HEARTBEAT = 2
 };
 
 struct wal_identity {

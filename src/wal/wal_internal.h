@@ -8,10 +8,10 @@
 
 enum {
     WAL_NAME_SIZE = 32,
-    WAL_GUARD_AFTER_MS = 500,    /* without traffic */
-    WAL_TRY_AGAIN_MS = 1000,     /* for room on the disk */
-    WAL_RESERVE_MAX = 4 << 20,   /* kept for urgent records when no next segment can be had */
-    WAL_SEGMENT_BYTES_MIN = 8192 /* tests use small ones */
+    WAL_HEARTBEAT_AFTER_MS = 500, /* without traffic */
+    WAL_TRY_AGAIN_MS = 1000,      /* for room on the disk */
+    WAL_RESERVE_MAX = 4 << 20,    /* kept for urgent records when no next segment can be had */
+    WAL_SEGMENT_BYTES_MIN = 8192  /* tests use small ones */
 };
 
 #define WAL_SEGMENT_BYTES_MAX (UINT64_C(1) << 31)
@@ -122,8 +122,8 @@ struct wal {
     struct wal_file ahead; /* prepared; fd -1: not yet */
     uint64_t sequence;     /* of the next record */
     uint64_t durable;      /* the last sequence that is synced */
-    uint64_t guarded;      /* the last that a later record's `durable` vouches for */
-    int64_t guard_at_ms;
+    uint64_t vouched;      /* the last that a later record's `durable` vouches for */
+    int64_t heartbeat_at_ms;
     int64_t try_again_at_ms;
     bool refused; /* the last attempt at preparing a segment found no room */
     bool rotation_failed;
@@ -155,7 +155,8 @@ struct wal_group {
     struct wal_entry **end;
     uint64_t records;
     uint64_t bytes;
-    uint64_t last_user; /* 0: none */
+    uint64_t queued_bytes; /* those of them that were counted in the queue */
+    uint64_t last_user;    /* 0: none */
 };
 
 /* Places a record, which fits; it may be written at once, or by wal_group_finish. */
@@ -165,7 +166,7 @@ bool wal_group_add(struct wal *wal, struct wal_group *group, struct wal_entry *e
  * group. */
 bool wal_group_finish(struct wal *wal, struct wal_group *group, struct err *err) MUST_CHECK;
 
-/* Whether a record goes into the current segment. Guards always find room. */
+/* Whether a record goes into the current segment. Heartbeats always find room. */
 bool wal_fits(const struct wal *wal, const struct wal_entry *entry);
 /* The next segment becomes the current one, with room for a record of `record_bytes`. `forced`: the
  * limits do not count. ERR_BUSY: there is no room; anything else: the log is broken. */
@@ -173,8 +174,10 @@ bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced,
                     struct err *err) MUST_CHECK;
 /* Prepares the next segment when it is time to; where there was no room, tries again. */
 void wal_keep_room(struct wal *wal);
-/* Bytes of records that may be queued now. */
-uint64_t wal_room_now(const struct wal *wal);
+/* How much may be queued now; the lock is held. */
+void wal_set_room(struct wal *wal);
+/* Records that were queued are written, or never will be. */
+void wal_leave_queue(struct wal *wal, uint64_t bytes);
 
 void *wal_run(void *argument);
 

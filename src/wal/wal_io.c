@@ -34,10 +34,15 @@ static int disk_open(void *context, int folder, const char *name, enum wal_open 
         [WAL_OPEN_READ] = O_RDONLY,
         [WAL_OPEN_CREATE] = O_RDWR | O_CREAT | O_TRUNC,
         [WAL_OPEN_LOCK] = O_RDWR | O_CREAT,
+        [WAL_OPEN_PROBE] = O_RDONLY,
+    };
+    static const int locks[] = {
+        [WAL_OPEN_LOCK] = LOCK_EX | LOCK_NB,
+        [WAL_OPEN_PROBE] = LOCK_SH | LOCK_NB,
     };
     (void)context;
     int fd = openat(folder, name, flags[how] | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd >= 0 && how == WAL_OPEN_LOCK && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (fd >= 0 && locks[how] != 0 && flock(fd, locks[how]) != 0) {
         int code = -errno;
         fd_close(&fd);
         return code;

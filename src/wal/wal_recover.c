@@ -24,7 +24,7 @@ static bool replay_one(void *context, const struct wal_place *place,
     const struct wal_options *options = &recovery->wal->options;
     struct wal_place told = *place;
     told.segment += recovery->segment_add;
-    if (header->type == WAL_TYPE_GUARD || options->replay == NULL) {
+    if (header->type == WAL_TYPE_HEARTBEAT || options->replay == NULL) {
         return true;
     }
     return options->replay(options->context, &told, header->type, payload, err);

@@ -40,14 +40,8 @@ static bool prepare(struct wal *wal, uint64_t bytes, bool forced, struct err *er
     if (!allowed && !forced) {
         return no_room(err);
     }
-    int code;
-    if (ahead->fd < 0) {
-        code = wal_segment_prepare(&wal->folder, bytes, ahead);
-    } else {
-        code = wal_file_reserve(&wal->folder, ahead->fd, bytes);
-        code = code < 0 ? code : wal_file_sync(&wal->folder, ahead->fd);
-        ahead->bytes = code < 0 ? ahead->bytes : bytes;
-    }
+    (void)wal_file_close(&wal->folder, &ahead->fd); /* one that is too small */
+    int code = wal_segment_prepare(&wal->folder, bytes, ahead);
     if (code == 0) {
         ahead->forced = !allowed;
         return true;
@@ -89,7 +83,7 @@ bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced, struct 
     return good;
 }
 
-uint64_t wal_room_now(const struct wal *wal)
+static uint64_t room_now(const struct wal *wal)
 {
     uint64_t left = wal->current.bytes - wal->current.used;
     uint64_t kept = wal->reserve_bytes + WAL_RECORD_HEADER_SIZE;
@@ -97,6 +91,23 @@ uint64_t wal_room_now(const struct wal *wal)
         return UINT64_MAX;
     }
     return wal->current.forced || left <= kept ? 0 : left - kept;
+}
+
+void wal_set_room(struct wal *wal)
+{
+    wal->room_bytes = room_now(wal);
+    atomic_store_explicit(&wal->full, wal->room_bytes < wal->reserve_bytes, memory_order_relaxed);
+    atomic_store_explicit(&wal->counts.queued_bytes.value, (long long)wal->queued_bytes,
+                          memory_order_relaxed);
+}
+
+void wal_leave_queue(struct wal *wal, uint64_t bytes)
+{
+    lock_take(&wal->lock);
+    assert(bytes <= wal->queued_bytes);
+    wal->queued_bytes -= bytes;
+    wal_set_room(wal);
+    lock_release(&wal->lock);
 }
 
 void wal_keep_room(struct wal *wal)
@@ -120,7 +131,7 @@ void wal_keep_room(struct wal *wal)
 bool wal_fits(const struct wal *wal, const struct wal_entry *entry)
 {
     uint64_t left = wal->current.bytes - wal->current.used;
-    uint64_t kept = entry->record.type == WAL_TYPE_GUARD ? 0 : WAL_RECORD_HEADER_SIZE;
+    uint64_t kept = entry->record.type == WAL_TYPE_HEARTBEAT ? 0 : WAL_RECORD_HEADER_SIZE;
     if (wal->refused && !entry->record.urgent) {
         kept += wal->current.forced ? left : wal->reserve_bytes;
     }

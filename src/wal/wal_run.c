@@ -25,6 +25,7 @@ static void write_list(struct wal *wal, struct wal_entry **list, struct err *err
         if (fit) {
             good = wal_group_add(wal, &group, entry, err);
         } else {
+            wal_leave_queue(wal, wal_entry_size(entry));
             wal_tell(entry, err); /* there is no room: ERR_BUSY */
         }
     }
@@ -35,41 +36,32 @@ static void write_list(struct wal *wal, struct wal_entry **list, struct err *err
     }
 }
 
-static void write_guard(struct wal *wal, struct err *err)
+static void write_heartbeat(struct wal *wal, struct err *err)
 {
-    struct wal_entry *guard = mem_alloc(sizeof(*guard));
-    guard->record = (struct wal_record){.type = WAL_TYPE_GUARD, .urgent = true};
-    if (!wal_fits(wal, guard)) {
-        wal_entry_free(guard);
-        wal->guarded = wal->durable;
+    struct wal_entry *heartbeat = mem_alloc(sizeof(*heartbeat));
+    heartbeat->record = (struct wal_record){.type = WAL_TYPE_HEARTBEAT, .urgent = true};
+    if (!wal_fits(wal, heartbeat)) {
+        wal_entry_free(heartbeat);
+        wal->vouched = wal->durable;
         return;
     }
-    write_list(wal, &guard, err);
-    wal_tell_all(guard, err);
-    wal->guarded = wal->durable; /* a guard needs none */
-}
-
-/* The lock is held. */
-static void set_room(struct wal *wal)
-{
-    wal->room_bytes = wal_room_now(wal);
-    atomic_store_explicit(&wal->full, wal->room_bytes < 2 * WAL_RECORD_HEADER_SIZE,
-                          memory_order_relaxed);
+    write_list(wal, &heartbeat, err);
+    wal_tell_all(heartbeat, err);
+    wal->vouched = wal->durable; /* a heartbeat needs none */
 }
 
 struct turn {
     struct wal_entry *list;
-    uint64_t bytes;
     bool rotate;
-    bool guard;
+    bool heartbeat;
     bool last;
 };
 
 static int64_t wake_time(const struct wal *wal)
 {
     int64_t at = INT64_MAX;
-    if (wal->guarded < wal->durable) {
-        at = wal->guard_at_ms;
+    if (wal->vouched < wal->durable) {
+        at = wal->heartbeat_at_ms;
     }
     return wal->refused && wal->try_again_at_ms < at ? wal->try_again_at_ms : at;
 }
@@ -85,7 +77,7 @@ static struct turn next_turn(struct wal *wal)
 {
     struct turn turn = {0};
     lock_take(&wal->lock);
-    set_room(wal);
+    wal_set_room(wal);
     while (!has_work(wal)) {
         int64_t at = wake_time(wal);
         wal->waits = true;
@@ -97,25 +89,21 @@ static struct turn next_turn(struct wal *wal)
     }
     wal->waits = false;
     turn.list = wal->queue;
-    turn.bytes = wal->queued_bytes;
     turn.rotate = wal->wants_rotation;
     turn.last = wal->queue == NULL && wal->closing;
     wal->queue = NULL;
     wal->queue_end = &wal->queue;
     lock_release(&wal->lock);
-    turn.guard = turn.list == NULL && wal->guarded < wal->durable &&
-                 (turn.last || clock_now_ms() >= wal->guard_at_ms);
+    turn.heartbeat = turn.list == NULL && wal->vouched < wal->durable &&
+                     (turn.last || clock_now_ms() >= wal->heartbeat_at_ms);
     return turn;
 }
 
-static void end_turn(struct wal *wal, const struct turn *turn, bool rotated)
+static void end_turn(struct wal *wal, bool rotated)
 {
     lock_take(&wal->lock);
-    wal->queued_bytes -= turn->bytes;
-    set_room(wal);
+    wal_set_room(wal);
     wal->wants_rotation = wal->wants_rotation && !rotated;
-    atomic_store_explicit(&wal->counts.queued_bytes.value, (long long)wal->queued_bytes,
-                          memory_order_relaxed);
     lock_release(&wal->lock);
 }
 
@@ -140,6 +128,7 @@ static void tell_broken(struct wal *wal, struct wal_entry *list)
     struct wal_entry *queued = wal->queue;
     wal->queue = NULL;
     wal->queue_end = &wal->queue;
+    wal->queued_bytes = 0;
     struct err err = wal->broken_err;
     lock_release(&wal->lock);
     wal_tell_all(list, &err);
@@ -159,14 +148,14 @@ void *wal_run(void *argument)
         if (!wal_is_broken(wal)) {
             write_list(wal, &list, &err);
         }
-        if (turn.guard && !wal_is_broken(wal)) {
-            write_guard(wal, &err);
+        if (turn.heartbeat && !wal_is_broken(wal)) {
+            write_heartbeat(wal, &err);
         }
         bool rotated = rotate_if_wanted(wal, &turn);
         if (!wal_is_broken(wal) && !turn.last) {
             wal_keep_room(wal);
         }
-        end_turn(wal, &turn, rotated);
+        end_turn(wal, rotated);
         if (wal_is_broken(wal)) {
             tell_broken(wal, list);
             return NULL;

@@ -142,7 +142,7 @@ bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segmen
     }
     wal->sequence += has_prologue ? 1 : 0;
     wal->durable = wal->sequence - 1;
-    wal->guarded = wal->durable; /* the header's `first` says that all before it was durable */
+    wal->vouched = wal->durable; /* the header's `first` says that all before it was durable */
     file->zeroed = file->used;
     lock_take(&wal->lock);
     wal_segments_add(wal, (struct wal_segment){

@@ -137,9 +137,9 @@ static int sync_group(struct wal *wal, const struct wal_group *group)
 
 static void note_durable(struct wal *wal, const struct wal_group *group)
 {
-    wal->guarded = wal->durable;
+    wal->vouched = wal->durable;
     wal->durable = wal->sequence - 1;
-    wal->guard_at_ms = clock_now_ms() + WAL_GUARD_AFTER_MS;
+    wal->heartbeat_at_ms = clock_now_ms() + WAL_HEARTBEAT_AFTER_MS;
     metric_add(&wal->counts.records, group->records);
     metric_add(&wal->counts.record_bytes, group->bytes);
     lock_take(&wal->lock);
@@ -147,6 +147,7 @@ static void note_durable(struct wal *wal, const struct wal_group *group)
         wal->segments[wal->segments_count - 1].last_user = group->last_user;
     }
     lock_release(&wal->lock);
+    wal_leave_queue(wal, group->queued_bytes);
 }
 
 bool wal_group_finish(struct wal *wal, struct wal_group *group, struct err *err)
@@ -174,6 +175,7 @@ bool wal_group_add(struct wal *wal, struct wal_group *group, struct wal_entry *e
     int code = gather_record(wal, entry);
     if (entry->record.type >= WAL_TYPE_FIRST) {
         group->last_user = entry->place.sequence;
+        group->queued_bytes += wal_entry_size(entry);
     }
     return code == 0 || wal_break(wal, code, "write", wal->current.number, err);
 }

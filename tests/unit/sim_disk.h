@@ -173,6 +173,7 @@ struct sim_op {
     char from[SIM_NAME_SIZE];
     char to[SIM_NAME_SIZE];
     bool orphan; /* a sync of it failed */
+    bool sure;   /* a sync of it went well */
 };
 
 static inline bool sim_is_of_folder(const struct sim_op *op)
@@ -230,8 +231,9 @@ struct sim {
     int next_file;
     int fds[SIM_FDS]; /* the file; 0: free */
     int64_t free_bytes;
-    bool lies; /* a sync answers 0 and makes nothing sure */
-    bool held; /* writes wait */
+    int full_code; /* there is no block left for a new file: this errno; 0: there are */
+    bool lies;     /* a sync answers 0 and makes nothing sure */
+    bool held;     /* writes wait */
     bool waiting;
     /* The call with this number, counted from 1, fails with this errno; and those after it when
      * `fails_on`. Only those of a kind in the mask. */
@@ -242,7 +244,7 @@ struct sim {
     bool short_writes; /* one byte, then up to 7, ... */
     enum sim_kind failed_kind;
     bool failed;
-    bool failed_in_new; /* the file had no name of its own yet */
+    size_t failed_at_op;
 };
 
 static inline struct sim_op *sim_add(struct sim *sim, struct sim_op op)
@@ -270,19 +272,8 @@ static inline void sim_event(struct sim *sim, size_t event, uint64_t value)
     (void)pthread_mutex_unlock(&sim->mutex);
 }
 
-static inline bool sim_is_new(struct sim *sim, int file)
-{
-    for (size_t i = 0; i < SIM_FILES; i++) {
-        const struct sim_name *name = &sim->now.names[i];
-        if (name->id == file && file != 0 && strstr(name->name, ".new") != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Counts the call; a negative errno when this one is to fail. The mutex is held. */
-static inline int sim_count(struct sim *sim, enum sim_kind kind, int file)
+static inline int sim_count(struct sim *sim, enum sim_kind kind)
 {
     sim->calls++;
     bool fails = sim->fail_at != 0 &&
@@ -290,7 +281,7 @@ static inline int sim_count(struct sim *sim, enum sim_kind kind, int file)
     if (fails && !sim->failed) {
         sim->failed = true;
         sim->failed_kind = kind;
-        sim->failed_in_new = sim_is_new(sim, file);
+        sim->failed_at_op = sim->ops_count;
     }
     return fails ? -sim->fail_code : 0;
 }
@@ -310,7 +301,7 @@ static inline int sim_open(void *context, int folder, const char *name, enum wal
     (void)pthread_mutex_lock(&sim->mutex);
     struct sim_name *entry = sim_name(&sim->now, name);
     bool makes = how == WAL_OPEN_CREATE || (how == WAL_OPEN_LOCK && entry == NULL);
-    int code = sim_count(sim, makes ? SIM_CREATE : SIM_OPEN, 0);
+    int code = sim_count(sim, makes ? SIM_CREATE : SIM_OPEN);
     int fd = 0;
     while (sim->fds[fd] != 0) {
         fd++;
@@ -338,7 +329,7 @@ static inline int sim_close(void *context, int fd)
     }
     (void)pthread_mutex_lock(&sim->mutex);
     assert(sim->fds[fd] != 0);
-    int code = sim_count(sim, SIM_CLOSE, sim->fds[fd]);
+    int code = sim_count(sim, SIM_CLOSE);
     sim->fds[fd] = 0;
     (void)pthread_mutex_unlock(&sim->mutex);
     return code;
@@ -348,7 +339,7 @@ static inline ssize_t sim_read(void *context, int fd, void *into, size_t size, u
 {
     struct sim *sim = context;
     (void)pthread_mutex_lock(&sim->mutex);
-    int code = sim_count(sim, SIM_OPEN, 0);
+    int code = sim_count(sim, SIM_OPEN);
     const struct sim_file *file = sim_file(&sim->now, sim->fds[fd]);
     size_t left = offset < file->size ? file->size - (size_t)offset : 0;
     size = size < left ? size : left;
@@ -378,7 +369,7 @@ static inline ssize_t sim_write(void *context, int fd, const struct iovec *parts
         (void)pthread_cond_wait(&sim->changed, &sim->mutex);
     }
     sim->waiting = false;
-    int code = sim_count(sim, SIM_WRITE, sim->fds[fd]);
+    int code = sim_count(sim, SIM_WRITE);
     if (sim->short_writes && size > 1) {
         size = 1 + sim->calls % 7 * (size / 8);
     }
@@ -399,7 +390,8 @@ static inline int sim_reserve(void *context, int fd, uint64_t size)
 {
     struct sim *sim = context;
     (void)pthread_mutex_lock(&sim->mutex);
-    int code = sim_count(sim, SIM_RESERVE, sim->fds[fd]);
+    int code = sim_count(sim, SIM_RESERVE);
+    code = code == 0 ? -sim->full_code : code;
     if (code == 0) {
         sim_do(sim, (struct sim_op){.kind = SIM_RESERVE, .file = sim->fds[fd], .offset = size});
     }
@@ -414,9 +406,13 @@ static inline int sim_sync(void *context, int fd)
     (void)pthread_mutex_lock(&sim->mutex);
     struct sim_op op = {.kind = folder ? SIM_SYNC_FOLDER : SIM_SYNC,
                         .file = folder ? 0 : sim->fds[fd]};
-    int code = sim_count(sim, op.kind, op.file);
-    for (size_t i = 0; code < 0 && code != -EINTR && i < sim->ops_count; i++) {
-        sim->ops[i].orphan = sim->ops[i].orphan || sim_makes_sure(&op, &sim->ops[i]);
+    int code = sim_count(sim, op.kind);
+    for (size_t i = 0; code != -EINTR && i < sim->ops_count; i++) {
+        struct sim_op *before = &sim->ops[i];
+        if (sim_makes_sure(&op, before) && !before->sure && !before->orphan) {
+            before->sure = code == 0 && !sim->lies;
+            before->orphan = code != 0;
+        }
     }
     if (code == 0 && !sim->lies) {
         (void)sim_add(sim, op);
@@ -431,7 +427,7 @@ static inline int sim_rename(void *context, int folder, const char *from, const 
     assert(folder == SIM_FOLDER_FD);
     (void)pthread_mutex_lock(&sim->mutex);
     const struct sim_name *entry = sim_name(&sim->now, from);
-    int code = sim_count(sim, SIM_RENAME, 0);
+    int code = sim_count(sim, SIM_RENAME);
     if (code == 0 && entry == NULL) {
         code = -ENOENT;
     }
@@ -451,7 +447,7 @@ static inline int sim_unlink(void *context, int folder, const char *name)
     assert(folder == SIM_FOLDER_FD);
     (void)pthread_mutex_lock(&sim->mutex);
     const struct sim_name *entry = sim_name(&sim->now, name);
-    int code = sim_count(sim, SIM_UNLINK, 0);
+    int code = sim_count(sim, SIM_UNLINK);
     if (code == 0 && entry == NULL) {
         code = -ENOENT;
     }
@@ -490,7 +486,7 @@ static inline int sim_list(void *context, int folder,
     struct sim_name names[SIM_FILES];
     (void)folder;
     (void)pthread_mutex_lock(&sim->mutex);
-    int code = sim_count(sim, SIM_OPEN, 0);
+    int code = sim_count(sim, SIM_OPEN);
     memcpy(names, sim->now.names, sizeof(names));
     (void)pthread_mutex_unlock(&sim->mutex);
     for (size_t i = 0; code == 0 && i < SIM_FILES; i++) {

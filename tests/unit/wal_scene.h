@@ -45,7 +45,7 @@ struct scene {
     size_t done; /* guarded by the mutex */
     size_t acked;
     unsigned broken;
-    bool acked_after_failure; /* of the disk, where no call may go well any more */
+    bool opened; /* the last wal_open went well */
     uint64_t last_sequence;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -111,7 +111,6 @@ static inline void scene_done(void *context, const struct wal_place *place, cons
     if (place != NULL) {
         scene->acked++;
         scene->last_sequence = place->sequence;
-        scene->acked_after_failure = scene->acked_after_failure || scene->broken > 0;
     }
     scene->done++;
     (void)pthread_cond_broadcast(&scene->changed);
@@ -225,7 +224,12 @@ static inline void scene_finish(struct scene *scene)
 static inline bool scene_open(struct scene *scene)
 {
     wal_close(scene->wal);
-    scene->wal = wal_open(&scene->options, &scene->err);
+    scene->wal = NULL;
+    scene->opened = false;
+    if (scene->broken == 0) { /* the process would have ended */
+        scene->wal = wal_open(&scene->options, &scene->err);
+    }
+    scene->opened = scene->wal != NULL || scene->broken > 0;
     return scene->wal != NULL;
 }
 
