@@ -305,7 +305,8 @@ TEST(early_reply_reaches_a_client_that_waits)
         CHECK(send_header(fd, "/upload?stop=3", fields[i]));
         CHECK(client_send(fd, i == 0 ? STR("aho") : STR("3\r\naho\r\n")));
         CHECK_REPLY(fd, 422, "3 exact"); /* and not 408 */
-        CHECK(is_closed(fd));            /* nor after it */
+        CHECK(client_send(fd, i == 0 ? STR("a") : STR("3\r\na")));
+        CHECK(is_closed(fd)); /* nor after it */
         (void)close(fd);
         fd = client_connect(fixture, 0);
         CHECK(send_header(fd, "/upload/full", fields[i]));
