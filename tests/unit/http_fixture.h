@@ -21,6 +21,7 @@
 #define PATIENCE_MS 20000
 #define BODY_MAX 4096
 #define UPLOAD_MAX ((uint64_t)400 << 20)
+#define UPLOAD_SMALL_MAX ((uint64_t)1 << 20)
 #define WORKERS_MAX 2048
 #define STREAM_BYTES ((size_t)50 << 20)
 
@@ -184,7 +185,8 @@ static inline void on_begin(void *context, struct http_exchange *exchange)
     } else if (str_equal(path, STR("/large"))) {
         http_accept_body(exchange, (uint64_t)2 << 20);
     } else if (str_starts(path, STR("/upload"))) {
-        http_accept_stream(exchange, UPLOAD_MAX);
+        bool small = str_equal(path, STR("/upload/small"));
+        http_accept_stream(exchange, small ? UPLOAD_SMALL_MAX : UPLOAD_MAX);
     } else if (!str_equal(path, STR("/nobody"))) {
         http_accept_body(exchange, BODY_MAX);
     }

@@ -247,11 +247,13 @@ TEST(chunked_body_over_its_limit)
 {
     struct fixture *fixture = start(defaults);
     int fd = client_connect(fixture, 0);
-    CHECK(send_header(fd, "/upload", "Transfer-Encoding: chunked\r\n"));
-    CHECK(client_send(fd, STR("19000000\r\n"))); /* as many as are allowed */
-    CHECK(send_pattern(fd, 0, UPLOAD_MAX));
-    CHECK(client_send(fd, STR("\r\n1\r\nx\r\n")));
-    CHECK_REPLY(fd, 413, "the request body is larger than 419430400 bytes");
+    CHECK(send_header(fd, "/upload/small", "Transfer-Encoding: chunked\r\n"));
+    CHECK(client_send(fd, STR("100000\r\n"))); /* as many as are allowed */
+    CHECK(send_pattern(fd, 0, UPLOAD_SMALL_MAX));
+    CHECK(client_send(fd, STR("\r\n")));
+    CHECK_WITHIN(PATIENCE_MS, atomic_load(&seen.read) == UPLOAD_SMALL_MAX);
+    CHECK(client_send(fd, STR("1\r\nx\r\n")));
+    CHECK_REPLY(fd, 413, "the request body is larger than 1048576 bytes");
     CHECK(client_send(fd, STR("0\r\n\r\n")));
     CHECK(is_closed(fd));
     (void)close(fd);
@@ -303,7 +305,8 @@ TEST(early_reply_reaches_a_client_that_waits)
         CHECK(send_header(fd, "/upload?stop=3", fields[i]));
         CHECK(client_send(fd, i == 0 ? STR("aho") : STR("3\r\naho\r\n")));
         CHECK_REPLY(fd, 422, "3 exact"); /* and not 408 */
-        CHECK(is_closed(fd));            /* nor after it */
+        CHECK(client_send(fd, i == 0 ? STR("a") : STR("3\r\na")));
+        CHECK(is_closed(fd)); /* nor after it */
         (void)close(fd);
         fd = client_connect(fixture, 0);
         CHECK(send_header(fd, "/upload/full", fields[i]));
