@@ -50,8 +50,7 @@ static inline __int128 hugeint_of(duckdb_hugeint value)
     }
 
 value_appender plan_append_value; /* of a row that may be NULL */
-value_appender plan_append_bool, plan_append_varchar, plan_append_list, plan_append_struct,
-    plan_append_map;
+value_appender plan_append_varchar, plan_append_list, plan_append_struct, plan_append_map;
 
 /* Of exact lines: for the types that shim_line_type() answers. */
 value_appender *plan_exact_appender(duckdb_type type);
