@@ -21,7 +21,8 @@ enum lake_read_format {
 
 struct lake_read_sink {
     /* Once, before the lines: the names, and the types that new columns of a table get, out of
-     * lake_schema.h's list; columns of nothing but nulls are left out. Valid during the call. False, with err, ends the reading. */
+     * lake_schema.h's list; columns of nothing but nulls are left out. Valid during the call.
+     * False, with err, ends the reading. */
     bool (*columns)(void *context, const struct lake_known_type *columns, size_t count,
                     struct err *err);
     bool (*lines)(void *context, struct str bytes, struct err *err);

@@ -1,5 +1,5 @@
-/* worker_arrow_read_field.h - one column of an Arrow stream that came from outside, or a part of one:
- * what it is, and where its values are in the batch at hand.
+/* worker_arrow_read_field.h - one column of an Arrow stream from outside, or a part of one: what
+ * it is, and where its values are in the batch at hand.
  * Promise   arrow_field_bind() looks at every offset, size, index and text that `append` will use:
  *           when it says yes, `append` of any row below `rows` is safe and cannot fail.
  * Owner     the stream; names and values point into the message, which outlives them.

@@ -1,7 +1,7 @@
 /* worker_arrow_read_flat.h - FlatBuffers as strangers send them.
- * Promise   every read is inside the bytes or marks the source failed and gives zero; check `failed`
- *           once at the end. Any offsets are taken, aligned or not, shared or not: it is the
- *           reader's business not to walk in circles.
+ * Promise   every read is inside the bytes, or marks the source failed and gives zero; check
+ *           `failed` once at the end. Any offsets are taken, aligned or not, shared or not: it is
+ *           the reader's business not to walk in circles.
  * Owner     results point into the bytes.   Threads  none shared. */
 #pragma once
 

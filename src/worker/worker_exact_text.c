@@ -2,7 +2,8 @@
 #include "worker_number.h"
 
 enum {
-    TEXT_SIZE = 96,    /* of a date with a time of day */
+    TEXT_SIZE = 96, /* of a date with a time of day */
+    SMALL_SCALE_MAX = 6,
     DECIMAL_SIZE = 96, /* 256 bits are at most 78 digits */
     DAY_SECONDS = 86400,
     WORDS_MAX = 8
@@ -199,8 +200,53 @@ static void append_zeros(struct buf *out, size_t count)
     }
 }
 
+/* Whether the number fits 64 bits, as most do. */
+static bool load_small(const unsigned char *bytes, size_t width, int64_t *ret_value)
+{
+    if (width != sizeof(int64_t) && width != 2 * sizeof(int64_t)) {
+        return false;
+    }
+    memcpy(ret_value, bytes, sizeof(*ret_value));
+    int64_t upper = *ret_value >> 63;
+    if (width > sizeof(*ret_value)) {
+        memcpy(&upper, bytes + sizeof(*ret_value), sizeof(upper));
+    }
+    return upper == *ret_value >> 63;
+}
+
+static char *put_small_decimal(char *at, int64_t value, unsigned scale)
+{
+    static const uint64_t powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000};
+    assert(scale < COUNT_OF(powers));
+    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    uint64_t fraction = magnitude % powers[scale];
+    *at++ = '"';
+    if (value < 0) {
+        *at++ = '-';
+    }
+    at = number_put_u64(at, magnitude / powers[scale]);
+    if (scale > 0) {
+        *at = '.';
+        for (char *digit = at + scale; digit > at; digit--) {
+            *digit = (char)('0' + fraction % 10);
+            fraction /= 10;
+        }
+        at += scale + 1;
+    }
+    *at++ = '"';
+    return at;
+}
+
 void exact_append_decimal(struct buf *out, const unsigned char *bytes, size_t width, int scale)
 {
+    int64_t small;
+    if (scale >= 0 && scale <= SMALL_SCALE_MAX && load_small(bytes, width, &small)) {
+        char *at = buf_room(out, TEXT_SIZE);
+        if (at != NULL) {
+            buf_wrote(out, put_small_decimal(at, small, (unsigned)scale));
+        }
+        return;
+    }
     assert(width % 4 == 0 && width > 0 && width / 4 <= WORDS_MAX);
     uint32_t words[WORDS_MAX];
     char text[DECIMAL_SIZE];

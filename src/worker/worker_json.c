@@ -3,40 +3,13 @@
 #include "json_write.h"
 #include "mem.h"
 #include "worker_columns.h"
-#include "worker_exact.h"
+#include "worker_json_plan.h"
 #include "worker_json_text.h"
 #include "worker_number.h"
 
 enum {
     DAY_MS = 86400000,
     KEY_STEP = 16
-};
-
-struct plan;
-struct view;
-typedef void value_appender(const struct plan *plan, const struct view *view, uint64_t row,
-                            struct buf *out);
-
-/* How to print one column or one nested part of it; made once per result. */
-struct plan {
-    value_appender *append; /* a value that is not NULL */
-    duckdb_type type;
-    duckdb_type stored; /* DECIMAL and ENUM: the integer type underneath */
-    unsigned scale;     /* DECIMAL */
-    bool nested;
-    struct str key; /* quotes, colon and, from the second on, a comma before; KEY_STEP to spare */
-    struct str *enum_texts; /* ENUM: each already a JSON string */
-    uint64_t enum_count;
-    struct plan *parts; /* LIST: one; STRUCT: one per field */
-    size_t parts_count;
-};
-
-/* The memory of a vector, looked up once per chunk. */
-struct view {
-    duckdb_vector vector;
-    const void *data;
-    uint64_t *validity;
-    struct view *parts;
 };
 
 struct json_encoder {
@@ -46,22 +19,6 @@ struct json_encoder {
     bool lines;
     bool begun; /* a row has been written */
 };
-
-#define AT(type_) (((const type_ *)view->data)[row])
-
-static __int128 hugeint_of(duckdb_hugeint value)
-{
-    return (__int128)((unsigned __int128)(uint64_t)value.upper << 64 | value.lower);
-}
-
-/* A function that appends the value of one type; `value` is an expression of it. */
-#define APPENDER(name, statement)                                                    \
-    static void name(const struct plan *plan, const struct view *view, uint64_t row, \
-                     struct buf *out)                                                \
-    {                                                                                \
-        (void)plan, (void)view, (void)row;                                           \
-        statement;                                                                   \
-    }
 
 static void append_decimal(const struct plan *plan, const struct view *view, uint64_t row,
                            struct buf *out)
@@ -128,8 +85,8 @@ static void append_large_timestamp(struct buf *out, int64_t value, int64_t ms_pe
     }
 }
 
-static void append_varchar(const struct plan *plan, const struct view *view, uint64_t row,
-                           struct buf *out)
+void plan_append_varchar(const struct plan *plan, const struct view *view, uint64_t row,
+                         struct buf *out)
 {
     (void)plan;
     const duckdb_string_t *at = &AT(duckdb_string_t);
@@ -152,8 +109,8 @@ static void append_engine_text(const struct plan *plan, const struct view *view,
     }
 }
 
-static void append_value(const struct plan *plan, const struct view *view, uint64_t row,
-                         struct buf *out)
+void plan_append_value(const struct plan *plan, const struct view *view, uint64_t row,
+                       struct buf *out)
 {
     if (column_has(view->validity, row)) {
         plan->append(plan, view, row, out);
@@ -162,8 +119,8 @@ static void append_value(const struct plan *plan, const struct view *view, uint6
     }
 }
 
-static void append_list(const struct plan *plan, const struct view *view, uint64_t row,
-                        struct buf *out)
+void plan_append_list(const struct plan *plan, const struct view *view, uint64_t row,
+                      struct buf *out)
 {
     duckdb_list_entry entry = AT(duckdb_list_entry);
     buf_append_byte(out, '[');
@@ -171,28 +128,9 @@ static void append_list(const struct plan *plan, const struct view *view, uint64
         if (i > 0) {
             buf_append_byte(out, ',');
         }
-        append_value(plan->parts, view->parts, entry.offset + i, out);
+        plan_append_value(plan->parts, view->parts, entry.offset + i, out);
     }
     buf_append_byte(out, ']');
-}
-
-/* A MAP is stored as a list of pairs; the keys of exact lines are texts. */
-static void append_map(const struct plan *plan, const struct view *view, uint64_t row,
-                       struct buf *out)
-{
-    duckdb_list_entry entry = AT(duckdb_list_entry);
-    const struct plan *pair = plan->parts;
-    const struct view *pairs = view->parts;
-    buf_append_byte(out, '{');
-    for (uint64_t i = entry.offset; i < entry.offset + entry.length; i++) {
-        if (i > entry.offset) {
-            buf_append_byte(out, ',');
-        }
-        append_varchar(&pair->parts[0], &pairs->parts[0], i, out);
-        buf_append_byte(out, ':');
-        append_value(&pair->parts[1], &pairs->parts[1], i, out);
-    }
-    buf_append_byte(out, '}');
 }
 
 /* Keys are short, and there are as many as values: they are copied in steps of a fixed size. */
@@ -208,13 +146,13 @@ static void append_key(struct buf *out, struct str key)
     buf_wrote(out, at + key.len);
 }
 
-static void append_struct(const struct plan *plan, const struct view *view, uint64_t row,
-                          struct buf *out)
+void plan_append_struct(const struct plan *plan, const struct view *view, uint64_t row,
+                        struct buf *out)
 {
     buf_append_byte(out, '{');
     for (size_t i = 0; i < plan->parts_count; i++) {
         append_key(out, plan->parts[i].key);
-        append_value(&plan->parts[i], &view->parts[i], row, out);
+        plan_append_value(&plan->parts[i], &view->parts[i], row, out);
     }
     buf_append_byte(out, '}');
 }
@@ -266,53 +204,20 @@ static value_appender *const appenders[] = {
     [DUCKDB_TYPE_TIMESTAMP_NS] = append_timestamp_ns,
     [DUCKDB_TYPE_INTERVAL]     = append_months_days,
     [DUCKDB_TYPE_ENUM]         = append_enum,
-    [DUCKDB_TYPE_LIST]         = append_list,
-    [DUCKDB_TYPE_STRUCT]       = append_struct,
+    [DUCKDB_TYPE_LIST]         = plan_append_list,
+    [DUCKDB_TYPE_STRUCT]       = plan_append_struct,
     [DUCKDB_TYPE_BLOB]         = append_blob,
-    [DUCKDB_TYPE_VARCHAR]      = append_varchar,
-};
-
-APPENDER(exact_tinyint,   exact_append_i64(out, AT(int8_t)))
-APPENDER(exact_smallint,  exact_append_i64(out, AT(int16_t)))
-APPENDER(exact_integer,   exact_append_i64(out, AT(int32_t)))
-APPENDER(exact_bigint,    exact_append_i64(out, AT(int64_t)))
-APPENDER(exact_utinyint,  exact_append_u64(out, AT(uint8_t)))
-APPENDER(exact_usmallint, exact_append_u64(out, AT(uint16_t)))
-APPENDER(exact_uinteger,  exact_append_u64(out, AT(uint32_t)))
-APPENDER(exact_ubigint,   exact_append_u64(out, AT(uint64_t)))
-APPENDER(exact_hugeint,   exact_append_i128(out, hugeint_of(AT(duckdb_hugeint))))
-APPENDER(exact_uhugeint,  exact_append_u128(out, (unsigned __int128)hugeint_of(AT(duckdb_hugeint))))
-APPENDER(exact_float,     exact_append_float(out, AT(float), plan->nested))
-APPENDER(exact_double,    exact_append_double(out, AT(double), plan->nested))
-
-/* The types of exact lines: those that shim_line_type() answers. */
-static value_appender *const exact_appenders[] = {
-    [DUCKDB_TYPE_BOOLEAN]      = append_bool,
-    [DUCKDB_TYPE_TINYINT]      = exact_tinyint,
-    [DUCKDB_TYPE_SMALLINT]     = exact_smallint,
-    [DUCKDB_TYPE_INTEGER]      = exact_integer,
-    [DUCKDB_TYPE_BIGINT]       = exact_bigint,
-    [DUCKDB_TYPE_UTINYINT]     = exact_utinyint,
-    [DUCKDB_TYPE_USMALLINT]    = exact_usmallint,
-    [DUCKDB_TYPE_UINTEGER]     = exact_uinteger,
-    [DUCKDB_TYPE_UBIGINT]      = exact_ubigint,
-    [DUCKDB_TYPE_HUGEINT]      = exact_hugeint,
-    [DUCKDB_TYPE_UHUGEINT]     = exact_uhugeint,
-    [DUCKDB_TYPE_FLOAT]        = exact_float,
-    [DUCKDB_TYPE_DOUBLE]       = exact_double,
-    [DUCKDB_TYPE_LIST]         = append_list,
-    [DUCKDB_TYPE_STRUCT]       = append_struct,
-    [DUCKDB_TYPE_MAP]          = append_map,
-    [DUCKDB_TYPE_VARCHAR]      = append_varchar,
+    [DUCKDB_TYPE_VARCHAR]      = plan_append_varchar,
 };
 /* clang-format on */
 
 static value_appender *appender_of(duckdb_type type, bool exact)
 {
-    value_appender *const *list = exact ? exact_appenders : appenders;
-    size_t count = exact ? COUNT_OF(exact_appenders) : COUNT_OF(appenders);
-    bool known = (size_t)type < count && list[type] != NULL;
-    return known ? list[type] : append_engine_text;
+    if (exact) {
+        return plan_exact_appender(type);
+    }
+    bool known = (size_t)type < COUNT_OF(appenders) && appenders[type] != NULL;
+    return known ? appenders[type] : append_engine_text;
 }
 
 static struct str make_key(struct str name, bool first)
@@ -396,7 +301,7 @@ static void plan_init(struct plan *plan, duckdb_logical_type type, bool exact)
         plan->scale = duckdb_decimal_scale(type);
     } else if (plan->type == DUCKDB_TYPE_ENUM) {
         plan_enum(plan, type);
-    } else if (plan->type == DUCKDB_TYPE_LIST || plan->append == append_map) {
+    } else if (plan->type == DUCKDB_TYPE_LIST || plan->append == plan_append_map) {
         plan_list(plan, type, exact);
     } else if (plan->type == DUCKDB_TYPE_STRUCT) {
         plan_struct(plan, type, exact);
@@ -427,7 +332,7 @@ static void view_init(struct view *view, const struct plan *plan, duckdb_vector 
         return;
     }
     view->data = duckdb_vector_get_data(vector);
-    if (plan->type == DUCKDB_TYPE_LIST || plan->append == append_map) {
+    if (plan->type == DUCKDB_TYPE_LIST || plan->append == plan_append_map) {
         view_init(view->parts, plan->parts, duckdb_list_vector_get_child(vector));
     }
 }
@@ -519,7 +424,7 @@ static void append_row(struct json_encoder *encoder, uint64_t row, struct buf *o
     encoder->begun = true;
     for (size_t i = 0; i < encoder->columns_count; i++) {
         append_key(out, encoder->columns[i].key);
-        append_value(&encoder->columns[i], &encoder->views[i], row, out);
+        plan_append_value(&encoder->columns[i], &encoder->views[i], row, out);
     }
     buf_append(out, encoder->lines ? STR("}\n") : STR("}"));
 }

@@ -23,7 +23,7 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
                struct err *err) MUST_CHECK;
 
 /* A body's rows as lines of NDJSON (worker_exact.h), after its columns. Names that are empty or
- * repeated (without case) are ERR_INVALID, and so is everything that a reader cannot make sense of. */
+ * repeated (without case) are ERR_INVALID, and so is everything that a reader makes no sense of. */
 bool run_read(struct duck *duck, struct channel *channel, const struct worker_job *job,
               int input_fd, struct encode_outcome *ret_outcome, struct err *err) MUST_CHECK;
 

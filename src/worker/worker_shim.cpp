@@ -382,7 +382,15 @@ static LogicalType LineType(const LogicalType &type)
     case LogicalTypeId::UHUGEINT:
     case LogicalTypeId::FLOAT:
     case LogicalTypeId::DOUBLE:
+    case LogicalTypeId::DATE:
+    case LogicalTypeId::TIMESTAMP:
+    case LogicalTypeId::TIMESTAMP_SEC:
+    case LogicalTypeId::TIMESTAMP_MS:
+    case LogicalTypeId::TIMESTAMP_NS:
+    case LogicalTypeId::TIMESTAMP_TZ:
         return LogicalType(type.id());
+    case LogicalTypeId::DECIMAL:
+        return LogicalType::DECIMAL(DecimalType::GetWidth(type), DecimalType::GetScale(type));
     case LogicalTypeId::LIST:
         return LogicalType::LIST(LineType(ListType::GetChildType(type)));
     case LogicalTypeId::ARRAY:

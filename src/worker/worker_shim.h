@@ -62,8 +62,9 @@ bool shim_cast(duckdb_vector from, duckdb_vector into, uint64_t rows, char probl
 duckdb_logical_type shim_parquet_type(duckdb_logical_type type);
 bool shim_types_equal(duckdb_logical_type a, duckdb_logical_type b);
 
-/* The type to cast to before a value is written as worker_exact.h has it: what JSON has no literal
- * for is VARCHAR, an ARRAY is a LIST, the keys of a MAP are VARCHAR; at any depth. */
+/* The type to cast to before a value is written as worker_exact.h has it: types that the
+ * encoder has no text for are VARCHAR, an ARRAY is a LIST, the keys of a MAP are VARCHAR; at any
+ * depth. */
 duckdb_logical_type shim_line_type(duckdb_logical_type type);
 /* The type's name, as SQL takes it: appends with `append`. */
 bool shim_type_text(duckdb_logical_type type,

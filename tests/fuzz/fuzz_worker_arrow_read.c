@@ -1,5 +1,5 @@
-/* An Arrow stream from outside: any bytes become lines or an error; each part of the body is a block
- * of its own, and what is unpacked or kept is bounded. */
+/* An Arrow stream from outside: any bytes become lines or an error; each part of the body is a
+ * block of its own, and what is unpacked or kept is bounded. */
 #include "../unit/arrow_body_reader.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Bodies of Parquet and Arrow, made by the engine's own encoders, read back as lines: through a real
- * zygote and its workers. `test_lake_read read parquet|arrow FILE` prints what comes of a file. */
+/* Bodies of Parquet and Arrow, made by the engine's own encoders, read back as lines: through a
+ * real zygote and its workers. `test_lake_read read parquet|arrow FILE` prints a file's lines. */
 #include "test.h"
 
 #include "clock.h"
