@@ -11,7 +11,7 @@ packages_build=(
 packages_run=(curl)
 packages_test=(openssl libeatmydata1)
 packages_check=(clang clang-format clang-tidy)
-packages_bench=('nginx-light|nginx|nginx-core' postgresql libpq-dev)
+packages_bench=('nginx-light|nginx|nginx-core' postgresql)
 
 wanted=()
 for name in "$@"; do
