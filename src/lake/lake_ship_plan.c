@@ -16,8 +16,8 @@ struct run {
 
 /* ---- which rows ---- */
 
-/* How many records of the tail make the next plan: whole requests, since they are in the lake as one
- * or not at all. */
+/* How many records of the tail make the next plan: whole requests, since they are in the lake as
+ * one or not at all. */
 static size_t count_records(const struct lake_table *table, const struct ship_limits *limits,
                             uint64_t upto)
 {

@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Two lakes, each with a log of its own, over one store; without an engine, so nothing is flushed. */
+/* Two lakes, each with a log of its own, over one store; without an engine, so nothing is
+ * flushed. */
 
 struct side {
     char log_path[96];
