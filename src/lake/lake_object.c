@@ -29,7 +29,8 @@ void lake_object_append_key(const struct lake *lake, struct str table, int32_t d
     }
 }
 
-/* What comes after this writer's digits in the name of one of its objects; false: it is another's. */
+/* What comes after this writer's digits in the name of one of its objects; false: it is
+ * another's. */
 static bool own_part(const struct lake *lake, struct str key, struct str *ret_part)
 {
     size_t leaf = key.len;

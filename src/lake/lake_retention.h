@@ -2,7 +2,8 @@
  * Promise   only objects under data/<table>/year=YYYY/month=MM/day=DD/ of a table with
  *           retention_days go, and only of days that lie further back than that. What cannot be
  *           deleted now is tried the next time.
- * Threads   any; nothing is held while the store is waited for.   Limits  10,000 objects at a time. */
+ * Threads   any; nothing is held while the store is waited for.   Limits  10,000 objects at a
+ * time. */
 #pragma once
 
 #include "lake_table.h"

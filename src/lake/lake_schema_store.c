@@ -229,8 +229,8 @@ bool lake_schema_store(struct lake *lake, struct lake_table *table, struct cance
 
 /* ---- storing what people declare ---- */
 
-/* The rules are those of the declaration, whatever the store said of them. Our own columns are at the
- * same places in both. */
+/* The rules are those of the declaration, whatever the store said of them. Our own columns are at
+ * the same places in both. */
 static void take_rules(struct lake_schema *into, const struct lake_schema *wanted)
 {
     into->partition_rule = wanted->partition_rule;

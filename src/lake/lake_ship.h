@@ -1,15 +1,15 @@
 /* lake_ship.h - from the tail to the store; for lake*.c only.
  * Promise   rows become objects exactly once: what an object will hold and how it is called is
  *           durable (PLAN; for a batch, its own ROWS record) before it is uploaded, uploads create
- *           only, and a plan that was begun is finished under the same names, also after a crash. An
- *           object is shown to SQL in the moment its rows leave the tail. Nothing is trimmed from
- *           the log before its object is known to be there and COMMITTED or STORED is durable.
+ *           only, and a plan that was begun is finished under the same names, also after a crash.
+ *           An object is shown to SQL in the moment its rows leave the tail. Nothing is trimmed
+ *           from the log before its object is known to be there and COMMITTED or STORED is durable.
  * Not here  which rows there are (lake_table), SQL (lake_query).
  * Threads   `flush`, options.flush_threads of them, started by lake_ship_start: due tables, batches
  *           and plans left by a crash, trimming, expired keys, retention. lake_ship_table and
  *           lake_ship_batch run on the caller's thread.
- * Errors    ERR_STORE*, ERR_TIMEOUT, ERR_CANCELLED and what engine_run gives; the plan stays, and is
- *           tried again: by the threads after a pause (1 s doubling to 60 s, with jitter), by a
+ * Errors    ERR_STORE*, ERR_TIMEOUT, ERR_CANCELLED and what engine_run gives; the plan stays, and
+ *           is tried again: by the threads after a pause (1 s doubling to 60 s, with jitter), by a
  *           caller at once. */
 #pragma once
 
@@ -29,7 +29,8 @@ bool lake_ship_table(struct lake *lake, struct lake_table *table, const struct l
                      struct err *err) MUST_CHECK;
 
 /* Stores a batch that the caller owns. On failure the caller decides: lake_ship_cancel, or leave it
- * to the threads (lake_ship_disown). ERR_UNCERTAIN: nobody could say whether the object is there. */
+ * to the threads (lake_ship_disown). ERR_UNCERTAIN: nobody could say whether the object is
+ * there. */
 bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
                      struct cancel *cancel, struct buf *ret_url, struct err *err) MUST_CHECK;
 /* Writes CANCEL durably, and ends the batch; an object that turns up later is deleted. */
@@ -45,15 +46,15 @@ void lake_ship_backlog(struct lake *lake, struct lake_backlog *into);
 /* New records are refused: from 95 % of the log's limit on, until it is at 80 % again. Cheap. */
 bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s);
 
-/* The object of a batch that was cancelled: no part of any view, and deleted when it turns up, which
- * is looked at a few times. The list of them is bounded, and ends with the process. */
+/* The object of a batch that was cancelled: no part of any view, and deleted when it turns up,
+ * which is looked at a few times. The list of them is bounded, and ends with the process. */
 void lake_ship_delete_later(struct lake *lake, struct str key);
 bool lake_ship_is_cancelled(const struct lake *lake, struct str key);
 
 /* ---- one Parquet file of gathered lines (lake_write.c) ---- */
 
-/* Lines of one window, in the schema's columns, sorted as it says. Values that the engine cannot cast
- * go to _rest. An unnamed file: the caller closes ret_fd. */
+/* Lines of one window, in the schema's columns, sorted as it says. Values that the engine cannot
+ * cast go to _rest. An unnamed file: the caller closes ret_fd. */
 bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
                       const struct lake_lines *lines, const struct lake_window *window,
                       struct cancel *cancel, int *ret_fd, uint64_t *ret_size,
@@ -61,14 +62,15 @@ bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
 
 /* ---- schemas and positions in the store ---- */
 
-/* <prefix>_eider/schemas/<table>/<version, 10 digits>.json, create-only, so that writers who share a
- * lake agree: the newest is merged into ours, and ours becomes the next version when it says more.
- * Afterwards the table's schema is `stored`. */
+/* <prefix>_eider/schemas/<table>/<version, 10 digits>.json, create-only, so that writers who share
+ * a lake agree: the newest is merged into ours, and ours becomes the next version when it says
+ * more. Afterwards the table's schema is `stored`. */
 bool lake_schema_store(struct lake *lake, struct lake_table *table, struct cancel *cancel,
                        struct err *err) MUST_CHECK;
 
-/* The same for a schema that is not the table's yet, made from it by a declaration, while the caller
- * holds the table's widening (lake_table_begin_widening); the merged one is returned, kept once. */
+/* The same for a schema that is not the table's yet, made from it by a declaration, while the
+ * caller holds the table's widening (lake_table_begin_widening); the merged one is returned, kept
+ * once. */
 bool lake_schema_store_declared(struct lake *lake, struct lake_table *table,
                                 const struct lake_schema *wanted, struct cancel *cancel,
                                 const struct lake_schema **ret_stored, struct err *err) MUST_CHECK;

@@ -40,8 +40,9 @@ static bool put_batch(struct lake *lake, struct lake_table *table, const struct 
     return good;
 }
 
-/* Nobody waits for STORED: without it the batch is put once more after a crash, under the same name,
- * and found there. It has to be durable before the batch is trimmed from the log (ship_keep_house). */
+/* Nobody waits for STORED: without it the batch is put once more after a crash, under the same
+ * name, and found there. It has to be durable before the batch is trimmed from the log
+ * (ship_keep_house). */
 static bool note_stored(struct lake *lake, struct lake_table *table, uint64_t position,
                         struct err *err)
 {

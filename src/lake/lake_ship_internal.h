@@ -69,7 +69,8 @@ void ship_gate_leave(struct lake_ship *ship);
 /* A plan went well: bytes of lines. */
 void ship_note_done(struct lake_ship *ship, uint64_t bytes);
 void ship_note_drained(struct lake_ship *ship, uint64_t bytes);
-/* After a failure of the table's plan or batch: when to try again; and after success. No lock held. */
+/* After a failure of the table's plan or batch: when to try again; and after success. No lock
+ * held. */
 void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err);
 void ship_resume(struct lake_table *table);
 /* Whoever set table->flushing is done. */

@@ -16,8 +16,8 @@ struct run {
 
 /* ---- which rows ---- */
 
-/* How many records of the tail make the next plan: whole requests, since they are in the lake as one
- * or not at all. */
+/* How many records of the tail make the next plan: whole requests, since they are in the lake as
+ * one or not at all. */
 static size_t count_records(const struct lake_table *table, const struct ship_limits *limits,
                             uint64_t upto)
 {
@@ -223,8 +223,11 @@ bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lak
     struct run run = {.lake = lake, .table = table, .cancel = cancel, .lines = {.fd = -1}};
     *ret_rows = 0;
     seal(&run, upto);
-    bool good =
-        (run.records_count == 0 && run.plan == NULL) || run_sealed(&run, date, flushed, err);
+    bool nothing = run.records_count == 0 && run.plan == NULL;
+    bool good = nothing || run_sealed(&run, date, flushed, err);
+    if (!nothing) {
+        metric_add(&lake->counts.flushes[good ? ERR_NONE : err->kind], 1);
+    }
     if (good && run.records_count > 0) {
         *ret_rows = run.lines.rows;
         uint64_t bytes = 0;
