@@ -218,6 +218,15 @@ static bool is_judged_at_once(const struct http_exchange *exchange)
            http_header(exchange, "Content-Encoding").ptr == NULL;
 }
 
+/* From here on another thread may answer. */
+static void defer(struct request *request)
+{
+    if (!request->deferred) {
+        request->deferred = true;
+        http_defer(request->exchange);
+    }
+}
+
 static void run_stream(struct request *request)
 {
     struct err err;
@@ -230,12 +239,15 @@ static void ready(void *context, struct http_exchange *exchange)
 {
     struct api *api = context;
     struct request *request = http_context(exchange);
-    http_defer(exchange);
+    bool at_once = is_judged_at_once(exchange);
+    if (!at_once || (request->route->flags & ROUTE_AT_ONCE) == 0) {
+        defer(request);
+    }
     if ((request->route->flags & ROUTE_STREAMS) != 0) {
         run_stream(request);
         return;
     }
-    if (is_judged_at_once(exchange)) {
+    if (at_once) {
         run_check(request);
         return;
     }
@@ -250,6 +262,7 @@ static void ready(void *context, struct http_exchange *exchange)
 bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts *ret_counts,
                  struct err *err)
 {
+    defer(request);
     request->cancel->deadline_ms = clock_now_ms() + timeout_ms;
     request->waited_us += request->task.waited_us;
     request->task =

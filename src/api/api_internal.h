@@ -51,7 +51,10 @@ enum {
     ROUTE_STORES = 1 << 0, /* takes records: refused while the log is full, before the body */
     /* `check` runs when the header is complete, on the http thread, and ends with
      * http_accept_stream() or a reply; `run` reads the body while it arrives. */
-    ROUTE_STREAMS = 1 << 1
+    ROUTE_STREAMS = 1 << 1,
+    /* The check may have the answer: a small request's connection is put aside only when it has not
+     * (request_run does that). */
+    ROUTE_AT_ONCE = 1 << 2
 };
 
 enum {
@@ -75,7 +78,7 @@ struct request {
     struct buf parameter;             /* the {name} of the path, decoded */
     struct cancel *cancel;
     struct lane_task task;
-    bool deferred;
+    bool deferred; /* another thread may answer */
     uint64_t body_reserved;
     struct buf text;       /* the body in UTF-8, when it came in another encoding */
     struct json_span body; /* the body as JSON; points into http_body or `text` */

@@ -59,8 +59,8 @@ bool query_answer_at_once(struct query *query);
 /* ---- tables (api_query_tables.c) ---- */
 void declared_table_destroy(struct declared_table *table);
 /* Looks up the objects of the tables that the text names. False when that cannot be done (err says
- * why; the statement may still run: the name may be no table in it). With cancel NULL, which goes for
- * the lake alone, it takes no time and fails where it would. */
+ * why; the statement may still run: the name may be no table in it). With cancel NULL, which goes
+ * for the lake alone, it takes no time and fails where it would. */
 bool query_find_tables(struct query *query, struct cancel *cancel, struct err *err) MUST_CHECK;
 /* Whether every object found has been seen with the request's own credentials, which is done here
  * for a few that were only listed. */

@@ -34,7 +34,7 @@ const struct route api_routes[] = {
     { "GET",  "/pool-stats",           PERSONALITY_SNAPSHOT, snapshot_pool_stats,  NULL,              LANE_INLINE,   0,            "query slots" },
     { "GET",  "/snapshot-queue-stats", PERSONALITY_SNAPSHOT, snapshot_queue_stats, NULL,              LANE_INLINE,   0,            "snapshot queue" },
     { "POST", "/snapshot",             PERSONALITY_SNAPSHOT, snapshot_check,       snapshot_run,      LANE_SNAPSHOT, 0,            "rows to a Parquet object" },
-    { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    0,            "SQL over Parquet objects" },
+    { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    ROUTE_AT_ONCE,            "SQL over Parquet objects" },
 };
 /* clang-format on */
 

@@ -8,27 +8,59 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum {
+    NOT_MADE = -2
+};
+
 void cancel_init(struct cancel *cancel, int64_t deadline_ms)
 {
-    cancel->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    atomic_init(&cancel->event_fd, NOT_MADE);
     cancel->deadline_ms = deadline_ms;
     atomic_init(&cancel->reason, ERR_NONE);
 }
 
 void cancel_finish(struct cancel *cancel)
 {
-    if (cancel->event_fd >= 0) {
-        (void)close(cancel->event_fd);
+    int fd = atomic_exchange(&cancel->event_fd, -1);
+    if (fd >= 0) {
+        (void)close(fd);
     }
-    cancel->event_fd = -1;
+}
+
+static void ring(int fd)
+{
+    uint64_t one = 1;
+    if (fd >= 0) {
+        (void)!write(fd, &one, sizeof(one));
+    }
+}
+
+/* Whoever raises meanwhile sets the reason before looking at the descriptor, and here it is the
+ * other way round: one of the two rings. */
+int cancel_fd(struct cancel *cancel)
+{
+    int fd = atomic_load(&cancel->event_fd);
+    if (fd != NOT_MADE) {
+        return fd;
+    }
+    int made = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!atomic_compare_exchange_strong(&cancel->event_fd, &fd, made)) {
+        if (made >= 0) {
+            (void)close(made);
+        }
+        return fd;
+    }
+    if (atomic_load(&cancel->reason) != ERR_NONE) {
+        ring(made);
+    }
+    return made;
 }
 
 void cancel_raise(struct cancel *cancel, enum err_kind reason)
 {
     int none = ERR_NONE;
     if (atomic_compare_exchange_strong(&cancel->reason, &none, (int)reason)) {
-        uint64_t one = 1;
-        (void)!write(cancel->event_fd, &one, sizeof(one));
+        ring(atomic_load(&cancel->event_fd));
     }
 }
 
@@ -44,7 +76,7 @@ bool cancel_check(struct cancel *cancel, struct err *err)
     if (reason != ERR_NONE) {
         return err_set(err, ERR_UNAVAILABLE, "the server is shutting down");
     }
-    if (cancel->event_fd < 0) {
+    if (atomic_load(&cancel->event_fd) == -1) {
         return err_set(err, ERR_UNAVAILABLE, "the server has too many open files");
     }
     if (clock_now_ms() >= cancel->deadline_ms) {
@@ -68,7 +100,7 @@ bool cancel_wait(struct cancel *cancel, int wait_ms, struct err *err)
         if (left <= 0) {
             return true;
         }
-        struct pollfd raised = {.fd = cancel->event_fd, .events = POLLIN};
+        struct pollfd raised = {.fd = cancel_fd(cancel), .events = POLLIN};
         (void)poll(&raised, 1, cancel_left_ms(cancel, (int)left));
     }
     return false;

@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 struct cancel {
-    int event_fd;
+    atomic_int event_fd; /* made when it is first asked for: most work ends before */
     int64_t deadline_ms; /* clock_now_ms; INT64_MAX for none */
     atomic_int reason;   /* enum err_kind; ERR_NONE while nothing happened */
 };
@@ -22,10 +22,8 @@ void cancel_raise(struct cancel *cancel,
                   enum err_kind reason); /* ERR_CANCELLED, ERR_STOPPED or ERR_UNAVAILABLE; the
                                             first counts */
 
-static inline int cancel_fd(const struct cancel *cancel)
-{
-    return cancel->event_fd;
-}
+/* -1: the process has no descriptor left; cancel_check then fails. */
+int cancel_fd(struct cancel *cancel);
 
 /* False, with what was raised or ERR_TIMEOUT, when the work should stop. */
 bool cancel_check(struct cancel *cancel, struct err *err) MUST_CHECK;

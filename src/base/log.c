@@ -8,6 +8,7 @@
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static atomic_int level_min = LOG_INFO;
+static atomic_int terminal = -1; /* whether people read along; -1: not looked at yet */
 
 void log_set_level(enum log_level level)
 {
@@ -74,6 +75,16 @@ static void disarm(struct buf *line)
     }
 }
 
+static bool is_terminal(void)
+{
+    int known = atomic_load(&terminal);
+    if (known < 0) {
+        known = isatty(STDERR_FILENO);
+        atomic_store(&terminal, known);
+    }
+    return known != 0;
+}
+
 void log_write(enum log_level level, const char *event, const struct log_field *fields,
                size_t count)
 {
@@ -84,7 +95,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     clock_format_iso(clock_wall_ms(), when);
     struct buf line;
     buf_init(&line, 64 * 1024);
-    if (isatty(STDERR_FILENO)) {
+    if (is_terminal()) {
         format_text(&line, when, level, event, fields, count);
     } else {
         format_json(&line, when, level, event, fields, count);

@@ -80,8 +80,8 @@ struct engine_object {
 /* The job may read this object under this path. */
 void engine_declare(struct engine_job *job, struct str path, const struct engine_object *object);
 
-/* The job may read these bytes of a file under this path, as a file of their own. The descriptor must
- * stay open as long as the job. */
+/* The job may read these bytes of a file under this path, as a file of their own. The descriptor
+ * must stay open as long as the job. */
 struct engine_window {
     int fd;
     uint64_t offset;

@@ -23,6 +23,7 @@ struct running_query {
     int64_t ended_ms;
     struct running_query *newer;
     struct running_query *older;
+    struct running_query *next_ended; /* the one that ended after it */
 };
 
 struct running {
@@ -30,6 +31,8 @@ struct running {
     struct lock lock; /* LOCK_RUNNING: all below, and every query */
     struct running_query *newest;
     struct running_query *oldest;
+    struct running_query *first_ended;
+    struct running_query *last_ended;
     unsigned ended_count;
     struct running_counts counts;
 };
@@ -105,26 +108,24 @@ static bool has_ended(const struct running_query *query)
     return query->state >= RUNNING_DONE;
 }
 
-/* The list is in the order of entry; who ended first goes first. */
-static struct running_query *first_ended(const struct running *running) REQUIRES(&running->lock)
+static void add_ended(struct running *running, struct running_query *query) REQUIRES(&running->lock)
 {
-    struct running_query *first = NULL;
-    for (struct running_query *query = running->oldest; query != NULL; query = query->newer) {
-        if (has_ended(query) && (first == NULL || query->ended_ms < first->ended_ms)) {
-            first = query;
-        }
-    }
-    return first;
+    *(running->last_ended != NULL ? &running->last_ended->next_ended : &running->first_ended) =
+        query;
+    running->last_ended = query;
 }
 
+/* The list is in the order of entry; who ended first goes first. */
 static void drop_ended(struct running *running, int64_t now_ms) REQUIRES(&running->lock)
 {
     struct running_query *first;
-    while ((first = first_ended(running)) != NULL &&
+    while ((first = running->first_ended) != NULL &&
            (running->ended_count > running->options.ended_max ||
             now_ms - first->ended_ms >= running->options.ended_keep_ms)) {
-        unlink_query(running, first);
+        running->first_ended = first->next_ended;
+        running->last_ended = running->first_ended == NULL ? NULL : running->last_ended;
         running->ended_count--;
+        unlink_query(running, first);
         query_free(first);
     }
 }
@@ -268,6 +269,7 @@ void running_end(struct running *running, struct running_query *query, enum err_
     query->error = kind;
     query->cancel = NULL;
     query->ended_ms = now_ms;
+    add_ended(running, query);
     if (kind == ERR_NONE) {
         query->numbers.permille = 1000;
     }

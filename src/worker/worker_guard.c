@@ -80,6 +80,9 @@ static size_t unicode_space_size(struct str text)
 {
     static const char *const spaces[] = {"\xc2\xa0",     "\xe2\x80\xaf", "\xe2\x81\x9f",
                                          "\xe2\x81\xa0", "\xe3\x80\x80", "\xef\xbb\xbf"};
+    if (text.len == 0 || (unsigned char)text.ptr[0] < 0x80) {
+        return 0; /* nearly always, and asked for each byte */
+    }
     for (size_t i = 0; i < COUNT_OF(spaces); i++) {
         if (str_starts(text, str_of(spaces[i]))) {
             return strlen(spaces[i]);

@@ -106,7 +106,7 @@ struct worker_column {
     struct str line_type; /* what read_json reads (lake_rows.h) */
     struct str sql_type;  /* what the file holds */
     uint32_t loose;       /* a value that cannot be cast goes to the job's column `rest` */
-    uint32_t sort;        /* 1 for the first of the columns that rows are sorted by; 0: it is none */
+    uint32_t sort;        /* 1: rows are sorted by it first, 2: by it next, ...; 0: they are not */
 };
 
 struct worker_job {
@@ -120,7 +120,7 @@ struct worker_job {
     /* WORKER_WRITE: descriptor 0 the lines, descriptor 1 the file */
     const struct worker_column *columns;
     size_t columns_count;
-    uint32_t rest;         /* 1 + the index of a VARCHAR column: a JSON object of misfits; 0: none */
+    uint32_t rest;         /* 1 + the index of the VARCHAR column of misfits, as JSON; 0: none */
     uint64_t input_offset; /* where the lines begin in their descriptor, */
     uint64_t input_size;   /* and how many bytes they are; 0: all of it */
     struct str order_by;   /* a column name; empty for the order of the lines */
@@ -157,7 +157,7 @@ struct worker_tail {
     size_t columns_count;
     uint32_t rest; /* as in struct worker_job */
     uint64_t line_size_max;
-    const struct str *windows; /* what OPEN asks for: lines of one day each, as files; may be none */
+    const struct str *windows; /* what OPEN asks for: lines of one day each; may be none */
     size_t windows_count;
 };
 
