@@ -10,10 +10,11 @@
 #include <emmintrin.h>
 #endif
 
-/* The way that nearly all records go: keys are those of the record before, in its order, or at least
- * columns that there are, each once; values fit. Each byte is looked at once and copied on the way.
- * What is checked is what json_scan and lake_check_record.c check; whatever is not plain, wrong or
- * merely rare, is left to them: then nothing has been written, and the record starts again there. */
+/* The way that nearly all records go: keys are those of the record before, in its order, or at
+ * least columns that there are, each once; values fit. Each byte is looked at once and copied on
+ * the way. What is checked is what json_scan and lake_check_record.c check; whatever is not plain,
+ * wrong or merely rare, is left to them: then nothing has been written, and the record starts again
+ * there. */
 
 #define INLINE static inline __attribute__((always_inline))
 #define NOT_INLINE __attribute__((noinline))
