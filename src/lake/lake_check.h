@@ -72,9 +72,9 @@ struct lake_checked {
 };
 
 /* One pass over `bytes`: whole records as far as there are any (`last`: nothing comes after, so
- * that what is left over is bad). On ERR_UNPROCESSABLE `ret_bad` (may be NULL) is filled. After a pass
- * without wants the check stands behind `used`; after one with wants or an error it stands where it
- * stood. */
+ * that what is left over is bad). On ERR_UNPROCESSABLE `ret_bad` (may be NULL) is filled. After a
+ * pass without wants the check stands behind `used`; after one with wants or an error it stands
+ * where it stood. */
 bool lake_check_pass(struct lake_check *check, const struct lake_schema *schema, struct str bytes,
                      bool last, struct lake_checked *ret_checked, struct lake_bad_record *ret_bad,
                      struct err *err) MUST_CHECK;

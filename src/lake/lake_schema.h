@@ -133,8 +133,8 @@ bool lake_schema_parse(struct str json, const struct lake_schema **ret_schema,
                        struct err *err) MUST_CHECK;
 
 /* PUT /tables/{name}: an object with any of "columns" ([{"name","type"}]), "partition_by"
- * ("arrival" or the name of a column), "sort_by" ([names]), "retention_days", "flush_bytes", "flush_age_ms",
- * "flush_rows"; a member that is absent stays as it is, null goes back to the default. Columns that
+ * ("arrival" or the name of a column), "sort_by" ([names]), "retention_days", "flush_bytes",
+ * "flush_age_ms", "flush_rows"; a member that is absent stays as it is, null goes back to the default. Columns that
  * are not named stay. A type may be declared for a new column, or for one that it widens. Types:
  * BOOLEAN, TINYINT..HUGEINT and unsigned, FLOAT, DOUBLE, DECIMAL(p,s), VARCHAR, DATE, TIME,
  * TIMESTAMP (_S, _MS, _NS), TIMESTAMPTZ, UUID, BLOB, JSON and their usual aliases; all but BOOLEAN,

@@ -216,10 +216,133 @@ TEST(known_types_are_those_of_new_columns)
     CHECK_U64(outcome.passes_most, 2);
 }
 
+/* The same records twice, the second time with a tab that sends each the slow way. */
+static void check_both_ways(const char *value, bool *test_failed)
+{
+    CLEANUP(outcome_finish) struct outcome fast;
+    CLEANUP(outcome_finish) struct outcome slow;
+    CLEANUP(buf_finish) struct buf plain = {0};
+    CLEANUP(buf_finish) struct buf tabbed = {0};
+    struct err err = {0};
+    outcome_init(&fast);
+    outcome_init(&slow);
+    buf_init(&plain, LINES_SIZE_MAX);
+    buf_init(&tabbed, LINES_SIZE_MAX);
+    for (unsigned row = 0; row < 3; row++) {
+        buf_append_format(&plain, "{\"id\":%u,\"a\":%s}\n", row, value);
+        buf_append_format(&tabbed, "{\t\"id\":%u,\"a\":%s}\n", row, value);
+    }
+    CHECK_OK(take(&ndjson_keep, &fast, buf_str(&plain), SIZE_MAX, &err), err);
+    CHECK_OK(take(&ndjson_keep, &slow, buf_str(&tabbed), SIZE_MAX, &err), err);
+    CHECK(str_equal(buf_str(&fast.columns), buf_str(&slow.columns)));
+    CHECK(str_equal(buf_str(&fast.lines), buf_str(&slow.lines)));
+    CHECK_U64(fast.bad.len == 0, slow.bad.len == 0);
+    CHECK(fast.rows == 3 || fast.bad.len > 0);
+}
+
+static void check_text(const char *fill, size_t count, const char *last, bool *test_failed)
+{
+    CLEANUP(buf_finish) struct buf value = {0};
+    buf_init(&value, LINES_SIZE_MAX);
+    buf_append_byte(&value, '"');
+    for (size_t i = 0; i < count; i++) {
+        buf_append_text(&value, fill);
+    }
+    buf_append_text(&value, last);
+    buf_append_byte(&value, '"');
+    check_both_ways(value.ptr, test_failed);
+}
+
+TEST(the_fast_way_and_the_slow_one_agree_on_texts)
+{
+    static const char *const lasts[] = {"",
+                                        "\\n",
+                                        "\\\"",
+                                        "\\\\",
+                                        "\\/",
+                                        "\\x",
+                                        "\\u0041",
+                                        "\\u00e",
+                                        "\\ud83d\\ude00",
+                                        "\\ud83d",
+                                        "\\ud83d\\u0041",
+                                        "\\ude00",
+                                        "\\ud83d\\",
+                                        "\xC3\xA4",
+                                        "\xC3",
+                                        "\xED\xA0\x80",
+                                        "\x01",
+                                        "\x7F",
+                                        "\t",
+                                        "\\",
+                                        "\\ud83d\\ude0g",
+                                        "\\uD83Dx\\ude00"};
+    for (size_t i = 0; i < COUNT_OF(lasts); i++) {
+        for (size_t count = 0; count < 36; count++) {
+            check_text("x", count, lasts[i], test_failed);
+            if (*test_failed) {
+                TEST_FAIL("%zu and %s", count, lasts[i]);
+            }
+        }
+    }
+    static const size_t counts[] = {10920, 10921, 65400, 65450, 65472, 65500, 65536, 70000};
+    for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        check_text("x", counts[i], "", test_failed);
+        check_text("\\u0041", counts[i], "\\n", test_failed);
+    }
+}
+
+TEST(the_fast_way_and_the_slow_one_agree_on_numbers)
+{
+    static const char *const forms[] = {
+        "%.*s",   "-%.*s",   "0.%.*s", "1.%.*s", "-%.*s.5", "%.*s.", "0%.*s",  "%.*se5",
+        "%.*sE+", "%.*se-1", "-0%.*s", "+%.*s",  "%.*s.5.", "%.*sx", "[%.*s]", "%.*s1.25e",
+    };
+    static const char digits[] = "9223372036854775808123456789012345678901234567890";
+    static const char others[] = "1000000000000000000000000000000000000000000000000";
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
+        const char *percent = strchr(forms[i], '%');
+        for (size_t count = 1; count < 45; count++) {
+            char value[100];
+            int head = (int)(percent - forms[i]);
+            (void)snprintf(value, sizeof(value), "%.*s%.*s%s", head, forms[i], (int)count,
+                           count % 3 == 0 ? others : digits, percent + strlen("%.*s"));
+            check_both_ways(value, test_failed);
+            if (*test_failed) {
+                TEST_FAIL("%s", value);
+            }
+        }
+    }
+    static const char *const words[] = {"true",
+                                        "false",
+                                        "null",
+                                        "NaN",
+                                        "-Infinity",
+                                        "tru",
+                                        "nulll",
+                                        "-",
+                                        "{}",
+                                        "[",
+                                        "0",
+                                        "-0",
+                                        "-0.0",
+                                        "00",
+                                        "9223372036854775807",
+                                        "-9223372036854775808",
+                                        "-9223372036854775809"};
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        check_both_ways(words[i], test_failed);
+    }
+}
+
 static const struct test_case cases[] = {
-    TEST_CASE(rows_go_to_the_day_of_their_column),    TEST_CASE(limits_are_kept),
-    TEST_CASE(a_record_with_too_many_columns_is_bad), TEST_CASE(pieces_cut_anywhere),
+    TEST_CASE(rows_go_to_the_day_of_their_column),
+    TEST_CASE(limits_are_kept),
+    TEST_CASE(a_record_with_too_many_columns_is_bad),
+    TEST_CASE(pieces_cut_anywhere),
     TEST_CASE(known_types_are_those_of_new_columns),
+    TEST_CASE(the_fast_way_and_the_slow_one_agree_on_texts),
+    TEST_CASE(the_fast_way_and_the_slow_one_agree_on_numbers),
 };
 
 TEST_MAIN(cases)
