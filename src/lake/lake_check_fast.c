@@ -253,7 +253,7 @@ INLINE uint64_t mark_digits(const char *at)
 }
 #endif
 
-/* The number behind the sign, if any; false for what is not plain: long ones, exponents. */
+/* The number behind the sign, if any; false for long ones. An exponent stays, and is no comma. */
 INLINE bool measure_number(const char *at, const char *end, struct number *number)
 {
     size_t fraction;
@@ -274,8 +274,7 @@ INLINE bool measure_number(const char *at, const char *end, struct number *numbe
     number->size = number->digits + (number->real ? fraction + 1 : 0);
     bool zeros = number->digits > 1 && *at == '0';
     return number->digits > 0 && !zeros && !(number->real && fraction == 0) &&
-           number->size < NUMBER_MAX && number->size < (size_t)(end - at) &&
-           (at[number->size] | 0x20) != 'e';
+           number->size < NUMBER_MAX;
 }
 
 /* For integers so long that they may not fit, or not be exact. */
