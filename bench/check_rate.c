@@ -1,7 +1,7 @@
 /* check_rate [MIB [ROUNDS]] - how fast records are checked: one thread, a body of seven columns in
- * memory (id, two texts, a time, a real, a boolean, an integer; about 110 bytes a row), fed in pieces
- * as the server does. Processor time. Prints the best and the median round for each kind of body.
- * Built by `cmake --build build/release --target check_rate`. */
+ * memory (id, two texts, a time, a real, a boolean, an integer; about 110 bytes a row), fed in
+ * pieces as the server does. Prints rates of processor time, the best and the median round, for
+ * each kind of body. Built by `cmake --build build/release --target check_rate`. */
 #include "lake_check.h"
 #include "mem.h"
 

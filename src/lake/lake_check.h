@@ -1,5 +1,5 @@
-/* lake_check.h - one pass over a client's bytes: checks every byte, and makes canonical lines of the
- * records.
+/* lake_check.h - one pass over a client's bytes: checks every byte, and makes canonical lines of
+ * the records.
  * Promise   no value changes on the way: integers and decimals keep every digit, nested values
  *           become compact JSON text, the last of duplicate keys wins, keys that differ only in the
  *           case of ASCII letters are one. A line is {"c0":...,"c3":...}: cN is the column at place
@@ -71,10 +71,10 @@ struct lake_checked {
     size_t wants_count;
 };
 
-/* One pass over `bytes`: whole records as far as there are any (`last`: nothing comes after, so that
- * what is left over is bad). On ERR_UNPROCESSABLE `ret_bad` (may be NULL) is filled. After a pass
- * without wants the check stands behind `used`; after one with wants or an error it stands where it
- * stood. */
+/* One pass over `bytes`: whole records as far as there are any (`last`: nothing comes after, so
+ * that what is left over is bad). On ERR_UNPROCESSABLE `ret_bad` (may be NULL) is filled. After a
+ * pass without wants the check stands behind `used`; after one with wants or an error it stands
+ * where it stood. */
 bool lake_check_pass(struct lake_check *check, const struct lake_schema *schema, struct str bytes,
                      bool last, struct lake_checked *ret_checked, struct lake_bad_record *ret_bad,
                      struct err *err) MUST_CHECK;

@@ -47,7 +47,9 @@ struct split {
     const char *wrong;
 };
 
-static void add_cell(struct check_csv *csv, struct split *split, struct check_csv_cell cell)
+/* Written in place: a cell that is handed over by value is read before its halves are stored. */
+static void add_cell(struct check_csv *csv, struct split *split, struct str text, bool quoted,
+                     bool doubled)
 {
     if (split->cells_count == csv->cells_capacity) {
         size_t capacity = csv->cells_capacity == 0 ? CELLS_FIRST : 2 * csv->cells_capacity;
@@ -59,7 +61,11 @@ static void add_cell(struct check_csv *csv, struct split *split, struct check_cs
         csv->cells = cells;
         csv->cells_capacity = capacity;
     }
-    csv->cells[split->cells_count++] = cell;
+    struct check_csv_cell *cell = &csv->cells[split->cells_count++];
+    cell->text.ptr = text.ptr;
+    cell->text.len = text.len;
+    cell->quoted = quoted;
+    cell->doubled = doubled;
 }
 
 static void note_wrong(struct split *split, const char *at, const char *reason)
@@ -106,14 +112,14 @@ static const char *split_plain(struct check_csv *csv, struct split *split, const
     if (at_line_end && stop > start && stop[-1] == '\r') {
         stop--;
     }
-    add_cell(csv, split, (struct check_csv_cell){.text = str_make(start, (size_t)(stop - start))});
+    add_cell(csv, split, str_make(start, (size_t)(stop - start)), false, false);
     return at;
 }
 
 /* A field in quotes; NULL when it does not end. */
 static const char *split_quoted(struct check_csv *csv, struct split *split, const char *at)
 {
-    struct check_csv_cell cell = {.quoted = true};
+    bool doubled = false;
     const char *start = at + 1;
     at = start;
     for (;;) {
@@ -124,11 +130,10 @@ static const char *split_quoted(struct check_csv *csv, struct split *split, cons
         if (at + 1 == split->end || at[1] != '"') {
             break;
         }
-        cell.doubled = true;
+        doubled = true;
         at += 2;
     }
-    cell.text = str_make(start, (size_t)(at - start));
-    add_cell(csv, split, cell);
+    add_cell(csv, split, str_make(start, (size_t)(at - start)), true, doubled);
     at++;
     if (split->end - at >= 2 && at[0] == '\r' && at[1] == '\n') {
         at++;

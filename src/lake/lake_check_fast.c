@@ -10,10 +10,11 @@
 #include <emmintrin.h>
 #endif
 
-/* The way that nearly all records go: keys are those of the record before, in its order, or at least
- * columns that there are, each once; values fit. Each byte is looked at once and copied on the way.
- * What is checked is what json_scan and lake_check_record.c check; whatever is not plain, wrong or
- * merely rare, is left to them: then nothing has been written, and the record starts again there. */
+/* The way that nearly all records go: keys are those of the record before, in its order, or at
+ * least columns that there are, each once; values fit. Each byte is looked at once and copied on
+ * the way. What is checked is what json_scan and lake_check_record.c check; whatever is not plain,
+ * wrong or merely rare, is left to them: then nothing has been written, and the record starts again
+ * there. */
 
 #define INLINE static inline __attribute__((always_inline))
 #define NOT_INLINE __attribute__((noinline))
@@ -252,7 +253,7 @@ INLINE uint64_t mark_digits(const char *at)
 }
 #endif
 
-/* The number behind the sign, if any; false for what is not plain: long ones, exponents. */
+/* The number behind the sign, if any; false for long ones. An exponent stays, and is no comma. */
 INLINE bool measure_number(const char *at, const char *end, struct number *number)
 {
     size_t fraction;
@@ -273,8 +274,7 @@ INLINE bool measure_number(const char *at, const char *end, struct number *numbe
     number->size = number->digits + (number->real ? fraction + 1 : 0);
     bool zeros = number->digits > 1 && *at == '0';
     return number->digits > 0 && !zeros && !(number->real && fraction == 0) &&
-           number->size < NUMBER_MAX && number->size < (size_t)(end - at) &&
-           (at[number->size] | 0x20) != 'e';
+           number->size < NUMBER_MAX;
 }
 
 /* For integers so long that they may not fit, or not be exact. */

@@ -148,7 +148,8 @@ bool pass_bad(struct pass *pass, struct str record, const char *at, const char *
 bool pass_row(struct pass *pass, size_t line_start, int32_t day, struct err *err) MUST_CHECK;
 /* Whether a record that the fast way has read may stand as it is; if so, it does. */
 bool pass_take_fast(struct pass *pass, const char *start, const char *end, int32_t day);
-/* What begins here needs more bytes than there are: the pass ends, unless it is too large already. */
+/* What begins here needs more bytes than there are: the pass ends, unless it is too large as it
+ * is. */
 bool pass_unfinished(struct pass *pass, const char *at, struct err *err) MUST_CHECK;
 bool pass_record_size(struct pass *pass, size_t size, struct err *err) MUST_CHECK;
 /* Where these bytes are no UTF-8, or NULL; bytes before them are done with. */
@@ -172,8 +173,8 @@ struct check_problem {
     const char *at; /* in what came */
     char reason[200];
 };
-/* One record: `json` is its text, `shown` how it came (the same, but for CSV). A good one has become
- * a line, or wants of the schema. */
+/* One record: `json` is its text, `shown` how it came (the same, but for CSV). A good one has
+ * become a line, or wants of the schema. */
 enum check_found check_record(struct pass *pass, struct str json, struct str shown,
                               int32_t *ret_day, struct check_problem *ret_problem);
 /* The same, and what follows from it. */

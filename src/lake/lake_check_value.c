@@ -150,7 +150,7 @@ static bool take_byte(struct str *rest, char byte)
     return true;
 }
 
-/* Days since 1970 of a real date: years are counted from March, so that the leap day is the last. */
+/* Days since 1970 of a real date: years are counted from March, so that a leap day is the last. */
 static int32_t day_of_date(int year, int month, int day)
 {
     int shifted = month <= 2 ? year - 1 : year;

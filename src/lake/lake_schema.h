@@ -25,11 +25,12 @@ enum {
  *   BIGINT     the digits            integers within 64 bits, signed. A real widens the column to
  *                                    DOUBLE while every integer so far is exact in it (`exact`)
  *   DECIMAL    "the digits"          integers of at most 38 digits: DECIMAL(38,0)
- *   DOUBLE     the digits, or "NaN"  reals (with what JSON lacks), and integers that are exact in it
+ *   DOUBLE     the digits, or "NaN"  reals (with what JSON lacks), and integers that are exact in
+ *                                    it
  *   VARCHAR    "text"                strings, and objects and arrays as compact JSON text; numbers
  *                                    and booleans only when `mixed`: as the digits sent
- *   CAST       "text"                anything, as text (the digits sent): the engine casts it to the
- *                                    declared type when a file is written, and a value that it
+ *   CAST       "text"                anything, as text (the digits sent): the engine casts it to
+ *                                    the declared type when a file is written, and a value that it
  *                                    cannot cast goes to _rest then
  * null fits everywhere and is left out of the line. A value that does not fit, and that no widening
  * lets fit, goes to the column _rest, a JSON object with the names and values of such, as text. */
@@ -131,9 +132,9 @@ void lake_schema_append_json(const struct lake_schema *schema, bool for_people, 
 bool lake_schema_parse(struct str json, const struct lake_schema **ret_schema,
                        struct err *err) MUST_CHECK;
 
-/* PUT /tables/{name}: an object with any of "columns" ([{"name","type"}]), "partition_by" ("arrival"
- * or the name of a column), "sort_by" ([names]), "retention_days", "flush_bytes", "flush_age_ms",
- * "flush_rows"; a member that is absent stays as it is, null goes back to the default. Columns that
+/* PUT /tables/{name}: an object with any of "columns" ([{"name","type"}]), "partition_by"
+ * ("arrival" or the name of a column), "sort_by" ([names]), "retention_days", "flush_bytes",
+ * "flush_age_ms", "flush_rows"; a member that is absent stays as it is, null goes back to the default. Columns that
  * are not named stay. A type may be declared for a new column, or for one that it widens. Types:
  * BOOLEAN, TINYINT..HUGEINT and unsigned, FLOAT, DOUBLE, DECIMAL(p,s), VARCHAR, DATE, TIME,
  * TIMESTAMP (_S, _MS, _NS), TIMESTAMPTZ, UUID, BLOB, JSON and their usual aliases; all but BOOLEAN,

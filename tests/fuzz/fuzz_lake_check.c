@@ -1,8 +1,8 @@
 /* Records of any kind against readers that are simpler: whatever the body,
- *   - each line is one JSON object, its keys name columns, its values have the kind that the column's
- *     line type promises;
- *   - a line of NDJSON is good exactly when json_scan accepts it as an object (and names and escapes
- *     are good);
+ *   - each line is one JSON object, its keys name columns, its values have the kind that the
+ *     column's line type promises;
+ *   - a line of NDJSON is good exactly when json_scan accepts it as an object (and names and
+ *     escapes are good);
  *   - when all records are good, columns and lines are those of lake_rows_infer;
  *   - pieces cut anywhere give the same lines and the same bad records as the whole.
  * The first byte chooses kind of body and size of the pieces. */
