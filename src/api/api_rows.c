@@ -42,6 +42,7 @@ struct rows {
     int64_t begun_ms;
     struct lake_known_type *known; /* of a file's columns */
     size_t known_count;
+    uint64_t lines_left; /* bytes that a file's rows may still have as lines */
     struct lake_writer *writer;
 };
 
@@ -273,6 +274,11 @@ static bool take_columns(void *context, const struct lake_known_type *columns, s
 static bool take_lines(void *context, struct str bytes, struct err *err)
 {
     struct rows *rows = context;
+    if (bytes.len > rows->lines_left) {
+        return err_set(err, ERR_TOO_LARGE, "the body's rows are larger than %llu bytes as JSON",
+                       (unsigned long long)rows->request->api->options.rows_decoded_bytes_max);
+    }
+    rows->lines_left -= bytes.len;
     return lake_writer_feed(rows->writer, bytes, false, rows->request->cancel, err);
 }
 
@@ -283,6 +289,7 @@ static bool feed_file(struct rows *rows, struct err *err)
     if (fd < 0 || !spool(rows, fd, err)) {
         return false;
     }
+    rows->lines_left = options->rows_decoded_bytes_max; /* a small file can stand for many rows */
     struct lake_read_sink sink = {.columns = take_columns, .lines = take_lines, .context = rows};
     return lake_read_body(options->lake, rows->type->format, fd, rows->request->cancel, &sink,
                           err) &&

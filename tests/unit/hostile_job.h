@@ -78,6 +78,8 @@ struct job {
     uint64_t result_bytes_max;
     struct engine_outcome outcome;
     struct err err;
+    bool reads; /* wants columns before rows; kept from run to run */
+    unsigned columns;
 };
 
 static inline bool resolve(void *context, struct engine_job *engine_job,
@@ -117,6 +119,15 @@ static inline void take_schema(void *context, struct str path, const struct work
     job->schemas++;
 }
 
+static inline bool take_columns(void *context, const struct worker_schema *columns, struct err *err)
+{
+    struct job *job = context;
+    (void)columns;
+    (void)err;
+    job->columns++;
+    return true;
+}
+
 static struct store_cache *cache;
 
 static inline struct engine *create_engine(const char *folder, struct err *err)
@@ -145,7 +156,8 @@ static inline struct engine *create_engine(const char *folder, struct err *err)
 static inline bool run_for(struct job *job, const char *script, int deadline_ms)
 {
     struct engine *engine = job->engine;
-    *job = (struct job){.engine = engine, .result_bytes_max = 1 << 20};
+    bool reads = job->reads;
+    *job = (struct job){.engine = engine, .result_bytes_max = 1 << 20, .reads = reads};
     struct engine_request request = {
         .job = {.kind = WORKER_QUERY, .statement = str_of(script)},
         .input_fd = -1,
@@ -153,6 +165,7 @@ static inline bool run_for(struct job *job, const char *script, int deadline_ms)
         .resolve = resolve,
         .result = take_result,
         .schema = take_schema,
+        .columns = reads ? take_columns : NULL,
         .context = job,
     };
     struct cancel cancel;

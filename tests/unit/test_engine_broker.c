@@ -207,6 +207,41 @@ static void schema_of_undeclared(struct hostile_worker *worker)
     hostile_stay(worker);
 }
 
+static void send_columns(struct hostile_worker *worker, const char *type)
+{
+    struct buf payload;
+    struct worker_schema_column column = {.name = STR("a"), .type = str_of(type)};
+    buf_init(&payload, 4096);
+    worker_put_schema(&payload, &(struct worker_schema){.columns = &column, .columns_count = 1});
+    hostile_send_buf(worker, WORKER_COLUMNS, &payload);
+}
+
+static void columns_once(struct hostile_worker *worker)
+{
+    send_columns(worker, "DECIMAL(18,2)");
+    hostile_send(worker, WORKER_RESULT, STR("{}\n"));
+    hostile_outcome(worker, 1);
+}
+
+static void columns_twice(struct hostile_worker *worker)
+{
+    send_columns(worker, "BIGINT");
+    send_columns(worker, "BIGINT");
+    hostile_stay(worker);
+}
+
+static void columns_of_sql(struct hostile_worker *worker)
+{
+    send_columns(worker, "BIGINT, b BIGINT");
+    hostile_stay(worker);
+}
+
+static void rows_before_columns(struct hostile_worker *worker)
+{
+    hostile_send(worker, WORKER_RESULT, STR("{}\n"));
+    hostile_stay(worker);
+}
+
 /* Bytes that no generator of ours chose: a fixed stream, so that a failure can be repeated. */
 static uint32_t next_random(uint64_t *state)
 {
@@ -320,6 +355,10 @@ static const struct hostile_script scripts[] = {
     {"complain at length", complain_at_length},
     {"schema of undeclared", schema_of_undeclared},
     {"lie about counts", lie_about_counts},
+    {"columns once", columns_once},
+    {"columns twice", columns_twice},
+    {"columns of SQL", columns_of_sql},
+    {"rows before columns", rows_before_columns},
     {"ramble:", ramble},
     {"ramble without frames:", ramble_without_frames},
     {"type:", send_type},
@@ -348,6 +387,23 @@ TEST(a_broken_order_ends_the_job)
         CHECK(job.resolved <= 1);
         CHECK_U64(job.schemas, 0);
     }
+    CHECK_WELL(&job);
+}
+
+/* A job that reads a body: its columns come once, before its rows; another job has none. */
+TEST(columns_come_once_and_first)
+{
+    static const char *const broken[] = {"columns twice", "columns of SQL", "rows before columns"};
+    struct job job = {.engine = engine, .reads = true};
+    CHECK_OK(run(&job, "columns once"), job.err);
+    CHECK_U64(job.columns, 1);
+    CHECK_U64(job.result_bytes, 3);
+    for (size_t i = 0; i < COUNT_OF(broken); i++) {
+        CHECK_ENDS(&job, broken[i], ERR_CORRUPT);
+        CHECK_U64(job.result_bytes, 0);
+    }
+    job.reads = false;
+    CHECK_ENDS(&job, "columns once", ERR_CORRUPT);
     CHECK_WELL(&job);
 }
 
@@ -485,6 +541,7 @@ TEST(a_long_complaint_is_cut)
 static const struct test_case cases[] = {
     TEST_CASE(an_honest_worker_is_served),
     TEST_CASE(a_broken_order_ends_the_job),
+    TEST_CASE(columns_come_once_and_first),
     TEST_CASE(frames_that_only_the_server_sends_are_refused),
     TEST_CASE(payloads_of_a_wrong_length_are_refused),
     TEST_CASE(random_frames_end_the_job_and_nothing_else),
