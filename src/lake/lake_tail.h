@@ -1,8 +1,8 @@
 /* lake_tail.h - the tail of a table for SQL; for lake*.c only.
  * Promise   a view and its lines are of one moment: each acknowledged row is either in the lines
  *           or in an object that the view does not hide, when the store is listed after
- *           lake_tail_open. Lines that were gathered for one query are used again by the next, which
- *           gathers only what came after.
+ *           lake_tail_open. Lines that were gathered for one query are used again by the
+ *           next, which gathers only what came after.
  * Owner     the caller closes it; counted inside.   Threads  any.
  * Errors    ERR_BUSY (more than the limit would have to be gathered: flush first), ERR_CORRUPT.
  * Limits    1 GiB of lines. */
