@@ -10,11 +10,15 @@
  * Errors    ERR_UNPROCESSABLE: a bad record, described by `bad`; ERR_TOO_LARGE: a record over
  *           record_size_max, or lines beyond their limit; ERR_INVALID: the body is none of its kind
  *           (a JSON body that is no array of objects, a CSV without header).
- * Limits    nesting 64; LAKE_COLUMNS_MAX; speed over 1 GB/s per core for plain NDJSON
+ * Limits    nesting LAKE_DEPTH_MAX; LAKE_COLUMNS_MAX; speed over 1 GB/s per core for plain NDJSON
  *           (bench/check_rate). */
 #pragma once
 
 #include "lake_schema.h"
+
+enum {
+    LAKE_DEPTH_MAX = 256 /* as much as POST /ingest has always taken */
+};
 
 enum lake_input {
     LAKE_NDJSON, /* one object per line; empty lines are nothing; a byte order mark is skipped. NaN,

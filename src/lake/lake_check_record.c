@@ -357,6 +357,7 @@ static enum check_found scan(struct str json, struct json_span *ret_object,
     json_scanner_init(&scanner, json);
     scanner.text = json; /* a byte order mark belongs to the start of the body alone */
     scanner.allow_nonfinite = true;
+    scanner.depth_max = LAKE_DEPTH_MAX;
     if (!json_scan_document(&scanner, ret_object, &err)) {
         (void)refuse(problem, json.ptr + scanner.error_offset, "%s", scanner.error_text);
         return CHECK_MALFORMED;

@@ -138,6 +138,10 @@ def test_guides_are_html(eider, path):
     assert "<html" in answer.text.lower()
 
 
+def test_guides_list_what_is_new_beside_the_contract(eider):
+    assert "/tables/{name}/rows" in eider.get("/docs", eider.ingest).text
+
+
 def test_openapi_describes_seven_paths(eider):
     answer = eider.get("/openapi.json", eider.ingest)
     assert answer.status_code == 200
@@ -223,14 +227,6 @@ def test_percent_escapes_of_plain_letters_are_decoded(eider):
     with RawConnection(eider.address("ingest")) as connection:
         connection.request("GET", "/table/%65vents_none/count")
         assert connection.answer().json()["table_name"] == "events_none"
-
-
-# ---- until the durable log exists ----
-def test_stream_and_flush_are_not_there_yet(eider, base, table):
-    answer = eider.post(f"/ingest/stream?table_name={table}", base, json={"data": {"a": 1}})
-    assert isinstance(refused(answer, 501), str)
-    assert isinstance(refused(eider.post(f"/flush?table_name={table}", base), 501), str)
-    assert eider.get(f"/table/{table}/count", base).json()["buffered_count"] == 0
 
 
 # ---- check 31 ----
