@@ -224,6 +224,8 @@ def test_killed_in_the_middle_of_many_posts(start_eider, s3, table, wait_until, 
         thread.join(30)
     again = start_eider(INGEST, lake=lake, data=server.data)
     accepted(again, post_batch(again, table, [{"batch": -1, "row": 0}], "2025-12-20"))
+    # What was in the log and not answered yet is stored too: whole, and once.
+    wait_until(lambda: again.get("/health/ready").json()["backlog"]["rows"] == 0, 60)
 
     found = {}
     for key in lake.keys(f"data/{table}/"):
