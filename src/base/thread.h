@@ -33,7 +33,7 @@
     ROW(LOCK_LAKE_TABLE, "lake: one table's schema, tail and plan")                 \
     ROW(LOCK_KEYS,      "lake: idempotency keys")                                   \
     ROW(LOCK_WRITER,    "lake: what of a request is not durable yet")               \
-    ROW(LOCK_SHIP,      "lake: what the flush threads share")                           \
+    ROW(LOCK_SHIP,      "lake: what the flush threads share")                       \
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
     ROW(LOCK_WAL,       "wal: the queue and the list of segments")                  \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \

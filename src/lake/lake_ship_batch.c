@@ -14,7 +14,7 @@ static bool make_key(const struct lake *lake, const struct lake_table *table,
 }
 
 static bool put_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
-                      struct str key, struct cancel *cancel, struct err *err)
+                      struct str key, bool again, struct cancel *cancel, struct err *err)
 {
     struct lake_lines lines;
     if (!lake_lines_gather(lake, batch->records, batch->records_count, &batch->day, &lines, err)) {
@@ -32,6 +32,7 @@ static bool put_batch(struct lake *lake, struct lake_table *table, const struct 
             .table = str_of(table->name),
             .first = batch->position,
             .last = batch->position,
+            .again = again,
         };
         good = ship_put_object(lake, &object, cancel, err);
         lake_schema_drop(schema);
@@ -62,8 +63,8 @@ static bool note_stored(struct lake *lake, struct lake_table *table, uint64_t po
     return good;
 }
 
-bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
-                     struct cancel *cancel, struct buf *ret_url, struct err *err)
+static bool store_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
+                        bool again, struct cancel *cancel, struct buf *ret_url, struct err *err)
 {
     struct buf key;
     uint64_t bytes = 0;
@@ -72,7 +73,7 @@ bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct l
         bytes += batch->records[i].place.size - batch->records[i].lines_offset;
     }
     bool good = make_key(lake, table, batch, &key, err) &&
-                put_batch(lake, table, batch, buf_str(&key), cancel, err) &&
+                put_batch(lake, table, batch, buf_str(&key), again, cancel, err) &&
                 note_stored(lake, table, batch->position, err);
     if (good) {
         ship_note_drained(lake->ship, bytes);
@@ -83,6 +84,12 @@ bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct l
     }
     buf_finish(&key);
     return good;
+}
+
+bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
+                     struct cancel *cancel, struct buf *ret_url, struct err *err)
+{
+    return store_batch(lake, table, batch, false, cancel, ret_url, err);
 }
 
 /* ---- batches that nobody waits for ---- */
@@ -119,7 +126,7 @@ bool ship_store_left(struct lake *lake, struct lake_table *table, struct cancel 
         batch->owned = true;
     }
     lock_release(&table->lock);
-    if (batch == NULL || lake_ship_batch(lake, table, batch, cancel, NULL, err)) {
+    if (batch == NULL || store_batch(lake, table, batch, true, cancel, NULL, err)) {
         return true;
     }
     lock_take(&table->lock);

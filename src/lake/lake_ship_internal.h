@@ -102,6 +102,7 @@ struct ship_object {
     struct str table;
     uint64_t first; /* positions */
     uint64_t last;
+    bool again; /* an earlier attempt may have stored it: look before the file is written */
 };
 /* Also true when the object was there already and is this one. ERR_UNCERTAIN: nobody could say. */
 bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,

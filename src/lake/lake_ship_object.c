@@ -98,11 +98,16 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
 {
     char id[STORE_CONTENT_ID_SIZE];
     struct store_source source = {.fd = -1};
+    struct err ignored;
+    bool own = false;
+    make_content_id(lake, object, id);
+    if (object->again && look(lake, object->key, id, &own, &ignored) && own) {
+        return true;
+    }
     if (!lake_write_lines(lake, object->schema, object->lines, object->window, cancel, &source.fd,
                           &source.size, err)) {
         return false;
     }
-    make_content_id(lake, object, id);
     struct store_put_options options = {
         .create_only = true, .content_type = "application/vnd.apache.parquet", .content_id = id};
     struct store_object stored;

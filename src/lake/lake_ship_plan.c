@@ -9,6 +9,7 @@ struct run {
     struct lake_table *table;
     struct cancel *cancel;
     const struct lake_plan *plan; /* the table's; nobody else touches it while table->flushing */
+    bool found;                   /* it was begun before: some of its objects may be there */
     struct lake_tail_record *records; /* copies: the tail's array grows meanwhile */
     size_t records_count;
     struct lake_lines lines;
@@ -53,6 +54,7 @@ static void seal(struct run *run, uint64_t upto)
     lock_take(&table->lock);
     struct ship_limits limits = ship_limits_of(run->lake, table->schema);
     run->plan = table->plan;
+    run->found = table->plan != NULL;
     table->sealed =
         table->plan != NULL ? count_planned(table) : count_records(table, &limits, upto);
     run->records_count = table->sealed;
@@ -163,6 +165,7 @@ static bool put_objects(struct run *run, struct err *err)
             .table = str_of(run->table->name),
             .first = run->plan->first,
             .last = run->plan->last,
+            .again = run->found,
         };
         good = ship_put_object(run->lake, &object, run->cancel, err);
     }
@@ -225,9 +228,6 @@ bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lak
     seal(&run, upto);
     bool nothing = run.records_count == 0 && run.plan == NULL;
     bool good = nothing || run_sealed(&run, date, flushed, err);
-    if (!nothing) {
-        metric_add(&lake->counts.flushes[good ? ERR_NONE : err->kind], 1);
-    }
     if (good && run.records_count > 0) {
         *ret_rows = run.lines.rows;
         uint64_t bytes = 0;

@@ -206,6 +206,9 @@ void lake_table_register(struct lake_table *table, const struct lake_tail_record
     for (size_t i = 0; i < records_count; i++) {
         assert(table->tail_count == 0 ||
                records[i].position >= table->tail[table->tail_count - 1].position);
+        if (table->tail_count == 0 || records[i].place.sequence < table->tail_first) {
+            table->tail_first = records[i].place.sequence;
+        }
         table->tail[table->tail_count++] = records[i];
         add_rows(table, &records[i]);
         table->position = records[i].position;
@@ -260,6 +263,16 @@ void lake_table_end_batch(struct lake_table *table, uint64_t position, bool show
     }
 }
 
+static uint64_t first_of(const struct lake_tail_record *records, size_t count, uint64_t sequence)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (records[i].place.sequence < sequence) {
+            sequence = records[i].place.sequence;
+        }
+    }
+    return sequence;
+}
+
 void lake_table_end_plan(struct lake_table *table)
 {
     lock_take(&table->lock);
@@ -271,6 +284,7 @@ void lake_table_end_plan(struct lake_table *table)
     }
     table->tail_count -= table->sealed;
     memmove(table->tail, table->tail + table->sealed, table->tail_count * sizeof(*table->tail));
+    table->tail_first = first_of(table->tail, table->tail_count, UINT64_MAX);
     table->sealed = 0;
     table->committed = table->plan->last;
     plan_destroy(table->plan);
@@ -318,20 +332,12 @@ void lake_hold_end(struct lake *lake, struct lake_hold *hold)
     lock_release(&lake->tables_lock);
 }
 
-static uint64_t first_of(const struct lake_tail_record *records, size_t count, uint64_t sequence)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (records[i].place.sequence < sequence) {
-            sequence = records[i].place.sequence;
-        }
-    }
-    return sequence;
-}
-
 static uint64_t needed_by(struct lake_table *table, uint64_t sequence)
 {
     lock_take(&table->lock);
-    sequence = first_of(table->tail, table->tail_count, sequence);
+    if (table->tail_count > 0 && table->tail_first < sequence) {
+        sequence = table->tail_first;
+    }
     for (const struct lake_batch *batch = table->batches; batch != NULL; batch = batch->next) {
         sequence = first_of(batch->records, batch->records_count, sequence);
     }

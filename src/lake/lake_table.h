@@ -48,6 +48,7 @@ struct lake_table {
     size_t tail_count;
     size_t tail_capacity;
     size_t sealed;
+    uint64_t tail_first; /* the lowest sequence of a record in the tail, when there is one */
     uint64_t tail_rows;
     uint64_t tail_bytes; /* of lines */
     uint64_t committed;  /* buffered rows up to this position are in the lake */

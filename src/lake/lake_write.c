@@ -118,7 +118,8 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
 static const struct worker_column no_columns = {
     .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
 
-static struct worker_column *columns_of(const struct lake_schema *schema, size_t *ret_count)
+static struct worker_column *columns_of(const struct lake_schema *schema, bool sorted,
+                                        size_t *ret_count)
 {
     bool has_rest = schema->rest < schema->columns_count;
     size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
@@ -134,19 +135,20 @@ static struct worker_column *columns_of(const struct lake_schema *schema, size_t
             .loose = tried && has_rest && i != schema->rest,
         };
     }
-    for (size_t i = 0; i < schema->sort_count; i++) {
+    for (size_t i = 0; sorted && i < schema->sort_count; i++) {
         columns[schema->sort[i]].sort = (uint32_t)i + 1;
     }
     *ret_count = count;
     return columns;
 }
 
-bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
-                      const struct lake_lines *lines, const struct lake_window *window,
-                      struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
+static bool write_lines(struct lake *lake, const struct lake_schema *schema, bool sorted,
+                        const struct lake_lines *lines, const struct lake_window *window,
+                        struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
 {
     size_t columns_count;
-    CLEANUP(free_columns) struct worker_column *columns = columns_of(schema, &columns_count);
+    CLEANUP(free_columns)
+    struct worker_column *columns = columns_of(schema, sorted, &columns_count);
     CLEANUP(fd_close) int file_fd = fd_temporary(lake->spool_folder, err);
     struct engine_request request = {
         .job = {.kind = WORKER_WRITE,
@@ -163,6 +165,18 @@ bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
     };
     return file_fd >= 0 && run_job(lake->engine, &request, window->rows, cancel, err) &&
            take_file(&file_fd, ret_fd, ret_size, err);
+}
+
+/* Sorting holds all rows at once. When that is more than a worker's memory, a file that is not
+ * sorted is better than rows that stay in the log for ever. */
+bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
+                      const struct lake_lines *lines, const struct lake_window *window,
+                      struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
+{
+    bool sorted = schema->sort_count > 0;
+    return write_lines(lake, schema, sorted, lines, window, cancel, ret_fd, ret_size, err) ||
+           (sorted && err->kind == ERR_UNPROCESSABLE &&
+            write_lines(lake, schema, false, lines, window, cancel, ret_fd, ret_size, err));
 }
 
 /* A name that nobody else takes: the second tells people when, the random part keeps writers apart.
