@@ -34,7 +34,7 @@ struct wal_file {
     uint64_t salt;
     uint64_t bytes; /* reserved */
     uint64_t used;
-    uint64_t zeroed; /* up to here, blocks have been written before: see wal_gather_write */
+    uint64_t zeroed; /* up to here, blocks have been written before: see wal_write.c */
     bool forced;     /* made although the limits said no, for urgent records */
 };
 

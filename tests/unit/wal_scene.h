@@ -1,5 +1,5 @@
-/* wal_scene.h - a log on a simulated disk, what was promised about its records, and whether an image
- * of the disk keeps those promises. */
+/* wal_scene.h - a log on a simulated disk, what was promised about its records, and whether an
+ * image of the disk keeps those promises. */
 #pragma once
 
 #include "sim_disk.h"
