@@ -41,7 +41,7 @@ struct wal_file {
 void wal_segment_name(uint64_t number, char name[static WAL_NAME_SIZE]);
 bool wal_segment_number(const char *name, uint64_t *ret_number);
 
-/* A file without a name yet, with its blocks. 0, or a negative errno; then nothing is left of it. */
+/* A file without a name yet, with its blocks. 0 or a negative errno; then nothing is left of it. */
 int wal_segment_prepare(const struct wal_folder *folder, uint64_t bytes, struct wal_file *ret_file);
 /* Writes the header and syncs what was written so far, then gives the name. `header`: number,
  * previous, first, replaces are set. The file's `used` is that of the caller, who may have put
