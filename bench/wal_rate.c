@@ -1,11 +1,12 @@
-/* wal_rate.c - how fast the log takes records, beside a bare append + fdatasync loop on the same file
- * system in the same run.
+/* wal_rate.c - how fast the log takes records, beside a bare append + fdatasync loop on the same
+ * file system in the same run.
  *
  * usage: wal_rate FOLDER [SECONDS]
  *
- * FOLDER must not be there; it is made, and removed at the end. Each row runs for SECONDS (default 2), all rows once more
- * in each of three rounds, so that a restless machine shows. Columns: records a second, MB/s of
- * payload, records per sync, time of one append (until it is durable) at the median and at 99 %. */
+ * FOLDER must not be there; it is made, and removed at the end. Each row runs for SECONDS (default
+ * 2), all rows once more in each of three rounds, so that a restless machine shows. Columns:
+ * records a second, MB/s of payload, records per sync, time of one append (until it is durable) at
+ * the median and at 99 %. */
 #include "clock.h"
 #include "mem.h"
 #include "thread.h"

@@ -1,15 +1,15 @@
 /* wal.h - a durable log: records in, in one order, and back after any crash.
  * Promise   `done` of a record runs with a place only after fdatasync has answered 0 for all of its
  *           bytes, and its segment's name is on disk: from then on no crash loses the record. Every
- *           record whose `done` had a place is replayed by the next wal_open, whole, in order, once,
- *           until it is trimmed. A record without one is replayed whole or not at all. Bytes that
- *           were acknowledged and cannot be read any more are never passed over: wal_open refuses
- *           (ERR_CORRUPT) and names segment and offset.
+ *           record whose `done` had a place is replayed by the next wal_open, whole, in order,
+ *           once, until it is trimmed. A record without one is replayed whole or not at all. Bytes
+ *           that were acknowledged and cannot be read any more are never passed over: wal_open
+ *           refuses (ERR_CORRUPT) and names segment and offset.
  * Not here  what a payload means, who answers clients.
  * Owner     struct server owns the lake, which owns two logs: records and plans. One process per
  *           folder (a lock in it).   Threads  wal_append from any thread, it does not wait for the
- *           disk; `log` alone writes, syncs, rotates, and runs `done` and `prologue`. wal_reader and
- *           wal_trim from any thread.
+ *           disk; `log` alone writes, syncs, rotates, and runs `done` and `prologue`. wal_reader
+ *           and wal_trim from any thread.
  * Errors    ERR_BUSY (queue_bytes_max, bytes_max or the disk is full: try later, nothing is wrong),
  *           ERR_CORRUPT (wal_open, wal_reader_get), ERR_UNAVAILABLE (folder cannot be used; or the
  *           log is broken). A failing write, sync or rename of the log breaks it for good: every

@@ -1,7 +1,7 @@
 /* wal_format.h - the bytes of a log on disk. Enough to write a second reader from.
  *
- * All numbers are little endian, all CRCs CRC-32C (Castagnoli; initial value and final xor all ones,
- * as in iSCSI). "CRC of A, B" is the CRC of the bytes of A followed by those of B.
+ * All numbers are little endian, all CRCs CRC-32C (Castagnoli; initial value and final xor all
+ * ones, as in iSCSI). "CRC of A, B" is the CRC of the bytes of A followed by those of B.
  *
  * THE FOLDER holds
  *
@@ -35,8 +35,8 @@
  *       16   16  the writer, as in the identity
  *       32    8  epoch of the process that began the segment
  *       40    8  number of the segment, as in its name
- *       48    8  replaces: all segments from this number on, below the own one, are replaced by this
- *                one, and are ignored when they are still there. The own number: none is.
+ *       48    8  replaces: all segments from this number on, below the own one, are replaced by
+ *                this one, and are ignored when they are still there. The own number: none is.
  *       56    8  previous: sequence of the last record before this segment; 0 when there is none
  *       64    8  first: sequence of the first record in this segment; greater than previous
  *       72    8  salt: random
@@ -47,8 +47,8 @@
  *
  * A segment is in use when its name is there, it is not replaced by another one that is there, and
  * its header is valid: CRC, writer, number. A header that is not valid is damage, always: the name
- * was given after the header was synced. Numbers of the segments in use go up without a gap, where a
- * segment stands for those that it replaces too. In each of them the records have the sequences
+ * was given after the header was synced. Numbers of the segments in use go up without a gap, where
+ * a segment stands for those that it replaces too. In each of them the records have the sequences
  * first, first + 1, ... and end with the next segment's `previous`; in the last one they end where
  * the first record is not valid (see below). Between `previous` and `first` of a header sequences
  * may be missing: those were given to records that a crash left without acknowledgement.

@@ -34,14 +34,14 @@ struct wal_file {
     uint64_t salt;
     uint64_t bytes; /* reserved */
     uint64_t used;
-    uint64_t zeroed; /* up to here, blocks have been written before: see wal_gather_write */
+    uint64_t zeroed; /* up to here, blocks have been written before: see wal_write.c */
     bool forced;     /* made although the limits said no, for urgent records */
 };
 
 void wal_segment_name(uint64_t number, char name[static WAL_NAME_SIZE]);
 bool wal_segment_number(const char *name, uint64_t *ret_number);
 
-/* A file without a name yet, with its blocks. 0, or a negative errno; then nothing is left of it. */
+/* A file without a name yet, with its blocks. 0 or a negative errno; then nothing is left of it. */
 int wal_segment_prepare(const struct wal_folder *folder, uint64_t bytes, struct wal_file *ret_file);
 /* Writes the header and syncs what was written so far, then gives the name. `header`: number,
  * previous, first, replaces are set. The file's `used` is that of the caller, who may have put

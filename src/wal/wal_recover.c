@@ -1,8 +1,9 @@
 /* From a folder to a log that can be written: reads what is there, and moves the end of it to a new
  * segment, because the pages of the old one may show what the disk does not have.
  *
- * Killed at any point, the next start finds one of: the old segment alone; the old one and its copy,
- * which replaces it; the copy and the new segment. Each of them replays to the same records. */
+ * Killed at any point, the next start finds one of: the old segment alone; the old one and its
+ * copy, which replaces it; the copy and the new segment. Each of them replays to the same
+ * records. */
 #include "wal_internal.h"
 
 #include "crc32c.h"

@@ -4,8 +4,8 @@
  * disk, 2 cores), append + fdatasync of 4 KiB, p50: growing file 290 us, fallocate 290 us, filled
  * with zeros 190 us, because a block that was written before needs no change of the extent tree;
  * of 1 MiB: 1.2 ms, 1.1 ms, 0.6 ms. But filling 64 MiB takes 45 to 85 ms of the disk, and doubles
- * what is written. So zeros go a little ahead of small writes only, in the same call (wal_append.c):
- * 160 to 195 us at 4 KiB, and nothing lost at 1 MiB. */
+ * what is written. So zeros go a little ahead of small writes only, in the same call
+ * (wal_write.c): 160 to 195 us at 4 KiB, and nothing lost at 1 MiB. */
 #include "wal_internal.h"
 
 #include "clock.h"

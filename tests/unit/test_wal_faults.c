@@ -135,11 +135,13 @@ static size_t inject_all(int code, bool goes_on)
 TEST(wal_survives_an_errno_at_every_call)
 {
     CHECK(inject_all(EIO, false) > 100);
-    CHECK(inject_all(EIO, true) > 100);
     CHECK(inject_all(ENOSPC, false) > 100);
-    CHECK(inject_all(ENOSPC, true) > 100);
-    CHECK(inject_all(EDQUOT, false) > 100);
     CHECK(inject_all(EINTR, false) > 100);
+    if (!SCENE_IS_SLOW) {
+        CHECK(inject_all(EIO, true) > 100);
+        CHECK(inject_all(ENOSPC, true) > 100);
+        CHECK(inject_all(EDQUOT, false) > 100);
+    }
 }
 
 TEST(wal_goes_on_after_short_writes)
@@ -214,6 +216,8 @@ struct flips {
     size_t missed;
 };
 
+#define FLIP_STEP (SCENE_IS_SLOW ? 61U : 1U)
+
 static void flip_file(struct sim *sim, const struct oracle *oracle, struct sim_file *file,
                       size_t step, struct flips *flips)
 {
@@ -244,7 +248,8 @@ TEST(wal_finds_every_bit_that_changes_in_acknowledged_records)
         struct flips flips = {0};
         if (name->id != 0 && !str_ends(str_of(name->name), STR(".new"))) {
             bool is_last = strcmp(name->name, "00000000000000000002.wal") == 0;
-            flip_file(&sim, &oracle, sim_file(&sim.now, name->id), is_last ? 1 : 7, &flips);
+            flip_file(&sim, &oracle, sim_file(&sim.now, name->id),
+                      is_last ? FLIP_STEP : 7 * FLIP_STEP, &flips);
             files += flips.tried > 0 ? 1 : 0;
             printf("     %s: %zu bits, %zu found, %zu harmless\n", name->name, flips.tried,
                    flips.found, flips.harmless);
@@ -254,9 +259,9 @@ TEST(wal_finds_every_bit_that_changes_in_acknowledged_records)
         all.missed += flips.missed;
     }
     CHECK(files >= 3);
-    CHECK(all.tried > 65536);
+    CHECK(all.tried > 65536 / FLIP_STEP);
     CHECK_U64(all.missed, 0);
-    CHECK(all.found > 50000);
+    CHECK(all.found > 50000 / FLIP_STEP);
     scene_finish(&scene);
     sim_finish(&sim);
 }

@@ -1,9 +1,18 @@
-/* wal_scene.h - a log on a simulated disk, what was promised about its records, and whether an image
- * of the disk keeps those promises. */
+/* wal_scene.h - a log on a simulated disk, what was promised about its records, and whether an
+ * image of the disk keeps those promises. */
 #pragma once
 
 #include "sim_disk.h"
 #include "wal.h"
+
+/* Sanitizers make it some ten times slower: there, a part of the cases has to do. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SCENE_IS_SLOW 1
+#elif defined(__has_feature)
+#define SCENE_IS_SLOW (__has_feature(thread_sanitizer) || __has_feature(address_sanitizer))
+#else
+#define SCENE_IS_SLOW 0
+#endif
 
 enum {
     SCENE_RECORDS = 256,
