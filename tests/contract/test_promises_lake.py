@@ -4,6 +4,7 @@ by harness.lake_oracle in fault/."""
 import datetime
 import json
 import random
+import threading
 
 import pytest
 
@@ -83,6 +84,37 @@ def test_p13_a_lost_answer_to_a_put_makes_no_second_object(s3_rig):
     rig.recover(retry=False)
     assert sent[0].verdict == "acked"
     assert rig.judge([one.entry() for one in sent]) == []
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["no-crash", "crash"])
+def test_p13_an_object_that_turns_up_after_its_batch_was_given_up_is_no_second_copy(s3_rig, crash):
+    """The store takes the PUT long after the server has given up and told the client, who tries again with its key."""
+    rig = s3_rig
+    rig.env["EIDER_INGEST_TIMEOUT_MS"] = "1500"
+    server = rig.start()
+    assert send(server.address(), Sent(1, "alpha", "batch", 2))[0] == 200
+    late = threading.Event()
+    rig.proxy.before(lambda: late.wait(60), method="PUT", key=r"data/alpha/.*-b\d+\.parquet")
+    rig.proxy.fail(500, times=50, method="PUT", key=r"data/alpha/.*-b\d+\.parquet")
+    one = Sent(2, "alpha", "batch", 3, key="k")
+    status, body = send(server.address(), one)
+    assert status is not None and status >= 500, body
+    if crash:
+        assert server.kill() == -9
+    before = rig.lake.keys("data/")
+    late.set()
+    wait_until(lambda: len(rig.lake.keys("data/")) > len(before), 10, "the late object")
+    rig.proxy.clear()
+    if crash:
+        server = rig.start()
+    status, body = send(server.address(), one)
+    assert status == 200, body
+
+    def once():
+        return not rig.judge([Sent(1, "alpha", "batch", 2).entry("acked"), one.entry()])
+
+    wait_until(once, 30, lambda: rig.judge([Sent(1, "alpha", "batch", 2).entry("acked"), one.entry()]), 0.2)
+    assert rig.end(server) == 0
 
 
 # ---- P14: a record's day stays its day ----
