@@ -94,8 +94,9 @@ def peak_mib(server):
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
 
 
+@pytest.mark.slow
 def test_p25_memory_does_not_grow_with_bodies_or_backlog(rig):
-    """256 MB of rows in 8 bodies at a time, on a server whose memory for bodies would hold all of them."""
+    """More than 1 GB of rows in 8 bodies at a time: what waits for the disk is limited, and so are pieces of bodies."""
     rig.env |= {"EIDER_LOG_SEGMENT": "16MiB", "EIDER_FLUSH_BYTES": "1GiB"}
     server = rig.start()
     assert send(server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
@@ -106,11 +107,11 @@ def test_p25_memory_does_not_grow_with_bodies_or_backlog(rig):
     def fill(number):
         return exchange(server.address(), "POST", "/tables/beta/rows", body, NDJSON)[0]
 
-    answers = in_parallel(fill, range(16), 8)
+    answers = in_parallel(fill, range(80), 8)
     assert set(answers) <= {200, 503} and 200 in answers, answers
     grown = peak_mib(server) - before
     print(f"{sum(answer == 200 for answer in answers)} bodies of {len(body) >> 20} MiB: {grown:.0f} MiB more")
-    assert grown < 200, f"{grown:.0f} MiB more after 256 MB of rows"
+    assert grown < 450, f"{grown:.0f} MiB more after 1.1 GB of rows"
 
 
 # ---- P26: overload ----

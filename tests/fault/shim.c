@@ -1,16 +1,16 @@
 /* shim.c - stands between the server and the disk, by LD_PRELOAD, and makes it fail, stop or tell.
  *
- * It sees the calls that durability depends on, and of these only the ones on files below a folder,
- * made by the process that was started with it: workers are started with an environment of their own.
- * Calls are counted from 1. The environment says what is to happen:
+ * It sees the calls that durability depends on, of these only the ones on files below a folder, and
+ * only in the process that was started with it: workers get an environment of their own. Calls are counted from 1. The environment says what is to happen:
  *
  *   FAULT_ROOT   the folder (an absolute path without links). Without it nothing happens.
  *   FAULT_ONLY   names of calls, separated by commas: the others are not counted. Names: create
  *                write fsync fdatasync rename unlink mkdir rmdir truncate fallocate link
  *   FAULT_PATH   a part of the path: calls on other files are not counted
+ *   FAULT_ARM    a file: only while it is there, calls are counted
  *   FAULT_COUNT  a file of 8 bytes, which holds the number of calls so far
- *   FAULT_KILL   K:before, K:after or K:half: SIGKILL to the whole process at call K; half: after half
- *                of the bytes (of what writes none, as before)
+ *   FAULT_KILL   K:before, K:after or K:half: SIGKILL to the process at call K; half: after half of
+ *                the bytes (of what writes none, as before)
  *   FAULT_FAIL   K:ERRNO, K:ERRNO:on (all from K on) or K:short (one byte is written). ERRNO is a
  *                name. A sync that fails has synced nothing.
  *   FAULT_GATE   a file: while it is there, fsync and fdatasync of counted files wait
@@ -102,6 +102,7 @@ static struct {
     const char *only;
     const char *path;
     const char *gate;
+    const char *arm;
     uint64_t kill_at;
     enum act kill_act;
     uint64_t fail_at;
@@ -187,6 +188,7 @@ __attribute__((constructor)) static void shim_start(void)
     shim.only = getenv("FAULT_ONLY");
     shim.path = getenv("FAULT_PATH");
     shim.gate = getenv("FAULT_GATE");
+    shim.arm = getenv("FAULT_ARM");
     read_kill(getenv("FAULT_KILL"));
     read_fail(getenv("FAULT_FAIL"));
     if (trace != NULL) {
@@ -288,7 +290,7 @@ static bool begin(struct call *call)
     if (shim.trace_fd >= 0) {
         (void)pthread_mutex_lock(&trace_lock);
     }
-    if (name_counts(call->kind)) {
+    if (name_counts(call->kind) && (shim.arm == NULL || access(shim.arm, F_OK) == 0)) {
         choose_act(call);
     }
     errno = call->act == FAIL ? shim.fail_error : 0;

@@ -86,7 +86,7 @@ static void tell_reply(int fd, const struct iovec *parts, int count, ssize_t sen
     tell(&call, 0, &told);
 }
 
-/* A reply is told before its first byte leaves, so that nothing that comes later stands before it. */
+/* Told before its first byte leaves, so that nothing that comes later stands before it. */
 static void reply_begins(int fd, const struct iovec *parts, int count)
 {
     int error = errno;

@@ -83,7 +83,6 @@ def crash(make_rig, folders, setting, nested=()):
             code = rig.run(rig.shim(kill=setting))
             assert code in (0, -9), f"exit {code}:\n{rig.servers[-1].stderr}"
             for number in nested:
-                rig.count_file.unlink(missing_ok=True)
                 server = rig.start(rig.shim(kill=f"{number}:after"))
                 rig.end(server)
             rig.recover()

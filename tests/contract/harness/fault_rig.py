@@ -52,6 +52,8 @@ class Rig:
         path.touch()
 
     def shim(self, trace=False, before=(), **settings):
+        """The environment of one life; its calls are counted from 1."""
+        self.count_file.unlink(missing_ok=True)
         trace_file = self.trace_file if trace else None
         return fault_trace.shim_env(
             self.binary, self.data, before, count=self.count_file, trace=trace_file, **settings
@@ -64,6 +66,8 @@ class Rig:
         self.servers.append(server)
         if server.wait_ready_or_ended(0.002):
             self.ready_seconds.append(time.monotonic() - began)
+        else:
+            server.wait()
         return server
 
     def run(self, env=None):
