@@ -314,7 +314,7 @@ static bool count_table(void *context, struct lake_table *table)
         count_oldest(counting, &table->tail[0]);
     }
     for (const struct lake_batch *batch = table->batches; batch != NULL; batch = batch->next) {
-        for (size_t i = 0; !batch->owned && i < batch->records_count; i++) {
+        for (size_t i = 0; i < batch->records_count; i++) {
             into->rows += batch->records[i].rows;
             into->bytes += batch->records[i].place.size - batch->records[i].lines_offset;
             count_oldest(counting, &batch->records[i]);
