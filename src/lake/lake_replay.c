@@ -269,9 +269,8 @@ static bool is_stored(const struct lake_table *table, uint64_t position)
 }
 
 /* In order, each once. */
-static bool sort_stored(void *context, struct lake_table *table)
+static void sort_stored(struct lake_table *table)
 {
-    (void)context;
     size_t kept = 0;
     if (table->stored_count > 0) {
         qsort(table->stored, table->stored_count, sizeof(*table->stored), compare_positions);
@@ -282,12 +281,18 @@ static bool sort_stored(void *context, struct lake_table *table)
         }
     }
     table->stored_count = kept;
+}
+
+static bool visit_stored(void *context, struct lake_table *table)
+{
+    (void)context;
+    sort_stored(table);
     return true;
 }
 
 void lake_replay_plans_end(struct lake_replay *replay)
 {
-    lake_table_visit(replay->lake, sort_stored, NULL);
+    lake_table_visit(replay->lake, visit_stored, NULL);
 }
 
 static int32_t day_of(const struct lake_log_rows *rows)
@@ -448,6 +453,7 @@ static bool put_table_state(void *context, struct lake_table *table)
 {
     struct prologue *prologue = context;
     lock_take(&table->lock);
+    sort_stored(table); /* several old segments may have told the same */
     size_t kept = 0;
     for (size_t i = 0; i < table->stored_count; i++) {
         if (table->stored[i] >= prologue->needed_from) {
