@@ -270,7 +270,7 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
     struct lake_log_rows rows = {.table = str_of(writer->table_name), .last = true};
     *ret_nothing = false;
     if ((writer->dead_table != NULL && !writer_append_parts(writer, &writer->dead, false, err)) ||
-        !lake_stream_publish(stream, err)) {
+        !lake_stream_publish(stream, err) || !writer_wait_for_parts(writer, err)) {
         return false;
     }
     *ret_nothing = stream->lines.len == 0 && writer->parts_appended == 0 && !writer->key_taken;
