@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 enum {
-    DAY_MS = 86400000
+    DAY_MS = 86400000,
+    STORED_MAX = 1 << 20 /* in one prologue; without it a batch is only looked for in the store */
 };
 
 /* A request of several records that is not closed yet. */
@@ -185,6 +186,9 @@ static bool replay_schema(struct lake *lake, struct worker_cursor *cursor,
     }
     lake_schema_drop(table->schema);
     table->schema = schema;
+    uint64_t size = name.len + text.len + 2 * sizeof(uint32_t);
+    (void)atomic_fetch_add(&lake->schemas_bytes, size - table->schema_bytes);
+    table->schema_bytes = size;
     *ret_table = table;
     return true;
 }
@@ -290,9 +294,15 @@ void lake_replay_plans_end(struct lake_replay *replay)
     lake_table_visit(replay->lake, sort_stored, NULL);
 }
 
-static int32_t day_of(const struct lake_log_rows *rows)
+/* Of the first row: the record that closes a request may have none. */
+static int32_t day_of(const struct open_group *group, const struct lake_log_rows *rows)
 {
-    return rows->sections_count > 0 ? rows->sections[0].day : (int32_t)(rows->arrival_ms / DAY_MS);
+    for (size_t i = 0; i < group->parts_count; i++) {
+        if (group->parts[i].record.rows > 0) {
+            return group->parts[i].record.day;
+        }
+    }
+    return (int32_t)(rows->arrival_ms / DAY_MS);
 }
 
 static void close_batch(struct open_group *group, struct lake_table *table, uint64_t position,
@@ -301,7 +311,7 @@ static void close_batch(struct open_group *group, struct lake_table *table, uint
     struct lake_batch *batch = mem_alloc(sizeof(*batch));
     batch->position = position;
     batch->arrival_ms = rows->arrival_ms;
-    batch->day = day_of(rows);
+    batch->day = day_of(group, rows);
     batch->rows = rows->request_rows;
     batch->records = mem_alloc_array(group->parts_count, sizeof(*batch->records));
     for (size_t i = 0; i < group->parts_count; i++) {
@@ -329,14 +339,15 @@ static void close_buffered(struct open_group *group, uint64_t position)
     }
 }
 
-static void restore_key(struct lake *lake, const struct lake_log_rows *rows, uint64_t position)
+static void restore_key(struct lake *lake, const struct open_group *group,
+                        const struct lake_log_rows *rows, uint64_t position)
 {
     struct lake_log_key key = {
         .arrival_ms = rows->arrival_ms,
         .accepted = rows->request_rows,
         .dead_letters = rows->request_dead,
         .position = position,
-        .day = day_of(rows),
+        .day = day_of(group, rows),
     };
     memcpy(key.key, rows->key, LAKE_KEY_SIZE);
     memcpy(key.body, rows->body, LAKE_KEY_SIZE);
@@ -353,7 +364,7 @@ static void close_request(struct lake_replay *replay, struct open_group *group,
         close_batch(group, table, position, rows);
     }
     if (rows->has_key) {
-        restore_key(replay->lake, rows, position);
+        restore_key(replay->lake, group, rows, position);
     }
     take_group(replay, group);
     group_destroy(group);
@@ -441,24 +452,32 @@ void lake_replay_end(struct lake_replay *replay)
 struct prologue {
     struct buf *into;
     uint32_t count;
-    uint64_t needed_from;
+    uint64_t log_first; /* of the log of records: it may hold rows from there on */
+    size_t stored_left;
 };
 
+/* A table that a refused request began has nothing to say, and need not be there after a start. */
 static bool put_table_state(void *context, struct lake_table *table)
 {
     struct prologue *prologue = context;
     lock_take(&table->lock);
     size_t kept = 0;
     for (size_t i = 0; i < table->stored_count; i++) {
-        if (table->stored[i] >= prologue->needed_from) {
+        if (table->stored[i] >= prologue->log_first) {
             table->stored[kept++] = table->stored[i];
         }
     }
     table->stored_count = kept;
+    if (kept == 0 && table->committed == 0 && table->plan == NULL) {
+        lock_release(&table->lock);
+        return true;
+    }
     worker_put_text(prologue->into, str_of(table->name));
     worker_put_u64(prologue->into, table->committed);
-    worker_put_u64(prologue->into, kept);
-    for (size_t i = 0; i < kept; i++) {
+    size_t told = kept < prologue->stored_left ? kept : prologue->stored_left;
+    prologue->stored_left -= told;
+    worker_put_u64(prologue->into, told);
+    for (size_t i = kept - told; i < kept; i++) {
         worker_put_u64(prologue->into, table->stored[i]);
     }
     worker_put_u32(prologue->into, table->plan != NULL ? 1 : 0);
@@ -476,12 +495,17 @@ static bool put_table_schema(void *context, struct lake_table *table)
     struct buf text;
     buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
     lock_take(&table->lock);
-    worker_put_text(prologue->into, str_of(table->name));
-    lake_schema_append_json(table->schema, false, &text);
+    bool published = table->schema_bytes > 0;
+    if (published) {
+        lake_schema_append_json(table->schema, false, &text);
+    }
     lock_release(&table->lock);
-    worker_put_text(prologue->into, buf_str(&text));
+    if (published) {
+        worker_put_text(prologue->into, str_of(table->name));
+        worker_put_text(prologue->into, buf_str(&text));
+        prologue->count++;
+    }
     buf_finish(&text);
-    prologue->count++;
     return true;
 }
 
@@ -490,7 +514,11 @@ static void put_tables(struct lake *lake, struct buf *into,
 {
     struct buf tables;
     buf_init(&tables, into->size_max);
-    struct prologue prologue = {.into = &tables, .needed_from = lake_needed_from(lake)};
+    /* The log of plans is opened first. */
+    struct prologue prologue = {.into = &tables, .stored_left = STORED_MAX};
+    if (lake->records != NULL) {
+        prologue.log_first = wal_first(lake->records);
+    }
     lake_table_visit(lake, visit, &prologue);
     worker_put_u32(into, prologue.count);
     buf_append(into, buf_str(&tables));

@@ -170,8 +170,10 @@ bool lake_stream_publish(struct lake_stream *stream, struct err *err)
     }
     struct lake_table *table = stream->table;
     lock_take(&table->lock);
+    bool grows = stream->schema->columns_count > table->schema->columns_count;
     bool good = stream->schema == table->schema ||
-                lake_table_publish(stream->lake, table, stream->schema, err);
+                ((!grows || lake_schemas_have_room(stream->lake, err)) &&
+                 lake_table_publish(stream->lake, table, stream->schema, err));
     lock_release(&table->lock);
     stop_widening(stream);
     return good;

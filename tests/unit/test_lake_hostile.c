@@ -124,8 +124,165 @@ TEST(a_request_of_which_a_record_is_refused_is_not_kept_in_part)
     end(&f);
 }
 
+/* As many columns as a table may have, with names of many bytes. */
+static bool write_wide(struct fixture *f, const char *table)
+{
+    struct buf body;
+    buf_init(&body, 8 << 20);
+    for (int i = 0; i < LAKE_COLUMNS_MAX - 1; i++) {
+        buf_append_format(&body, "%c\"%0240d\":1", i == 0 ? '{' : ',', i);
+    }
+    buf_append_text(&body, "}\n");
+    struct lake_request request = request_for(table);
+    bool good = write_rows(f, &request, buf_str(&body));
+    buf_finish(&body);
+    return good;
+}
+
+/* All of them begin each segment of the log, in one record. */
+TEST(schemas_of_all_tables_together_are_bounded)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 64 << 20));
+    unsigned written = 0;
+    bool good = true;
+    for (int i = 0; good && i < 16; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "wide_%d", i);
+        good = write_wide(&f, name);
+        written += good ? 1 : 0;
+    }
+    CHECK(!good && f.err.kind == ERR_TOO_LARGE);
+    CHECK(written > 3);
+    struct lake_request request = request_for("wide_0");
+    char line[300];
+    (void)snprintf(line, sizeof(line), "{\"%0240d\":1.5}\n", 0);
+    CHECK(write_rows(&f, &request, str_of(line))); /* a column that there is */
+    CHECK(reopen(&f));
+    CHECK(lake_buffered_rows(f.lake, STR("wide_0")) == 2);
+    CHECK(lake_buffered_rows(f.lake, STR("wide_1")) == 1);
+    CHECK(!write_wide(&f, "wide_more"));
+    end(&f);
+}
+
+TEST(tables_that_never_had_a_record_do_not_survive_a_start)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    struct lake_request request = request_for("never");
+    CHECK(!write_rows(&f, &request, STR("no record\n")));
+    request = request_for("a");
+    CHECK(write_rows(&f, &request, STR("{\"x\":1}\n")));
+    wal_rotate(f.lake->records);
+    wal_rotate(f.lake->plans);
+    CHECK(write_rows(&f, &request, STR("{\"x\":2}\n")));
+    CHECK(reopen(&f));
+    CHECK(lake_table_find(f.lake, STR("never")) == NULL);
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 2);
+    end(&f);
+}
+
+/* A record of a batch, as a server leaves it that dies before the answer. */
+static uint64_t append_batch_record(struct fixture *f, bool last,
+                                    const struct lake_section *section)
+{
+    struct buf payload;
+    struct wal_place place = {0};
+    struct wal_record record = {.type = LAKE_LOG_ROWS};
+    struct lake_log_rows rows = {.table = STR("a"), .group = 7, .last = last, .way = LAKE_BATCH};
+    rows.sections = section;
+    rows.sections_count = section == NULL ? 0 : 1;
+    rows.rows = rows.request_rows = section == NULL ? 0 : section->rows;
+    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
+    lake_log_put_rows(&payload, &rows);
+    for (uint64_t i = 0; section != NULL && i < section->size; i++) {
+        buf_append_byte(&payload, i + 1 == section->size ? '\n' : ' ');
+    }
+    bool good = wal_append_wait(f->lake->records, &record, &payload, &place, &f->err);
+    return good ? place.sequence : 0;
+}
+
+/* Its last record has no lines when the last line was too long for it. */
+TEST(a_batch_that_is_replayed_keeps_its_day)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
+    CHECK(append_batch_record(&f, false, &section) > 0);
+    CHECK(append_batch_record(&f, true, NULL) > 0);
+    CHECK(reopen(&f));
+    const struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    CHECK(table != NULL && table->batches != NULL);
+    CHECK(table->batches->day == 17);
+    end(&f);
+}
+
+static bool append_plans(struct fixture *f, unsigned type, uint64_t position,
+                         uint64_t *ret_sequence)
+{
+    struct buf payload;
+    struct wal_place place = {0};
+    struct wal_record record = {.type = type};
+    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
+    if (type == LAKE_LOG_STORED) {
+        lake_log_put_position(&payload, STR("a"), position);
+    } else {
+        worker_put_u32(&payload, 0);
+    }
+    bool good = wal_append_wait(f->lake->plans, &record, &payload, &place, &f->err);
+    *ret_sequence = place.sequence;
+    return good;
+}
+
+/* Its rows are not needed any more, but the segment that they are in is still there. */
+TEST(a_stored_batch_is_known_as_long_as_the_log_has_its_rows)
+{
+    struct fixture f;
+    uint64_t mark;
+    CHECK(start(&f, 0, 1 << 20));
+    const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
+    uint64_t position = append_batch_record(&f, true, &section);
+    CHECK(position > 0 && reopen(&f));
+    CHECK(append_plans(&f, LAKE_LOG_STORED, position, &mark));
+    lake_table_end_batch(lake_table_find(f.lake, STR("a")), position, true);
+    wal_rotate(f.lake->plans);
+    CHECK(append_plans(&f, LAKE_LOG_KEYS, 0, &mark));
+    CHECK(append_plans(&f, LAKE_LOG_KEYS, 0, &mark));
+    CHECK(wal_trim(f.lake->plans, mark, &f.err));
+    CHECK(reopen(&f));
+    const struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    CHECK(table != NULL && table->batches == NULL);
+    end(&f);
+}
+
+/* Used once more when it was forgotten, while the first use is still in the log of plans. */
+TEST(a_key_that_is_used_again_after_its_time_is_saved_again)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    struct lake_keys *keys = lake_keys_create(10);
+    struct lake_log_key key = {.key = "a key", .arrival_ms = clock_wall_ms(), .position = 5};
+    struct buf payload;
+    buf_init(&payload, 4096);
+    worker_put_u32(&payload, 1);
+    lake_log_put_key(&payload, &key);
+    CHECK(lake_keys_replay(keys, 9, buf_str(&payload), &f.err));
+    CHECK(lake_keys_needed_from(keys, clock_wall_ms()) == 9);
+    key.position = 50;
+    lake_keys_end(keys, &key);
+    CHECK(lake_keys_needed_from(keys, clock_wall_ms()) == UINT64_MAX);
+    buf_finish(&payload);
+    lake_keys_destroy(keys);
+    end(&f);
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(a_request_of_which_a_record_is_refused_is_not_kept_in_part),
+    TEST_CASE(schemas_of_all_tables_together_are_bounded),
+    TEST_CASE(tables_that_never_had_a_record_do_not_survive_a_start),
+    TEST_CASE(a_batch_that_is_replayed_keeps_its_day),
+    TEST_CASE(a_stored_batch_is_known_as_long_as_the_log_has_its_rows),
+    TEST_CASE(a_key_that_is_used_again_after_its_time_is_saved_again),
 };
 
 TEST_MAIN(cases)
