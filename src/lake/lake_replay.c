@@ -62,9 +62,13 @@ static bool damaged(struct err *err, const char *what)
 
 /* ---- the log of plans ---- */
 
-static void set_plan(struct lake_table *table, struct lake_plan *plan_take)
+static void set_plan(struct lake *lake, struct lake_table *table, struct lake_plan *plan_take)
 {
+    if (plan_take != NULL) {
+        (void)atomic_fetch_add(&lake->plans_bytes, plan_take->bytes);
+    }
     if (table->plan != NULL) {
+        (void)atomic_fetch_sub(&lake->plans_bytes, table->plan->bytes);
         lake_plan_finish(table->plan);
         mem_free(table->plan);
     }
@@ -74,7 +78,9 @@ static void set_plan(struct lake_table *table, struct lake_plan *plan_take)
 static bool replay_plan(struct lake *lake, struct worker_cursor *cursor, struct err *err)
 {
     struct lake_plan *plan = mem_alloc(sizeof(*plan));
+    size_t before = cursor->rest.len;
     lake_log_get_plan(cursor, plan);
+    plan->bytes = before - cursor->rest.len;
     struct lake_table *table =
         cursor->failed ? NULL : lake_table_get(lake, str_of(plan->table), err);
     if (table == NULL) {
@@ -83,18 +89,18 @@ static bool replay_plan(struct lake *lake, struct worker_cursor *cursor, struct 
         mem_free(plan);
         return bad ? damaged(err, "a plan") : false;
     }
-    set_plan(table, plan);
+    set_plan(lake, table, plan);
     return true;
 }
 
 /* A prologue may be older than records before it: it is written while others go on. */
-static void settle(struct lake_table *table, uint64_t committed)
+static void settle(struct lake *lake, struct lake_table *table, uint64_t committed)
 {
     if (table->committed < committed) {
         table->committed = committed;
     }
     if (table->plan != NULL && table->plan->last <= table->committed) {
-        set_plan(table, NULL);
+        set_plan(lake, table, NULL);
     }
 }
 
@@ -114,7 +120,7 @@ static bool replay_table_state(struct lake *lake, struct worker_cursor *cursor, 
         lake_table_end_batch(table, worker_get_u64(cursor), true);
     }
     bool good = worker_get_u32(cursor) == 0 || replay_plan(lake, cursor, err);
-    settle(table, committed);
+    settle(lake, table, committed);
     return good;
 }
 
@@ -144,7 +150,7 @@ static bool replay_position(struct lake *lake, unsigned type, struct str payload
     if (type == LAKE_LOG_STORED) {
         lake_table_end_batch(table, position, true);
     } else {
-        settle(table, position);
+        settle(lake, table, position);
     }
     return true;
 }

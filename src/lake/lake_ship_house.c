@@ -8,7 +8,8 @@ enum {
     HOUR_MS = 3600000,
     PLANS_PAUSE_MS = 300000, /* a crowded log of plans is trimmed no more often */
     PLANS_SEGMENTS = 2,
-    SOON_MS = 1000 /* a rotation is seen by then */
+    BEHIND_SEGMENTS = 2, /* when there are more, their records wait for the store */
+    SOON_MS = 1000       /* a rotation is seen by then */
 };
 
 #define ROTATE_BYTES (UINT64_C(8) << 20)        /* of records that the newest segment holds */
@@ -123,7 +124,8 @@ static bool trim_records(struct lake_ship *ship, uint64_t needed, struct err *er
     return true;
 }
 
-/* A segment goes as a whole, so that the newest is left behind before it is old. */
+/* A segment goes as a whole, so that the newest is left behind before it is old. Not while older
+ * ones are kept: each takes its whole size of the disk, however little is in it. */
 static bool rotate_records(struct lake_ship *ship, uint64_t needed)
 {
     struct lake *lake = ship->lake;
@@ -132,7 +134,8 @@ static bool rotate_records(struct lake_ship *ship, uint64_t needed)
     lock_release(&lake->tables_lock);
     uint64_t bytes = record_bytes(lake);
     uint64_t grown = bytes - ship->rotated_bytes;
-    if (grown < ROTATE_BYTES && (!idle || grown < ROTATE_IDLE_BYTES)) {
+    bool behind = metric_level(&wal_counts(lake->records)->segments) > BEHIND_SEGMENTS;
+    if ((grown < ROTATE_BYTES || behind) && (!idle || grown < ROTATE_IDLE_BYTES)) {
         return false;
     }
     ship->rotated_bytes = bytes;

@@ -6,7 +6,7 @@
 #include "lake_internal.h"
 #include "lake_keys.h"
 #include "lake_replay.h"
-#include "lake_ship.h"
+#include "lake_ship_internal.h"
 #include "mem.h"
 
 #include <stdlib.h>
@@ -276,6 +276,117 @@ TEST(a_key_that_is_used_again_after_its_time_is_saved_again)
     end(&f);
 }
 
+static bool declare(struct fixture *f, const char *table, const char *document)
+{
+    struct json_span span;
+    struct cancel cancel;
+    cancel_init(&cancel, INT64_MAX);
+    struct json_scanner scanner;
+    json_scanner_init(&scanner, str_of(document));
+    bool good = json_scan_document(&scanner, &span, &f->err) &&
+                lake_table_declare(f->lake, str_of(table), span, &cancel, &f->err);
+    cancel_finish(&cancel);
+    return good;
+}
+
+/* Each day becomes an object: more than a plan can name would never be flushed. */
+TEST(a_request_has_a_bounded_number_of_days)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    CHECK(declare(&f, "a",
+                  "{\"columns\":[{\"name\":\"d\",\"type\":\"DATE\"}],"
+                  "\"partition_by\":\"d\"}"));
+    struct buf body;
+    buf_init(&body, 1 << 20);
+    for (int i = 0; i < 4500; i++) {
+        struct lake_date date = lake_date_of(i * SHIP_DAY_MS);
+        buf_append_format(&body, "{\"d\":\"%04d-%02d-%02d\"}\n", date.year, date.month, date.day);
+    }
+    struct lake_request request = request_for("a");
+    CHECK(!write_rows(&f, &request, buf_str(&body)));
+    CHECK(f.err.kind == ERR_TOO_LARGE);
+    CHECK(write_rows(&f, &request, str_first(buf_str(&body), buf_str(&body).len / 9 * 8)));
+    CHECK(lake_buffered_rows(f.lake, STR("a")) == 4000);
+    buf_finish(&body);
+    end(&f);
+}
+
+/* Bad where a later pass finds it, after the first has found a new column. */
+TEST(a_refused_request_lets_others_widen_before_it_is_closed)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    struct buf body;
+    buf_init(&body, 16 << 20);
+    while (body.len < 6 << 20) {
+        buf_append_format(&body, "{\"x\":\"%01000d\"}\n", 1);
+        buf_append_text(&body, "{\"y\":\"some text\"}\n");
+    }
+    buf_append_text(&body, "no record\n");
+    struct lake_request request = request_for("a");
+    struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
+    CHECK(writer != NULL);
+    CHECK(!lake_writer_feed(writer, buf_str(&body), true, NULL, &f.err));
+    CHECK(f.err.kind == ERR_UNPROCESSABLE);
+    CHECK(lake_table_is_known(f.lake, STR("a")));
+    lake_writer_close(writer);
+    buf_finish(&body);
+    end(&f);
+}
+
+TEST(a_batch_that_cannot_be_stored_lets_others_try)
+{
+    struct fixture f;
+    char command[256];
+    struct cancel cancel;
+    CHECK(start(&f, 0, 1 << 20));
+    const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
+    uint64_t first = append_batch_record(&f, true, &section);
+    uint64_t second = append_batch_record(&f, true, &section);
+    CHECK(first > 0 && second > 0 && reopen(&f));
+    (void)snprintf(command, sizeof(command), "rm -rf '%s' && touch '%s'", f.store_path,
+                   f.store_path);
+    CHECK(system(command) == 0);
+    struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    cancel_init(&cancel, INT64_MAX);
+    CHECK(table->batches->position == second);
+    CHECK(!ship_store_left(f.lake, table, &cancel, &f.err));
+    CHECK(table->batches->position == first && !table->batches->owned);
+    CHECK(!ship_store_left(f.lake, table, &cancel, &f.err));
+    CHECK(table->batches->position == second);
+    cancel_finish(&cancel);
+    end(&f);
+}
+
+/* Nothing is flushed: the log must not spend its room on segments that are hardly begun. */
+TEST(a_backlog_fills_its_segments)
+{
+    enum {
+        ROWS_SIZE = 1 << 20,
+        WRITES = 48
+    };
+    struct fixture f;
+    struct buf body;
+    CHECK(start(&f, UINT64_C(8) << 30, 64 << 20));
+    lake_start(f.lake);
+    buf_init(&body, 2 * ROWS_SIZE);
+    buf_append_text(&body, "{\"t\":\"");
+    while (body.len < ROWS_SIZE) {
+        buf_append_text(&body, "0123456789abcdef");
+    }
+    buf_append_text(&body, "\"}\n");
+    struct lake_request request = request_for("a");
+    for (int i = 0; i < WRITES; i++) {
+        CHECK(write_rows(&f, &request, buf_str(&body)));
+    }
+    struct lake_backlog backlog;
+    lake_backlog(f.lake, &backlog);
+    CHECK(backlog.log_bytes <= 4 * (UINT64_C(64) << 20));
+    buf_finish(&body);
+    end(&f);
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(a_request_of_which_a_record_is_refused_is_not_kept_in_part),
     TEST_CASE(schemas_of_all_tables_together_are_bounded),
@@ -283,6 +394,10 @@ static const struct test_case cases[] = {
     TEST_CASE(a_batch_that_is_replayed_keeps_its_day),
     TEST_CASE(a_stored_batch_is_known_as_long_as_the_log_has_its_rows),
     TEST_CASE(a_key_that_is_used_again_after_its_time_is_saved_again),
+    TEST_CASE(a_request_has_a_bounded_number_of_days),
+    TEST_CASE(a_refused_request_lets_others_widen_before_it_is_closed),
+    TEST_CASE(a_batch_that_cannot_be_stored_lets_others_try),
+    TEST_CASE(a_backlog_fills_its_segments),
 };
 
 TEST_MAIN(cases)
