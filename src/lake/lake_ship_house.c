@@ -45,6 +45,21 @@ static bool append_mark(struct lake *lake, struct wal_place *ret_place, struct e
     return good;
 }
 
+/* A mark that is in a segment begun after the call. */
+static bool begin_segment(struct lake *lake, struct wal_place *ret_place, struct err *err)
+{
+    struct wal_place before;
+    if (!append_mark(lake, &before, err)) {
+        return false;
+    }
+    wal_rotate(lake->plans);
+    /* The first may still go to the old segment, and is over before the rotation is. */
+    return append_mark(lake, ret_place, err) &&
+           (ret_place->segment != before.segment || append_mark(lake, ret_place, err)) &&
+           (ret_place->segment != before.segment ||
+            err_set(err, ERR_BUSY, "the log of plans has no room for a new segment"));
+}
+
 /* The prologue of a new segment says what the older ones did, keys aside, provided that nothing is
  * on its way between the log and the tables while it is made. */
 static bool renew_plans(struct lake_ship *ship, struct wal_place *ret_place, struct err *err)
@@ -55,8 +70,7 @@ static bool renew_plans(struct lake_ship *ship, struct wal_place *ret_place, str
         condition_wait(&ship->gate_changed, &ship->lock);
     }
     lock_release(&ship->lock);
-    wal_rotate(ship->lake->plans);
-    bool good = append_mark(ship->lake, ret_place, err);
+    bool good = begin_segment(ship->lake, ret_place, err);
     lock_take(&ship->lock);
     ship->gate_shut = false;
     condition_broadcast(&ship->gate_changed);

@@ -369,9 +369,16 @@ static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struc
         batch = batch->next;
     }
     lock_release(&table->lock);
-    if (lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err)) {
+    /* The log has the key until it is known here, and so can be saved. */
+    struct lake_hold hold = {.sequence = writer->position};
+    lake_hold_add(writer->lake, &hold);
+    bool good = lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err);
+    if (good) {
         lake_remember_table(writer->lake, str_of(writer->table_name));
         writer_end_key(writer);
+    }
+    lake_hold_end(writer->lake, &hold);
+    if (good) {
         return true;
     }
     struct err reason = *err;

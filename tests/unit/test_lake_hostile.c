@@ -217,6 +217,78 @@ TEST(a_batch_that_is_replayed_keeps_its_day)
     end(&f);
 }
 
+/* Its object may turn up after the answer, and after a start. */
+TEST(the_object_of_a_cancelled_batch_is_looked_for_after_a_start)
+{
+    struct fixture f;
+    struct buf payload;
+    struct wal_place place;
+    struct wal_record record = {.type = LAKE_LOG_CANCEL};
+    struct buf key;
+    CHECK(start(&f, 0, 1 << 20));
+    const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
+    uint64_t position = append_batch_record(&f, true, &section);
+    CHECK(position > 0);
+    buf_init(&payload, 4096);
+    lake_log_put_position(&payload, STR("a"), position);
+    CHECK(wal_append_wait(f.lake->records, &record, &payload, &place, &f.err));
+    CHECK(reopen(&f));
+    const struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    CHECK(table != NULL && table->batches == NULL);
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position, &key);
+    CHECK(lake_ship_is_cancelled(f.lake, buf_str(&key)));
+    buf_finish(&key);
+    end(&f);
+}
+
+static bool declare(struct fixture *f, const char *table, const char *document)
+{
+    struct json_span span;
+    struct cancel cancel;
+    cancel_init(&cancel, INT64_MAX);
+    struct json_scanner scanner;
+    json_scanner_init(&scanner, str_of(document));
+    bool good = json_scan_document(&scanner, &span, &f->err) &&
+                lake_table_declare(f->lake, str_of(table), span, &cancel, &f->err);
+    cancel_finish(&cancel);
+    return good;
+}
+
+/* Rows of many days, in no order. */
+TEST(many_days_are_gathered_in_order)
+{
+    enum {
+        DAYS = 50000
+    };
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    CHECK(declare(&f, "a",
+                  "{\"columns\":[{\"name\":\"d\",\"type\":\"DATE\"}],"
+                  "\"partition_by\":\"d\"}"));
+    struct lake_request request = request_for("a");
+    for (int i = 0; i < DAYS; i += 4000) {
+        struct buf body;
+        buf_init(&body, 1 << 20);
+        for (int k = i; k < i + 4000 && k < DAYS; k++) {
+            struct lake_date date = lake_date_of(k * 7919 % DAYS * SHIP_DAY_MS);
+            buf_append_format(&body, "{\"d\":\"%04d-%02d-%02d\"}\n", date.year, date.month,
+                              date.day);
+        }
+        CHECK(write_rows(&f, &request, buf_str(&body)));
+        buf_finish(&body);
+    }
+    struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    struct lake_lines lines;
+    CHECK(lake_lines_gather(f.lake, table->tail, table->tail_count, NULL, &lines, &f.err));
+    CHECK(lines.windows_count == DAYS && lines.rows == DAYS);
+    for (int i = 0; i < DAYS; i++) {
+        CHECK(lines.windows[i].day == i && lines.windows[i].rows == 1);
+    }
+    lake_lines_finish(&lines);
+    end(&f);
+}
+
 static bool append_plans(struct fixture *f, unsigned type, uint64_t position,
                          uint64_t *ret_sequence)
 {
@@ -274,19 +346,6 @@ TEST(a_key_that_is_used_again_after_its_time_is_saved_again)
     buf_finish(&payload);
     lake_keys_destroy(keys);
     end(&f);
-}
-
-static bool declare(struct fixture *f, const char *table, const char *document)
-{
-    struct json_span span;
-    struct cancel cancel;
-    cancel_init(&cancel, INT64_MAX);
-    struct json_scanner scanner;
-    json_scanner_init(&scanner, str_of(document));
-    bool good = json_scan_document(&scanner, &span, &f->err) &&
-                lake_table_declare(f->lake, str_of(table), span, &cancel, &f->err);
-    cancel_finish(&cancel);
-    return good;
 }
 
 /* Each day becomes an object: more than a plan can name would never be flushed. */
@@ -398,6 +457,8 @@ static const struct test_case cases[] = {
     TEST_CASE(a_refused_request_lets_others_widen_before_it_is_closed),
     TEST_CASE(a_batch_that_cannot_be_stored_lets_others_try),
     TEST_CASE(a_backlog_fills_its_segments),
+    TEST_CASE(the_object_of_a_cancelled_batch_is_looked_for_after_a_start),
+    TEST_CASE(many_days_are_gathered_in_order),
 };
 
 TEST_MAIN(cases)
