@@ -134,8 +134,8 @@ void lake_close(struct lake *lake)
         return;
     }
     lake_ship_destroy(lake->ship);
+    wal_close(lake->plans); /* its prologues look at the other one */
     wal_close(lake->records);
-    wal_close(lake->plans);
     for (size_t i = 0; i < lake->tables_count; i++) {
         lake_table_destroy(lake->tables_list[i]);
     }

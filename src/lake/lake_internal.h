@@ -34,6 +34,8 @@ struct lake {
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
     struct lake_counts counts;
+    atomic_ullong schemas_bytes; /* of all tables: see lake_table_publish */
+    atomic_ullong plans_bytes;   /* of all that are not finished */
     atomic_bool broken; /* a log cannot be written any more */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */

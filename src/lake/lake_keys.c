@@ -140,6 +140,9 @@ void lake_keys_end(struct lake_keys *keys, const struct lake_log_key *answer)
 {
     lock_take(&keys->lock);
     struct entry *entry = add(keys, answer->key);
+    if (entry->answer.position != answer->position) {
+        entry->saved = 0; /* what was saved is an answer of long ago */
+    }
     entry->state = STATE_KNOWN;
     entry->answer = *answer;
     lock_release(&keys->lock);

@@ -18,7 +18,6 @@ struct gather {
     const int32_t *day; /* of all rows; or NULL */
     struct lake_window *windows;
     size_t windows_count;
-    size_t windows_capacity;
     size_t used;      /* the window of the last row: the next is most often of the same day */
     uint64_t *filled; /* bytes per window */
     uint64_t size;
@@ -27,28 +26,22 @@ struct gather {
 
 static struct lake_window *window_of(struct gather *gather, int32_t day)
 {
-    if (gather->used < gather->windows_count && gather->windows[gather->used].day == day) {
+    if (gather->windows[gather->used].day == day) {
         return &gather->windows[gather->used];
     }
-    for (size_t i = 0; i < gather->windows_count; i++) {
-        if (gather->windows[i].day == day) {
-            gather->used = i;
-            return &gather->windows[i];
+    size_t first = 0;
+    size_t end = gather->windows_count;
+    while (end - first > 1) {
+        size_t middle = first + (end - first) / 2;
+        if (gather->windows[middle].day <= day) {
+            first = middle;
+        } else {
+            end = middle;
         }
     }
-    if (gather->windows_count == gather->windows_capacity) {
-        size_t capacity = gather->windows_capacity == 0 ? 8 : 2 * gather->windows_capacity;
-        struct lake_window *grown = mem_alloc_array(capacity, sizeof(*grown));
-        if (gather->windows_count > 0) {
-            memcpy(grown, gather->windows, gather->windows_count * sizeof(*grown));
-        }
-        mem_free(gather->windows);
-        gather->windows = grown;
-        gather->windows_capacity = capacity;
-    }
-    gather->used = gather->windows_count++;
-    gather->windows[gather->used] = (struct lake_window){.day = day};
-    return &gather->windows[gather->used];
+    assert(gather->windows[first].day == day);
+    gather->used = first;
+    return &gather->windows[first];
 }
 
 static uint64_t lines_size(const struct lake_tail_record *record)
@@ -65,15 +58,44 @@ static void count(struct gather *gather, int32_t day, uint64_t rows, uint64_t si
     gather->size += size;
 }
 
-static int compare_windows(const void *a, const void *b)
+static int compare_days(const void *a, const void *b)
 {
-    const struct lake_window *left = a;
-    const struct lake_window *right = b;
-    return left->day < right->day ? -1 : left->day > right->day;
+    const int32_t *left = a;
+    const int32_t *right = b;
+    return *left < *right ? -1 : *left > *right;
+}
+
+/* A window for each day there is, in order. There may be very many. */
+static void make_windows(struct gather *gather)
+{
+    size_t wanted = 1;
+    size_t count = 0;
+    for (size_t i = 0; i < gather->records_count; i++) {
+        wanted += gather->records[i].sections == NULL ? 1 : gather->records[i].sections_count;
+    }
+    int32_t *days = mem_alloc_array(wanted, sizeof(*days));
+    for (size_t i = 0; i < gather->records_count; i++) {
+        const struct lake_tail_record *record = &gather->records[i];
+        size_t sections = record->sections == NULL ? 1 : record->sections_count;
+        for (size_t s = 0; s < sections; s++) {
+            int32_t day = record->sections == NULL ? record->day : record->sections[s].day;
+            days[count] = gather->day != NULL ? *gather->day : day;
+            count += count == 0 || days[count - 1] != days[count] ? 1 : 0;
+        }
+    }
+    qsort(days, count, sizeof(*days), compare_days);
+    gather->windows = mem_alloc_array(count + 1, sizeof(*gather->windows));
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || days[i] != days[i - 1]) {
+            gather->windows[gather->windows_count++] = (struct lake_window){.day = days[i]};
+        }
+    }
+    mem_free(days);
 }
 
 static void lay_out(struct gather *gather)
 {
+    make_windows(gather);
     for (size_t i = 0; i < gather->records_count; i++) {
         const struct lake_tail_record *record = &gather->records[i];
         if (record->sections == NULL) {
@@ -84,10 +106,6 @@ static void lay_out(struct gather *gather)
             count(gather, section->day, section->rows, section->size);
         }
     }
-    if (gather->windows_count > 0) {
-        qsort(gather->windows, gather->windows_count, sizeof(*gather->windows), compare_windows);
-    }
-    gather->used = 0;
     uint64_t offset = 0;
     for (size_t i = 0; i < gather->windows_count; i++) {
         gather->windows[i].offset = offset;

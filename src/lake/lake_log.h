@@ -81,6 +81,8 @@ struct lake_plan {
     bool dated; /* all rows go to the day of the one object: /flush named it */
     struct lake_plan_object *objects;
     size_t objects_count;
+    size_t objects_stored; /* so many of them are in the store: not in the log */
+    uint64_t bytes;        /* of its record: not in it */
 };
 void lake_log_put_plan(struct buf *into, const struct lake_plan *plan);
 /* What cannot be read fails the cursor; the plan may be finished all the same. */

@@ -3,12 +3,14 @@
 #include "clock.h"
 #include "lake_internal.h"
 #include "lake_keys.h"
+#include "lake_ship.h"
 #include "mem.h"
 
 #include <stdlib.h>
 
 enum {
-    DAY_MS = 86400000
+    DAY_MS = 86400000,
+    STORED_MAX = 1 << 20 /* in one prologue; without it a batch is only looked for in the store */
 };
 
 /* A request of several records that is not closed yet. */
@@ -23,15 +25,27 @@ struct open_group {
     struct open_group *next;
 };
 
+/* The object of a batch that was cancelled, which may have turned up all the same. */
+struct cancelled {
+    const struct lake_table *table;
+    uint64_t position;
+    int64_t arrival_ms;
+    int32_t day;
+    struct cancelled *next;
+};
+
 struct lake_replay {
     struct lake *lake;
     struct open_group *groups;
+    struct cancelled *cancelled; /* oldest first */
+    struct cancelled **cancelled_end;
 };
 
 struct lake_replay *lake_replay_create(struct lake *lake)
 {
     struct lake_replay *replay = mem_alloc(sizeof(*replay));
     replay->lake = lake;
+    replay->cancelled_end = &replay->cancelled;
     return replay;
 }
 
@@ -51,6 +65,11 @@ void lake_replay_destroy(struct lake_replay *replay)
         replay->groups = group->next;
         group_destroy(group);
     }
+    while (replay != NULL && replay->cancelled != NULL) {
+        struct cancelled *cancelled = replay->cancelled;
+        replay->cancelled = cancelled->next;
+        mem_free(cancelled);
+    }
     mem_free(replay);
 }
 
@@ -61,9 +80,13 @@ static bool damaged(struct err *err, const char *what)
 
 /* ---- the log of plans ---- */
 
-static void set_plan(struct lake_table *table, struct lake_plan *plan_take)
+static void set_plan(struct lake *lake, struct lake_table *table, struct lake_plan *plan_take)
 {
+    if (plan_take != NULL) {
+        (void)atomic_fetch_add(&lake->plans_bytes, plan_take->bytes);
+    }
     if (table->plan != NULL) {
+        (void)atomic_fetch_sub(&lake->plans_bytes, table->plan->bytes);
         lake_plan_finish(table->plan);
         mem_free(table->plan);
     }
@@ -73,7 +96,9 @@ static void set_plan(struct lake_table *table, struct lake_plan *plan_take)
 static bool replay_plan(struct lake *lake, struct worker_cursor *cursor, struct err *err)
 {
     struct lake_plan *plan = mem_alloc(sizeof(*plan));
+    size_t before = cursor->rest.len;
     lake_log_get_plan(cursor, plan);
+    plan->bytes = before - cursor->rest.len;
     struct lake_table *table =
         cursor->failed ? NULL : lake_table_get(lake, str_of(plan->table), err);
     if (table == NULL) {
@@ -82,18 +107,18 @@ static bool replay_plan(struct lake *lake, struct worker_cursor *cursor, struct 
         mem_free(plan);
         return bad ? damaged(err, "a plan") : false;
     }
-    set_plan(table, plan);
+    set_plan(lake, table, plan);
     return true;
 }
 
 /* A prologue may be older than records before it: it is written while others go on. */
-static void settle(struct lake_table *table, uint64_t committed)
+static void settle(struct lake *lake, struct lake_table *table, uint64_t committed)
 {
     if (table->committed < committed) {
         table->committed = committed;
     }
     if (table->plan != NULL && table->plan->last <= table->committed) {
-        set_plan(table, NULL);
+        set_plan(lake, table, NULL);
     }
 }
 
@@ -113,7 +138,7 @@ static bool replay_table_state(struct lake *lake, struct worker_cursor *cursor, 
         lake_table_end_batch(table, worker_get_u64(cursor), true);
     }
     bool good = worker_get_u32(cursor) == 0 || replay_plan(lake, cursor, err);
-    settle(table, committed);
+    settle(lake, table, committed);
     return good;
 }
 
@@ -143,7 +168,7 @@ static bool replay_position(struct lake *lake, unsigned type, struct str payload
     if (type == LAKE_LOG_STORED) {
         lake_table_end_batch(table, position, true);
     } else {
-        settle(table, position);
+        settle(lake, table, position);
     }
     return true;
 }
@@ -185,6 +210,9 @@ static bool replay_schema(struct lake *lake, struct worker_cursor *cursor,
     }
     lake_schema_drop(table->schema);
     table->schema = schema;
+    uint64_t size = name.len + text.len + 2 * sizeof(uint32_t);
+    (void)atomic_fetch_add(&lake->schemas_bytes, size - table->schema_bytes);
+    table->schema_bytes = size;
     *ret_table = table;
     return true;
 }
@@ -295,9 +323,15 @@ void lake_replay_plans_end(struct lake_replay *replay)
     lake_table_visit(replay->lake, visit_stored, NULL);
 }
 
-static int32_t day_of(const struct lake_log_rows *rows)
+/* Of the first row: the record that closes a request may have none. */
+static int32_t day_of(const struct open_group *group, const struct lake_log_rows *rows)
 {
-    return rows->sections_count > 0 ? rows->sections[0].day : (int32_t)(rows->arrival_ms / DAY_MS);
+    for (size_t i = 0; i < group->parts_count; i++) {
+        if (group->parts[i].record.rows > 0) {
+            return group->parts[i].record.day;
+        }
+    }
+    return (int32_t)(rows->arrival_ms / DAY_MS);
 }
 
 static void close_batch(struct open_group *group, struct lake_table *table, uint64_t position,
@@ -306,7 +340,7 @@ static void close_batch(struct open_group *group, struct lake_table *table, uint
     struct lake_batch *batch = mem_alloc(sizeof(*batch));
     batch->position = position;
     batch->arrival_ms = rows->arrival_ms;
-    batch->day = day_of(rows);
+    batch->day = day_of(group, rows);
     batch->rows = rows->request_rows;
     batch->records = mem_alloc_array(group->parts_count, sizeof(*batch->records));
     for (size_t i = 0; i < group->parts_count; i++) {
@@ -334,14 +368,15 @@ static void close_buffered(struct open_group *group, uint64_t position)
     }
 }
 
-static void restore_key(struct lake *lake, const struct lake_log_rows *rows, uint64_t position)
+static void restore_key(struct lake *lake, const struct open_group *group,
+                        const struct lake_log_rows *rows, uint64_t position)
 {
     struct lake_log_key key = {
         .arrival_ms = rows->arrival_ms,
         .accepted = rows->request_rows,
         .dead_letters = rows->request_dead,
         .position = position,
-        .day = day_of(rows),
+        .day = day_of(group, rows),
     };
     memcpy(key.key, rows->key, LAKE_KEY_SIZE);
     memcpy(key.body, rows->body, LAKE_KEY_SIZE);
@@ -358,7 +393,7 @@ static void close_request(struct lake_replay *replay, struct open_group *group,
         close_batch(group, table, position, rows);
     }
     if (rows->has_key) {
-        restore_key(replay->lake, rows, position);
+        restore_key(replay->lake, group, rows, position);
     }
     take_group(replay, group);
     group_destroy(group);
@@ -385,6 +420,26 @@ static bool replay_rows(struct lake_replay *replay, const struct wal_place *plac
     return table != NULL;
 }
 
+static void note_cancelled(struct lake_replay *replay, const struct lake_table *table,
+                           uint64_t position)
+{
+    const struct lake_batch *batch = table->batches;
+    while (batch != NULL && batch->position != position) {
+        batch = batch->next;
+    }
+    if (batch != NULL) {
+        struct cancelled *cancelled = mem_alloc(sizeof(*cancelled));
+        *cancelled = (struct cancelled){
+            .table = table,
+            .position = position,
+            .arrival_ms = batch->arrival_ms,
+            .day = batch->day,
+        };
+        *replay->cancelled_end = cancelled;
+        replay->cancelled_end = &cancelled->next;
+    }
+}
+
 static bool replay_cancel(struct lake *lake, struct str payload, struct err *err)
 {
     struct str name;
@@ -396,6 +451,7 @@ static bool replay_cancel(struct lake *lake, struct str payload, struct err *err
     if (table == NULL) {
         return false;
     }
+    note_cancelled(lake->replay, table, position);
     lake_table_end_batch(table, position, false);
     lake_keys_forget_position(lake->keys, position);
     return true;
@@ -436,8 +492,24 @@ static bool seal_plan(void *context, struct lake_table *table)
     return true;
 }
 
+static void delete_cancelled(struct lake *lake, const struct cancelled *cancelled)
+{
+    for (; cancelled != NULL; cancelled = cancelled->next) {
+        struct buf key;
+        buf_init(&key, STORE_KEY_SIZE_MAX);
+        lake_object_append_key(lake, str_of(cancelled->table->name), cancelled->day,
+                               cancelled->arrival_ms, LAKE_BATCH, cancelled->position,
+                               cancelled->position, &key);
+        if (!buf_failed(&key)) {
+            lake_ship_delete_later(lake, buf_str(&key));
+        }
+        buf_finish(&key);
+    }
+}
+
 void lake_replay_end(struct lake_replay *replay)
 {
+    delete_cancelled(replay->lake, replay->cancelled);
     lake_table_visit(replay->lake, seal_plan, NULL);
 }
 
@@ -446,9 +518,11 @@ void lake_replay_end(struct lake_replay *replay)
 struct prologue {
     struct buf *into;
     uint32_t count;
-    uint64_t needed_from;
+    uint64_t log_first; /* of the log of records: it may hold rows from there on */
+    size_t stored_left;
 };
 
+/* A table that a refused request began has nothing to say, and need not be there after a start. */
 static bool put_table_state(void *context, struct lake_table *table)
 {
     struct prologue *prologue = context;
@@ -456,15 +530,21 @@ static bool put_table_state(void *context, struct lake_table *table)
     sort_stored(table); /* several old segments may have told the same */
     size_t kept = 0;
     for (size_t i = 0; i < table->stored_count; i++) {
-        if (table->stored[i] >= prologue->needed_from) {
+        if (table->stored[i] >= prologue->log_first) {
             table->stored[kept++] = table->stored[i];
         }
     }
     table->stored_count = kept;
+    if (kept == 0 && table->committed == 0 && table->plan == NULL) {
+        lock_release(&table->lock);
+        return true;
+    }
     worker_put_text(prologue->into, str_of(table->name));
     worker_put_u64(prologue->into, table->committed);
-    worker_put_u64(prologue->into, kept);
-    for (size_t i = 0; i < kept; i++) {
+    size_t told = kept < prologue->stored_left ? kept : prologue->stored_left;
+    prologue->stored_left -= told;
+    worker_put_u64(prologue->into, told);
+    for (size_t i = kept - told; i < kept; i++) {
         worker_put_u64(prologue->into, table->stored[i]);
     }
     worker_put_u32(prologue->into, table->plan != NULL ? 1 : 0);
@@ -482,12 +562,17 @@ static bool put_table_schema(void *context, struct lake_table *table)
     struct buf text;
     buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
     lock_take(&table->lock);
-    worker_put_text(prologue->into, str_of(table->name));
-    lake_schema_append_json(table->schema, false, &text);
+    bool published = table->schema_bytes > 0;
+    if (published) {
+        lake_schema_append_json(table->schema, false, &text);
+    }
     lock_release(&table->lock);
-    worker_put_text(prologue->into, buf_str(&text));
+    if (published) {
+        worker_put_text(prologue->into, str_of(table->name));
+        worker_put_text(prologue->into, buf_str(&text));
+        prologue->count++;
+    }
     buf_finish(&text);
-    prologue->count++;
     return true;
 }
 
@@ -496,7 +581,11 @@ static void put_tables(struct lake *lake, struct buf *into,
 {
     struct buf tables;
     buf_init(&tables, into->size_max);
-    struct prologue prologue = {.into = &tables, .needed_from = lake_needed_from(lake)};
+    /* The log of plans is opened first. */
+    struct prologue prologue = {.into = &tables, .stored_left = STORED_MAX};
+    if (lake->records != NULL) {
+        prologue.log_first = wal_first(lake->records);
+    }
     lake_table_visit(lake, visit, &prologue);
     worker_put_u32(into, prologue.count);
     buf_append(into, buf_str(&tables));

@@ -114,6 +114,21 @@ void lake_ship_disown(struct lake *lake, struct lake_table *table, uint64_t posi
     lake_ship_poke(lake->ship);
 }
 
+/* So that the next attempt is another's turn. */
+static void move_to_end(struct lake_table *table, struct lake_batch *batch)
+{
+    struct lake_batch **link = &table->batches;
+    while (*link != batch) {
+        link = &(*link)->next;
+    }
+    *link = batch->next;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = batch;
+    batch->next = NULL;
+}
+
 bool ship_store_left(struct lake *lake, struct lake_table *table, struct cancel *cancel,
                      struct err *err)
 {
@@ -131,6 +146,7 @@ bool ship_store_left(struct lake *lake, struct lake_table *table, struct cancel 
     }
     lock_take(&table->lock);
     batch->owned = false;
+    move_to_end(table, batch);
     lock_release(&table->lock);
     return false;
 }

@@ -8,7 +8,8 @@ enum {
     HOUR_MS = 3600000,
     PLANS_PAUSE_MS = 300000, /* a crowded log of plans is trimmed no more often */
     PLANS_SEGMENTS = 2,
-    SOON_MS = 1000 /* a rotation is seen by then */
+    BEHIND_SEGMENTS = 2, /* when there are more, their records wait for the store */
+    SOON_MS = 1000       /* a rotation is seen by then */
 };
 
 #define ROTATE_BYTES (UINT64_C(8) << 20)        /* of records that the newest segment holds */
@@ -44,6 +45,21 @@ static bool append_mark(struct lake *lake, struct wal_place *ret_place, struct e
     return good;
 }
 
+/* A mark that is in a segment begun after the call. */
+static bool begin_segment(struct lake *lake, struct wal_place *ret_place, struct err *err)
+{
+    struct wal_place before;
+    if (!append_mark(lake, &before, err)) {
+        return false;
+    }
+    wal_rotate(lake->plans);
+    /* The first may still go to the old segment, and is over before the rotation is. */
+    return append_mark(lake, ret_place, err) &&
+           (ret_place->segment != before.segment || append_mark(lake, ret_place, err)) &&
+           (ret_place->segment != before.segment ||
+            err_set(err, ERR_BUSY, "the log of plans has no room for a new segment"));
+}
+
 /* The prologue of a new segment says what the older ones did, keys aside, provided that nothing is
  * on its way between the log and the tables while it is made. */
 static bool renew_plans(struct lake_ship *ship, struct wal_place *ret_place, struct err *err)
@@ -54,8 +70,7 @@ static bool renew_plans(struct lake_ship *ship, struct wal_place *ret_place, str
         condition_wait(&ship->gate_changed, &ship->lock);
     }
     lock_release(&ship->lock);
-    wal_rotate(ship->lake->plans);
-    bool good = append_mark(ship->lake, ret_place, err);
+    bool good = begin_segment(ship->lake, ret_place, err);
     lock_take(&ship->lock);
     ship->gate_shut = false;
     condition_broadcast(&ship->gate_changed);
@@ -123,7 +138,8 @@ static bool trim_records(struct lake_ship *ship, uint64_t needed, struct err *er
     return true;
 }
 
-/* A segment goes as a whole, so that the newest is left behind before it is old. */
+/* A segment goes as a whole, so that the newest is left behind before it is old. Not while older
+ * ones are kept: each takes its whole size of the disk, however little is in it. */
 static bool rotate_records(struct lake_ship *ship, uint64_t needed)
 {
     struct lake *lake = ship->lake;
@@ -132,7 +148,8 @@ static bool rotate_records(struct lake_ship *ship, uint64_t needed)
     lock_release(&lake->tables_lock);
     uint64_t bytes = record_bytes(lake);
     uint64_t grown = bytes - ship->rotated_bytes;
-    if (grown < ROTATE_BYTES && (!idle || grown < ROTATE_IDLE_BYTES)) {
+    bool behind = metric_level(&wal_counts(lake->records)->segments) > BEHIND_SEGMENTS;
+    if ((grown < ROTATE_BYTES || behind) && (!idle || grown < ROTATE_IDLE_BYTES)) {
         return false;
     }
     ship->rotated_bytes = bytes;

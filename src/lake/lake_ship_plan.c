@@ -1,7 +1,12 @@
 #include "lake_ship_internal.h"
 
 #include "clock.h"
+#include "lake_days.h"
 #include "mem.h"
+
+enum {
+    PLANS_BYTES_MAX = WAL_PAYLOAD_SIZE_MAX / 2
+};
 
 /* One plan on its way. */
 struct run {
@@ -17,25 +22,39 @@ struct run {
 
 /* ---- which rows ---- */
 
+static bool add_days(struct lake_days *days, const struct lake_tail_record *record,
+                     size_t count_max)
+{
+    bool good = record->sections != NULL || lake_days_add(days, record->day, count_max);
+    for (uint32_t i = 0; good && record->sections != NULL && i < record->sections_count; i++) {
+        good = lake_days_add(days, record->sections[i].day, count_max);
+    }
+    return good;
+}
+
 /* How many records of the tail make the next plan: whole requests, since they are in the lake as
  * one or not at all. */
 static size_t count_records(const struct lake_table *table, const struct ship_limits *limits,
                             uint64_t upto)
 {
+    struct lake_days days = {0};
     uint64_t bytes = 0;
     uint64_t rows = 0;
     size_t count = 0;
     for (size_t next = 0; next < table->tail_count && table->tail[next].position <= upto;) {
         uint64_t position = table->tail[next].position;
+        bool few = true;
         for (; next < table->tail_count && table->tail[next].position == position; next++) {
             bytes += table->tail[next].place.size - table->tail[next].lines_offset;
             rows += table->tail[next].rows;
+            few = add_days(&days, &table->tail[next], count > 0 ? LAKE_DAYS_MAX : SIZE_MAX) && few;
         }
-        if (count > 0 && (bytes > 2 * limits->bytes || rows > 2 * limits->rows)) {
+        if (count > 0 && (bytes > 2 * limits->bytes || rows > 2 * limits->rows || !few)) {
             break;
         }
         count = next;
     }
+    lake_days_finish(&days);
     return count;
 }
 
@@ -106,6 +125,18 @@ static struct lake_plan *make_plan(const struct run *run, bool dated, struct err
     return NULL;
 }
 
+/* A segment of the log of plans begins with all that are not finished, in one record: with too many
+ * of them others are finished first. */
+static bool take_room(struct lake *lake, uint64_t bytes, struct err *err)
+{
+    unsigned long long before = atomic_fetch_add(&lake->plans_bytes, bytes);
+    if (before == 0 || before + bytes <= PLANS_BYTES_MAX) {
+        return true;
+    }
+    (void)atomic_fetch_sub(&lake->plans_bytes, bytes);
+    return err_set(err, ERR_BUSY, "too many flushes are not finished");
+}
+
 /* From here on these rows become these objects, whatever happens. */
 static bool begin_plan(struct run *run, bool dated, struct err *err)
 {
@@ -118,10 +149,15 @@ static bool begin_plan(struct run *run, bool dated, struct err *err)
     struct wal_record record = {.type = LAKE_LOG_PLAN, .urgent = true};
     buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
     lake_log_put_plan(&payload, plan);
+    plan->bytes = payload.len;
     ship_gate_enter(run->lake->ship);
     bool good = buf_failed(&payload)
                     ? err_set(err, ERR_TOO_LARGE, "one flush of the table has too many days")
-                    : wal_append_wait(run->lake->plans, &record, &payload, &place, err);
+                    : take_room(run->lake, plan->bytes, err);
+    if (good && !wal_append_wait(run->lake->plans, &record, &payload, &place, err)) {
+        (void)atomic_fetch_sub(&run->lake->plans_bytes, plan->bytes);
+        good = false;
+    }
     if (good) {
         lock_take(&run->table->lock);
         run->table->plan = plan;
@@ -156,7 +192,8 @@ static bool put_objects(struct run *run, struct err *err)
 {
     const struct lake_schema *schema = lake_table_schema(run->table);
     bool good = true;
-    for (size_t i = 0; good && i < run->plan->objects_count; i++) {
+    struct lake_plan *plan = run->table->plan; /* nobody else's while the table is flushed */
+    for (size_t i = plan->objects_stored; good && i < plan->objects_count; i++) {
         struct ship_object object = {
             .key = str_of(run->plan->objects[i].key),
             .schema = schema,
@@ -168,6 +205,7 @@ static bool put_objects(struct run *run, struct err *err)
             .again = run->found,
         };
         good = ship_put_object(run->lake, &object, run->cancel, err);
+        plan->objects_stored += good ? 1 : 0;
     }
     lake_schema_drop(schema);
     return good;
@@ -195,6 +233,7 @@ static bool commit(struct run *run, struct lake_flushed *flushed, struct err *er
     bool good = wal_append_wait(run->lake->plans, &record, &payload, &place, err);
     if (good) {
         describe(run, flushed);
+        (void)atomic_fetch_sub(&run->lake->plans_bytes, run->plan->bytes);
         run->plan = NULL;
         lake_remember_table(run->lake, str_of(run->table->name));
         lake_table_end_plan(run->table);

@@ -71,6 +71,7 @@ static bool look_at_table(void *context, struct lake_table *table)
     if ((left || plan) && table->retry_at_ms > look->now_ms) {
         note_next(look, table->retry_at_ms);
     } else if (left || plan) {
+        left = left && !(plan && table->failures % 2 == 1); /* a batch that fails stops no plan */
         look->work = (struct work){left ? WORK_BATCH : WORK_PLAN, table};
         table->flushing = table->flushing || !left;
     }

@@ -17,7 +17,7 @@ void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake
     buf_init(&stream->lines, SIZE_MAX / 8);
 }
 
-static void stop_widening(struct lake_stream *stream)
+void lake_stream_let_go(struct lake_stream *stream)
 {
     if (stream->widening) {
         stream->widening = false;
@@ -27,12 +27,13 @@ static void stop_widening(struct lake_stream *stream)
 
 void lake_stream_finish(struct lake_stream *stream)
 {
-    stop_widening(stream);
+    lake_stream_let_go(stream);
     lake_check_destroy(stream->check);
     lake_schema_drop(stream->schema);
     buf_finish(&stream->held);
     buf_finish(&stream->lines);
     mem_free(stream->sections);
+    lake_days_finish(&stream->days);
     *stream = (struct lake_stream){0};
 }
 
@@ -56,6 +57,18 @@ static bool widen(struct lake_stream *stream, const struct lake_checked *checked
     }
     set_schema(stream, wider);
     return true;
+}
+
+static bool keep_days(struct lake_stream *stream, const struct lake_checked *checked,
+                      struct err *err)
+{
+    bool good = true;
+    for (size_t i = 0; good && i < checked->sections_count; i++) {
+        good = lake_days_add(&stream->days, checked->sections[i].day, LAKE_DAYS_MAX);
+    }
+    return good ||
+           err_set(err, ERR_TOO_LARGE, "the records of one request may belong to at most %d days",
+                   LAKE_DAYS_MAX);
 }
 
 static void keep_sections(struct lake_stream *stream, const struct lake_checked *checked)
@@ -93,6 +106,9 @@ static bool pass(struct lake_stream *stream, struct str bytes, bool last, size_t
     for (int round = 0; round < ROUNDS_MAX; round++) {
         struct lake_checked checked;
         if (!lake_check_pass(stream->check, stream->schema, bytes, last, &checked, ret_bad, err)) {
+            return false;
+        }
+        if (checked.wants_count == 0 && !keep_days(stream, &checked, err)) {
             return false;
         }
         if (checked.wants_count == 0) {
@@ -151,6 +167,7 @@ bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
     }
     size_t used;
     if (!pass_all(stream, bytes, last, &used, ret_bad, err)) {
+        lake_stream_let_go(stream); /* the answer may take its time, and others wait */
         return false;
     }
     if (held->len > 0) {
@@ -170,10 +187,12 @@ bool lake_stream_publish(struct lake_stream *stream, struct err *err)
     }
     struct lake_table *table = stream->table;
     lock_take(&table->lock);
+    bool grows = stream->schema->columns_count > table->schema->columns_count;
     bool good = stream->schema == table->schema ||
-                lake_table_publish(stream->lake, table, stream->schema, err);
+                ((!grows || lake_schemas_have_room(stream->lake, err)) &&
+                 lake_table_publish(stream->lake, table, stream->schema, err));
     lock_release(&table->lock);
-    stop_widening(stream);
+    lake_stream_let_go(stream);
     return good;
 }
 

@@ -7,6 +7,7 @@
  * Owner     the writer.   Threads  the writer's. */
 #pragma once
 
+#include "lake_days.h"
 #include "lake_table.h"
 
 struct lake_stream {
@@ -21,6 +22,7 @@ struct lake_stream {
     struct lake_section *sections; /* of the lines */
     size_t sections_count;
     size_t sections_capacity;
+    struct lake_days days; /* of all lines so far */
     uint64_t rows; /* of the lines */
 };
 
@@ -33,6 +35,10 @@ bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
 
 /* The wider schema becomes the table's, and is in the log before what is appended next. */
 bool lake_stream_publish(struct lake_stream *stream, struct err *err) MUST_CHECK;
+
+/* Others may make the table's next schema; what this stream made is lost, unless it was
+ * published. */
+void lake_stream_let_go(struct lake_stream *stream); /* accepts zeroed memory */
 
 /* Takes lines of at most size_max bytes (one line more when it is longer) off the front, and
  * describes them in `rows`; the caller frees rows->sections. False when there are none. */

@@ -7,7 +7,10 @@
 #include "mem.h"
 
 enum {
-    TABLES_MAX = 10000
+    TABLES_MAX = 10000,
+    /* A segment of the log begins with all schemas, in one record of WAL_PAYLOAD_SIZE_MAX. */
+    SCHEMAS_BYTES_MAX = WAL_PAYLOAD_SIZE_MAX - (4 << 20),
+    SCHEMAS_BYTES_CLIENTS = WAL_PAYLOAD_SIZE_MAX / 2
 };
 
 /* ---- which tables there are ---- */
@@ -155,6 +158,23 @@ void lake_table_end_widening(struct lake_table *table)
     lock_release(&table->lock);
 }
 
+bool lake_schemas_have_room(struct lake *lake, struct err *err)
+{
+    return atomic_load(&lake->schemas_bytes) < SCHEMAS_BYTES_CLIENTS ||
+           err_set(err, ERR_TOO_LARGE, "the tables of this server have too many columns together");
+}
+
+/* A schema that does not grow always has room. */
+static bool take_room(struct lake *lake, uint64_t before, uint64_t size, struct err *err)
+{
+    unsigned long long all = atomic_fetch_add(&lake->schemas_bytes, size - before) + size - before;
+    if (size <= before || all <= SCHEMAS_BYTES_MAX) {
+        return true;
+    }
+    (void)atomic_fetch_sub(&lake->schemas_bytes, size - before);
+    return err_set(err, ERR_TOO_LARGE, "the tables of this server have too many columns together");
+}
+
 bool lake_table_publish(struct lake *lake, struct lake_table *table,
                         const struct lake_schema *schema, struct err *err)
 {
@@ -169,10 +189,16 @@ bool lake_table_publish(struct lake *lake, struct lake_table *table,
     buf_finish(&text);
     /* Urgent: a flush stores the schema first, and must not be kept by a full log from emptying it. */
     struct wal_record record = {.type = LAKE_LOG_SCHEMA, .urgent = true};
-    good = good ? wal_append(lake->records, &record, &payload, err)
+    uint64_t size = payload.len;
+    good = good ? take_room(lake, table->schema_bytes, size, err)
                 : err_set(err, ERR_TOO_LARGE, "the table's schema is too large for the log");
+    if (good && !wal_append(lake->records, &record, &payload, err)) {
+        (void)atomic_fetch_sub(&lake->schemas_bytes, size - table->schema_bytes);
+        good = false;
+    }
     buf_finish(&payload);
     if (good) {
+        table->schema_bytes = size;
         const struct lake_schema *before = table->schema;
         table->schema = lake_schema_keep(schema);
         lake_schema_drop(before);

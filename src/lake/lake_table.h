@@ -39,6 +39,7 @@ struct lake_table {
     char *name;
     struct lock lock; /* LOCK_LAKE_TABLE: all below */
     const struct lake_schema *schema;
+    uint64_t schema_bytes; /* of its SCHEMA record; 0: nothing was published */
     bool loaded;   /* the store's copy of the schema was looked at */
     bool widening; /* somebody makes the next schema: lake_table_begin_widening */
     struct condition widened;
@@ -81,10 +82,13 @@ void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel 
  * the schema once for the caller. */
 const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
 /* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA goes
- * to the log before whatever comes later. False: the log does not take it, nothing has changed. */
+ * to the log before whatever comes later. False: the log does not take it, nothing has changed. All
+ * schemas together have to fit the one record that each segment begins with. */
 bool lake_table_publish(struct lake *lake, struct lake_table *table,
                         const struct lake_schema *schema, struct err *err) MUST_CHECK;
 void lake_table_end_widening(struct lake_table *table);
+/* Whether clients may still add columns, which end long before a flush may not. */
+bool lake_schemas_have_room(struct lake *lake, struct err *err) MUST_CHECK;
 /* The schema as it is now, kept once for the caller. */
 const struct lake_schema *lake_table_schema(struct lake_table *table);
 

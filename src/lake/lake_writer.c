@@ -223,8 +223,8 @@ static bool feed_rows(struct lake_writer *writer, struct str bytes, bool last, s
     return false;
 }
 
-bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
-                      struct cancel *cancel, struct err *err)
+static bool feed(struct lake_writer *writer, struct str bytes, bool last, struct cancel *cancel,
+                 struct err *err)
 {
     assert(!writer->has_bad);
     if (cancel != NULL && !cancel_check(cancel, err)) {
@@ -246,6 +246,20 @@ bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
     return writer_append_parts(writer, &writer->rows, true, err) &&
            (writer->dead_table == NULL || writer_append_parts(writer, &writer->dead, true, err)) &&
            writer_wait_for_disk(writer, err);
+}
+
+/* The answer may take its time, and others wait. */
+static bool let_go(struct lake_writer *writer)
+{
+    lake_stream_let_go(&writer->rows);
+    lake_stream_let_go(&writer->dead);
+    return false;
+}
+
+bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
+                      struct cancel *cancel, struct err *err)
+{
+    return feed(writer, bytes, last, cancel, err) || let_go(writer);
 }
 
 static void set_body_hash(struct lake_writer *writer, unsigned char *hash)
@@ -270,7 +284,7 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
     struct lake_log_rows rows = {.table = str_of(writer->table_name), .last = true};
     *ret_nothing = false;
     if ((writer->dead_table != NULL && !writer_append_parts(writer, &writer->dead, false, err)) ||
-        !lake_stream_publish(stream, err)) {
+        !lake_stream_publish(stream, err) || !writer_wait_for_parts(writer, err)) {
         return false;
     }
     *ret_nothing = stream->lines.len == 0 && writer->parts_appended == 0 && !writer->key_taken;
@@ -343,7 +357,8 @@ static void append_batch_url(struct lake_writer *writer, const struct lake_log_k
     buf_finish(&key);
 }
 
-/* Either in the lake, or cancelled for good. */
+/* Either in the lake, or cancelled for good. When the log cannot take even that, the rows are still
+ * in it and will be in the lake, as after a crash: whoever comes with the same key is told so. */
 static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struct buf *ret_url,
                         struct err *err)
 {
@@ -354,14 +369,24 @@ static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struc
         batch = batch->next;
     }
     lock_release(&table->lock);
-    if (lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err)) {
+    /* The log has the key until it is known here, and so can be saved. */
+    struct lake_hold hold = {.sequence = writer->position};
+    lake_hold_add(writer->lake, &hold);
+    bool good = lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err);
+    if (good) {
         lake_remember_table(writer->lake, str_of(writer->table_name));
         writer_end_key(writer);
+    }
+    lake_hold_end(writer->lake, &hold);
+    if (good) {
         return true;
     }
     struct err reason = *err;
     if (lake_ship_cancel(writer->lake, table, writer->position, err)) {
         *err = reason;
+    } else {
+        writer_end_key(writer);
+        lake_ship_disown(writer->lake, table, writer->position);
     }
     return false;
 }
@@ -380,7 +405,7 @@ bool lake_writer_finish(struct lake_writer *writer, struct cancel *cancel,
         }
     } else if (!append_last(writer, &nothing, err) || (!nothing && !wait_for_end(writer, err)) ||
                (batch && !nothing && !store_batch(writer, cancel, ret_url, err))) {
-        return false;
+        return let_go(writer);
     }
     writer_fill_result(writer, ret_result);
     return true;

@@ -67,6 +67,9 @@ bool writer_append_parts(struct lake_writer *writer, struct lake_stream *stream,
 bool writer_check_failure(struct lake_writer *writer, struct err *err) MUST_CHECK;
 /* Not faster than the disk. */
 bool writer_wait_for_disk(struct lake_writer *writer, struct err *err) MUST_CHECK;
+/* Until all records appended so far are durable. The one that closes the request comes after that:
+ * a log without room refuses records one by one, and may take a small one after a large one. */
+bool writer_wait_for_parts(struct lake_writer *writer, struct err *err) MUST_CHECK;
 /* The request is answered for good: its key is known from now on. */
 void writer_end_key(struct lake_writer *writer);
 void writer_fill_result(const struct lake_writer *writer, struct lake_result *result);

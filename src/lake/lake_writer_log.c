@@ -141,6 +141,7 @@ static void note_durable(struct lake_writer *writer, struct in_flight *flight,
     add_part(writer, &flight->part);
     flight->part.record.sections = NULL;
     if (flight->last) {
+        assert(!writer->failed); /* writer_wait_for_parts */
         register_request(writer, place->sequence);
         return;
     }
@@ -282,13 +283,23 @@ bool writer_check_failure(struct lake_writer *writer, struct err *err)
     return !failed;
 }
 
-/* Not faster than the disk. */
-bool writer_wait_for_disk(struct lake_writer *writer, struct err *err)
+static bool wait_until_ahead(struct lake_writer *writer, uint64_t bytes_max, struct err *err)
 {
     lock_take(&writer->lock);
-    while (writer->ahead_bytes > AHEAD_BYTES_MAX && !writer->failed) {
+    while (writer->ahead_bytes > bytes_max && !writer->failed) {
         condition_wait(&writer->changed, &writer->lock);
     }
     lock_release(&writer->lock);
     return writer_check_failure(writer, err);
+}
+
+/* Not faster than the disk. */
+bool writer_wait_for_disk(struct lake_writer *writer, struct err *err)
+{
+    return wait_until_ahead(writer, AHEAD_BYTES_MAX, err);
+}
+
+bool writer_wait_for_parts(struct lake_writer *writer, struct err *err)
+{
+    return wait_until_ahead(writer, 0, err);
 }
