@@ -23,6 +23,41 @@ void lines_append_cast(struct buf *sql, const struct worker_column *column, size
                       zone ? " AS TIMESTAMPTZ)" : "", STR_ARG(column->sql_type));
 }
 
+static bool is_integer(struct str type)
+{
+    static const char *const names[] = {"TINYINT",  "SMALLINT",  "INTEGER",  "BIGINT",
+                                        "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"};
+    bool found = false;
+    for (size_t i = 0; !found && i < COUNT_OF(names); i++) {
+        found = is_type(type, names[i]);
+    }
+    return found;
+}
+
+/* NULL for what does not fit the column. TRY_CAST alone lets pass what the cast makes another value
+ * of, a fraction rounded to an integer or a number beyond FLOAT's range made infinite, and an
+ * infinite TIMESTAMP_S, which the engine cannot write to Parquet. */
+static void append_try(struct buf *sql, const struct worker_column *column, size_t index)
+{
+    bool integer = is_integer(column->sql_type);
+    bool real = is_type(column->sql_type, "FLOAT");
+    bool seconds = is_type(column->sql_type, "TIMESTAMP_S");
+    buf_append_text(sql, integer || real || seconds ? "CASE WHEN " : "");
+    if (integer) {
+        buf_append_format(sql, "TRY_CAST(c%zu AS DOUBLE) = ", index);
+        lines_append_cast(sql, column, index, "TRY_CAST");
+    } else if (real) {
+        buf_append_text(sql, "isfinite(");
+        lines_append_cast(sql, column, index, "TRY_CAST");
+        buf_append_format(sql, ") OR NOT isfinite(TRY_CAST(c%zu AS DOUBLE))", index);
+    } else if (seconds) {
+        buf_append_format(sql, "isfinite(TRY_CAST(c%zu AS TIMESTAMPTZ))", index);
+    }
+    buf_append_text(sql, integer || real || seconds ? " THEN " : "");
+    lines_append_cast(sql, column, index, "TRY_CAST");
+    buf_append_text(sql, integer || real || seconds ? " END" : "");
+}
+
 static bool has_loose(const struct worker_lines *lines)
 {
     bool loose = false;
@@ -62,7 +97,7 @@ void lines_append_source(struct buf *sql, const struct worker_lines *lines, stru
     for (size_t i = 0; i < lines->columns_count; i++) {
         if (lines->columns[i].loose != 0) {
             buf_append_text(sql, ", ");
-            lines_append_cast(sql, &lines->columns[i], i, "TRY_CAST");
+            append_try(sql, &lines->columns[i], i);
             buf_append_format(sql, " AS t%zu", i);
         }
     }

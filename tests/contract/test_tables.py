@@ -141,3 +141,39 @@ def test_what_fits_no_type_is_kept_beside(server, table):
     rows = stored(server, table)
     assert [row["a"] for row in rows] == [1, None]
     assert "x" in rows[1]["_rest"]
+
+
+# type, what is sent, what the column then has (None: the value is in _rest), as text
+FITTING = [
+    ("INTEGER", 1.5, None),
+    ("INTEGER", "1.5", None),
+    ("INTEGER", 1e3, "1000"),
+    ("INTEGER", 5.0, "5"),
+    ("TINYINT", 1e-300, None),
+    ("UBIGINT", 2**64 - 1, str(2**64 - 1)),
+    ("UTINYINT", 256, None),
+    ("HUGEINT", 2**126 + 1, str(2**126 + 1)),
+    ("HUGEINT", -(2**127) + 1, None),
+    ("UHUGEINT", 2**128 - 1, None),
+    ("FLOAT", 1e39, None),
+    ("FLOAT", 1.5, "1.5"),
+    ("FLOAT", "inf", "inf"),
+    ("FLOAT", "nan", "nan"),
+    ("TIMESTAMP_S", "infinity", None),
+    ("TIMESTAMP_S", "2025-12-20 10:00:00", "2025-12-20 10:00:00"),
+    ("TIMESTAMP_MS", "infinity", "infinity"),
+]
+
+
+def test_a_value_that_a_declared_type_would_change_goes_to_rest(server, table):
+    names = [f"v{i}" for i in range(len(FITTING))]
+    columns = [{"name": name, "type": case[0]} for name, case in zip(names, FITTING)]
+    assert declare(server, table, {"columns": columns}).status_code == 200
+    kept(post_rows(server, table, ndjson([{name: case[1] for name, case in zip(names, FITTING)}])))
+    texts = ", ".join(f"{name}::VARCHAR AS {name}" for name in names)
+    for where in ("log", "file"):
+        row = server.sql(f'SELECT {texts}, "_rest" FROM {table}')["rows"][0]
+        rest = row.pop("_rest")
+        assert row == {name: case[2] for name, case in zip(names, FITTING)}, where
+        assert all((f'"{name}"' in rest) == (case[2] is None) for name, case in zip(names, FITTING)), (where, rest)
+        flushed(server, table)

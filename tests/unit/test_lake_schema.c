@@ -176,7 +176,7 @@ TEST(types_of_people)
         {"DEC(38)", "DECIMAL(38,0)", LAKE_CAST},
         {"timestamp with time zone", "TIMESTAMPTZ", LAKE_CAST},
         {"json", "JSON", LAKE_CAST},
-        {"uhugeint", "UHUGEINT", LAKE_CAST},
+        {"uhugeint", "DECIMAL(38,0)", LAKE_CAST},
         {"decimal(39,0)", NULL, LAKE_CAST},
         {"decimal(10,11)", NULL, LAKE_CAST},
         {"decimal(10", NULL, LAKE_CAST},
