@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "lake_internal.h"
 #include "lake_keys.h"
+#include "lake_ship.h"
 #include "mem.h"
 
 #include <stdlib.h>
@@ -23,15 +24,27 @@ struct open_group {
     struct open_group *next;
 };
 
+/* A batch that was cancelled: its object may turn up yet. */
+struct cancelled {
+    const struct lake_table *table;
+    int32_t day;
+    int64_t arrival_ms;
+    uint64_t position;
+    struct cancelled *next;
+};
+
 struct lake_replay {
     struct lake *lake;
     struct open_group *groups;
+    struct cancelled *cancelled; /* in the order of the log */
+    struct cancelled **cancelled_end;
 };
 
 struct lake_replay *lake_replay_create(struct lake *lake)
 {
     struct lake_replay *replay = mem_alloc(sizeof(*replay));
     replay->lake = lake;
+    replay->cancelled_end = &replay->cancelled;
     return replay;
 }
 
@@ -50,6 +63,11 @@ void lake_replay_destroy(struct lake_replay *replay)
         struct open_group *group = replay->groups;
         replay->groups = group->next;
         group_destroy(group);
+    }
+    while (replay != NULL && replay->cancelled != NULL) {
+        struct cancelled *cancelled = replay->cancelled;
+        replay->cancelled = cancelled->next;
+        mem_free(cancelled);
     }
     mem_free(replay);
 }
@@ -380,6 +398,24 @@ static bool replay_rows(struct lake_replay *replay, const struct wal_place *plac
     return table != NULL;
 }
 
+static void note_cancelled(struct lake_replay *replay, const struct lake_table *table,
+                           uint64_t position)
+{
+    const struct lake_batch *batch = table->batches;
+    while (batch != NULL && batch->position != position) {
+        batch = batch->next;
+    }
+    if (batch != NULL) {
+        struct cancelled *cancelled = mem_alloc(sizeof(*cancelled));
+        cancelled->table = table;
+        cancelled->day = batch->day;
+        cancelled->arrival_ms = batch->arrival_ms;
+        cancelled->position = position;
+        *replay->cancelled_end = cancelled;
+        replay->cancelled_end = &cancelled->next;
+    }
+}
+
 static bool replay_cancel(struct lake *lake, struct str payload, struct err *err)
 {
     struct str name;
@@ -391,6 +427,7 @@ static bool replay_cancel(struct lake *lake, struct str payload, struct err *err
     if (table == NULL) {
         return false;
     }
+    note_cancelled(lake->replay, table, position);
     lake_table_end_batch(table, position, false);
     lake_keys_forget_position(lake->keys, position);
     return true;
@@ -431,9 +468,28 @@ static bool seal_plan(void *context, struct lake_table *table)
     return true;
 }
 
+/* Whoever died right after CANCEL had no time to see the object's late arrival. Its name needs the
+ * writer's identity, which is known only now. */
+static void delete_cancelled(struct lake_replay *replay)
+{
+    for (const struct cancelled *cancelled = replay->cancelled; cancelled != NULL;
+         cancelled = cancelled->next) {
+        struct buf key;
+        buf_init(&key, STORE_KEY_SIZE_MAX);
+        lake_object_append_key(replay->lake, str_of(cancelled->table->name), cancelled->day,
+                               cancelled->arrival_ms, LAKE_BATCH, cancelled->position,
+                               cancelled->position, &key);
+        if (!buf_failed(&key)) {
+            lake_ship_delete_later(replay->lake, buf_str(&key));
+        }
+        buf_finish(&key);
+    }
+}
+
 void lake_replay_end(struct lake_replay *replay)
 {
     lake_table_visit(replay->lake, seal_plan, NULL);
+    delete_cancelled(replay);
 }
 
 /* ---- prologues ---- */

@@ -47,7 +47,8 @@ void lake_ship_backlog(struct lake *lake, struct lake_backlog *into);
 bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s);
 
 /* The object of a batch that was cancelled: no part of any view, and deleted when it turns up,
- * which is looked at a few times. The list of them is bounded, and ends with the process. */
+ * which is looked at a few times. The list of them is bounded; a replay makes it anew from what the
+ * log still holds. */
 void lake_ship_delete_later(struct lake *lake, struct str key);
 bool lake_ship_is_cancelled(const struct lake *lake, struct str key);
 
