@@ -11,7 +11,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* One gathering: a window per day, its place in the file fixed before the first byte is copied. */
+enum {
+    STAGE_SIZE = 256 << 10,
+    MEMORY_MAX = 32 << 20 /* more lines than that are in a file of the spool folder */
+};
+
+/* One gathering: a window per day, its place in the file fixed before the first byte is copied. The
+ * file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and would
+ * be the server's memory as long as the flush takes. */
 struct gather {
     const struct lake_tail_record *records;
     size_t records_count;
@@ -21,7 +28,12 @@ struct gather {
     size_t used;      /* the window of the last row: the next is most often of the same day */
     uint64_t *filled; /* bytes per window */
     uint64_t size;
-    char *bytes; /* the file, mapped */
+    int fd;
+    /* Bytes that belong at `stage_offset` and are not written yet, so that records of one row do not
+     * cost a call each. */
+    char *stage;
+    size_t staged;
+    uint64_t stage_offset;
 };
 
 static struct lake_window *window_of(struct gather *gather, int32_t day)
@@ -122,6 +134,49 @@ static size_t longest_line(struct str lines)
     return longest;
 }
 
+static bool write_at(const struct gather *gather, struct str bytes, uint64_t offset,
+                     struct err *err)
+{
+    while (bytes.len > 0) {
+        ssize_t wrote = pwrite(gather->fd, bytes.ptr, bytes.len, (off_t)offset);
+        if (wrote < 0 && errno == EINTR) {
+            continue;
+        }
+        if (wrote <= 0) {
+            return err_set_errno(err, ERR_UNAVAILABLE, wrote < 0 ? errno : EIO,
+                                 "there is no room for %llu bytes of records",
+                                 (unsigned long long)gather->size);
+        }
+        bytes = str_from(bytes, (size_t)wrote);
+        offset += (uint64_t)wrote;
+    }
+    return true;
+}
+
+static bool write_stage(struct gather *gather, struct err *err)
+{
+    struct str bytes = str_make(gather->stage, gather->staged);
+    gather->staged = 0;
+    return write_at(gather, bytes, gather->stage_offset, err);
+}
+
+static bool put_lines(struct gather *gather, struct str lines, uint64_t offset, struct err *err)
+{
+    bool follows = offset == gather->stage_offset + gather->staged;
+    if ((!follows || lines.len > STAGE_SIZE - gather->staged) && !write_stage(gather, err)) {
+        return false;
+    }
+    if (lines.len >= STAGE_SIZE) {
+        return write_at(gather, lines, offset, err);
+    }
+    if (gather->staged == 0) {
+        gather->stage_offset = offset;
+    }
+    memcpy(gather->stage + gather->staged, lines.ptr, lines.len);
+    gather->staged += lines.len;
+    return true;
+}
+
 static bool copy_lines(struct gather *gather, int32_t day, struct str lines, size_t *longest,
                        struct err *err)
 {
@@ -132,10 +187,10 @@ static bool copy_lines(struct gather *gather, int32_t day, struct str lines, siz
     }
     size_t line = longest_line(lines);
     *longest = line > *longest ? line : *longest;
-    memcpy(gather->bytes + window->offset + *filled, lines.ptr, lines.len);
+    uint64_t offset = window->offset + *filled;
     *filled += lines.len;
     window->crc = crc32c(window->crc, lines.ptr, lines.len);
-    return true;
+    return put_lines(gather, lines, offset, err);
 }
 
 static bool copy_record(struct gather *gather, const struct lake_tail_record *record,
@@ -191,28 +246,40 @@ static int open_read_only(int fd, struct err *err)
     return reader;
 }
 
-static bool fill_file(struct lake *lake, struct gather *gather, struct lake_lines *lines,
+static bool fill_file(struct lake *lake, struct gather *gather, size_t *longest, struct err *err)
+{
+    gather->stage = mem_alloc(STAGE_SIZE);
+    gather->filled = mem_alloc_array(gather->windows_count + 1, sizeof(*gather->filled));
+    for (size_t i = 0; i < gather->windows_count; i++) {
+        gather->windows[i].crc = 0;
+    }
+    gather->staged = 0;
+    *longest = 0;
+    bool good = copy_records(lake, gather, longest, err) && write_stage(gather, err);
+    mem_free(gather->filled);
+    mem_free(gather->stage);
+    return good;
+}
+
+/* A disk without room must not keep the log from being emptied: then memory has to do. */
+static bool make_file(struct lake *lake, struct gather *gather, struct lake_lines *lines,
                       struct err *err)
 {
-    CLEANUP(fd_close) int fd = memfd_create("lines", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)gather->size) != 0) {
-        return err_set_errno(err, ERR_UNAVAILABLE, errno, "there is no memory for %llu bytes",
-                             (unsigned long long)gather->size);
-    }
-    if (gather->size > 0) {
-        gather->bytes = mmap(NULL, gather->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (gather->bytes == MAP_FAILED) {
-            return err_set_errno(err, ERR_UNAVAILABLE, errno, "there is no memory for %llu bytes",
-                                 (unsigned long long)gather->size);
+    CLEANUP(fd_close) int fd = -1;
+    struct err ignored;
+    if (gather->size > MEMORY_MAX) {
+        fd = gather->fd = fd_temporary(lake->spool_folder, &ignored);
+        if (fd >= 0 && fill_file(lake, gather, &lines->line_size_max, &ignored)) {
+            lines->fd = open_read_only(fd, err);
+            return lines->fd >= 0;
         }
+        fd_close(&fd);
     }
-    gather->filled = mem_alloc_array(gather->windows_count + 1, sizeof(*gather->filled));
-    bool good = copy_records(lake, gather, &lines->line_size_max, err);
-    mem_free(gather->filled);
-    if (gather->size > 0) {
-        (void)munmap(gather->bytes, gather->size);
+    fd = gather->fd = memfd_create("lines", MFD_CLOEXEC);
+    if (fd < 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
     }
-    lines->fd = good ? open_read_only(fd, err) : -1;
+    lines->fd = fill_file(lake, gather, &lines->line_size_max, err) ? open_read_only(fd, err) : -1;
     return lines->fd >= 0;
 }
 
@@ -220,10 +287,11 @@ bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records
                        size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
                        struct err *err)
 {
-    struct gather gather = {.records = records, .records_count = records_count, .day = day};
+    struct gather gather = {
+        .records = records, .records_count = records_count, .day = day, .fd = -1};
     *ret_lines = (struct lake_lines){.fd = -1};
     lay_out(&gather);
-    if (!fill_file(lake, &gather, ret_lines, err)) {
+    if (!make_file(lake, &gather, ret_lines, err)) {
         mem_free(gather.windows);
         return false;
     }

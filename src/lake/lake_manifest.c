@@ -2,13 +2,11 @@
 #include "json_write.h"
 #include "lake_internal.h"
 #include "lake_ship.h"
-#include "num.h"
 
 #include <stdio.h>
 
 enum {
-    MANIFEST_SIZE_MAX = 16 << 20,
-    KEY_DIGITS = 20
+    MANIFEST_SIZE_MAX = 16 << 20
 };
 
 #define DAY_MS INT64_C(86400000)
@@ -72,36 +70,5 @@ bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct
                           err->kind == ERR_CONFLICT;
     buf_finish(&key);
     buf_finish(&text);
-    return good;
-}
-
-static bool note_last(void *context, struct str key, const struct store_object *object,
-                      struct err *err)
-{
-    uint64_t *committed = context;
-    uint64_t last;
-    struct err ignored;
-    size_t suffix = STR(".json").len;
-    (void)object;
-    (void)err;
-    if (key.len > KEY_DIGITS + suffix && str_ends(key, STR(".json")) &&
-        num_parse_u64(str_make(key.ptr + key.len - KEY_DIGITS - suffix, KEY_DIGITS), 0, UINT64_MAX,
-                      &last, &ignored) &&
-        last > *committed) {
-        *committed = last;
-    }
-    return true;
-}
-
-/* The name says it. */
-bool lake_manifest_find(struct lake *lake, struct lake_table *table, struct cancel *cancel,
-                        uint64_t *ret_committed, struct err *err)
-{
-    struct buf prefix;
-    buf_init(&prefix, STORE_KEY_SIZE_MAX);
-    append_folder(&prefix, lake, table->name);
-    *ret_committed = 0;
-    bool good = store_list(lake->store, buf_str(&prefix), note_last, ret_committed, cancel, err);
-    buf_finish(&prefix);
     return good;
 }

@@ -48,6 +48,12 @@ static bool own_part(const struct lake *lake, struct str key, struct str *ret_pa
     return ret_part->len > 1;
 }
 
+bool lake_object_is_own(const struct lake *lake, struct str key)
+{
+    struct str part;
+    return own_part(lake, key, &part);
+}
+
 static bool is_undecided(const struct lake_view *view, uint64_t position)
 {
     bool found = position > view->position;

@@ -4,7 +4,11 @@
  *           only, and a plan that was begun is finished under the same names, also after a crash.
  *           An object is shown to SQL in the moment its rows leave the tail. Nothing is trimmed
  *           from the log before its object is known to be there and COMMITTED or STORED is durable.
- * Not here  which rows there are (lake_table), SQL (lake_query).
+ * Not here  which rows there are (lake_table), SQL (lake_query). A log that was restored from a copy,
+ *           or runs twice: its writer's identity would be in the lake twice, with other rows under
+ *           the same positions. That is not supported; it is noticed at the first name that both
+ *           make (ship_put_object: the content id differs, ERR_CONFLICT), not before, and not in a
+ *           folder, which keeps no content ids.
  * Threads   `flush`, options.flush_threads of them, started by lake_ship_start: due tables, batches
  *           and plans left by a crash, trimming, expired keys, retention. lake_ship_table and
  *           lake_ship_batch run on the caller's thread.
@@ -47,7 +51,8 @@ void lake_ship_backlog(struct lake *lake, struct lake_backlog *into);
 bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s);
 
 /* The object of a batch that was cancelled: no part of any view, and deleted when it turns up,
- * which is looked at a few times. The list of them is bounded, and ends with the process. */
+ * which is looked at a few times. The list of them is bounded; a replay makes it anew from what the
+ * log still holds. */
 void lake_ship_delete_later(struct lake *lake, struct str key);
 bool lake_ship_is_cancelled(const struct lake *lake, struct str key);
 
@@ -79,7 +84,3 @@ bool lake_schema_store_declared(struct lake *lake, struct lake_table *table,
  * this writer are in the lake, and in which objects. The seam for Iceberg commits. */
 bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct lake_plan *plan,
                        struct cancel *cancel, struct err *err) MUST_CHECK;
-/* The positions that the newest manifest of this writer covers, 0 without one: for a log that is
- * older than the lake (restored from a copy). */
-bool lake_manifest_find(struct lake *lake, struct lake_table *table, struct cancel *cancel,
-                        uint64_t *ret_committed, struct err *err) MUST_CHECK;

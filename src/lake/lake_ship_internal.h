@@ -22,6 +22,12 @@ struct ship_late {
     unsigned tries;
 };
 
+/* A key that is being put, in the frame of whoever does. */
+struct ship_putting {
+    struct str key;
+    struct ship_putting *next;
+};
+
 struct ship_thread {
     struct lake_ship *ship;
     pthread_t thread;
@@ -48,6 +54,11 @@ struct lake_ship {
     char last_failure[256];
     struct ship_late late[SHIP_LATE_MAX];
     size_t late_count;
+    struct ship_putting *putting;
+    /* Uploads that a crash left: one thread at a time. */
+    bool sweeping;
+    bool sweep_failed;
+    int64_t sweep_at_ms;
     /* How fast lines become objects. */
     int64_t drain_start_ms;
     uint64_t drain_bytes;
@@ -82,6 +93,10 @@ struct ship_limits {
     int64_t age_ms;
 };
 struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_schema *schema);
+
+/* ---- lake_ship_threads.c ---- */
+
+bool ship_is_stopping(struct lake_ship *ship);
 
 /* ---- lake_ship_plan.c ---- */
 
@@ -122,3 +137,14 @@ int64_t ship_next_late_ms(struct lake_ship *ship);
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
 /* Whether there is anything, and when it will be at the latest. */
 bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);
+
+/* ---- lake_ship_uploads.c ---- */
+
+/* Around each put of an object: its uploads are not swept meanwhile. */
+void ship_begin_put(struct lake_ship *ship, struct ship_putting *putting, struct str key);
+void ship_end_put(struct lake_ship *ship, const struct ship_putting *putting);
+/* Within these two, before another attempt: what an earlier one left. */
+void ship_abort_earlier(struct lake_ship *ship, struct str key);
+/* Aborts this writer's uploads that nobody goes on with: at the start, and then each hour. */
+void ship_sweep_uploads(struct lake_ship *ship, struct cancel *cancel);
+bool ship_sweep_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);

@@ -93,16 +93,19 @@ static bool settle_uncertain(struct lake *lake, const struct ship_object *object
     return false;
 }
 
-bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                     struct err *err)
+static bool put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                       struct err *err)
 {
     char id[STORE_CONTENT_ID_SIZE];
     struct store_source source = {.fd = -1};
     struct err ignored;
     bool own = false;
     make_content_id(lake, object, id);
-    if (object->again && look(lake, object->key, id, &own, &ignored) && own) {
-        return true;
+    if (object->again) {
+        ship_abort_earlier(lake->ship, object->key);
+        if (look(lake, object->key, id, &own, &ignored) && own) {
+            return true;
+        }
     }
     if (!lake_write_lines(lake, object->schema, object->lines, object->window, cancel, &source.fd,
                           &source.size, err)) {
@@ -121,4 +124,14 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
         return settle_conflict(lake, object, id, err);
     }
     return err->kind == ERR_UNCERTAIN && settle_uncertain(lake, object, id, err);
+}
+
+bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                     struct err *err)
+{
+    struct ship_putting putting;
+    ship_begin_put(lake->ship, &putting, object->key);
+    bool good = put_object(lake, object, cancel, err);
+    ship_end_put(lake->ship, &putting);
+    return good;
 }

@@ -14,6 +14,7 @@ enum work_kind {
     WORK_PLAN,
     WORK_BATCH,
     WORK_LATE,
+    WORK_SWEEP,
     WORK_HOUSE
 };
 
@@ -95,6 +96,11 @@ static struct work look_around(struct lake_ship *ship, int64_t *ret_next_ms)
         .pressed = is_pressed(ship->lake),
     };
     int64_t house_ms;
+    int64_t sweep_ms;
+    if (ship_sweep_is_due(ship, look.now_ms, &sweep_ms)) {
+        return (struct work){.kind = WORK_SWEEP};
+    }
+    note_next(&look, sweep_ms);
     lake_table_visit(ship->lake, look_at_table, &look);
     if (look.work.kind == WORK_NONE && ship_house_is_due(ship, look.now_ms, &house_ms)) {
         look.work.kind = WORK_HOUSE;
@@ -137,7 +143,7 @@ static bool sleep_until(struct lake_ship *ship, int64_t until_ms)
     return go_on;
 }
 
-static bool is_stopping(struct lake_ship *ship)
+bool ship_is_stopping(struct lake_ship *ship)
 {
     lock_take(&ship->lock);
     bool stopping = ship->stopping;
@@ -147,7 +153,7 @@ static bool is_stopping(struct lake_ship *ship)
 
 static bool next_work(struct lake_ship *ship, struct work *ret_work)
 {
-    while (!is_stopping(ship)) {
+    while (!ship_is_stopping(ship)) {
         int64_t next_ms;
         atomic_store(&ship->poked, false);
         *ret_work = look_around(ship, &next_ms);
@@ -182,12 +188,15 @@ static void do_work(struct lake_ship *ship, const struct work *work, struct canc
     case WORK_BATCH:
         if (do_table_work(ship, work, cancel, &err)) {
             ship_resume(work->table);
-        } else if (!is_stopping(ship)) {
+        } else if (!ship_is_stopping(ship)) {
             ship_pause(ship, work->table, &err);
         }
         break;
     case WORK_LATE:
         ship_delete_late(ship, cancel);
+        break;
+    case WORK_SWEEP:
+        ship_sweep_uploads(ship, cancel);
         break;
     case WORK_HOUSE:
         ship_keep_house(ship, cancel);
@@ -220,6 +229,7 @@ struct lake_ship *lake_ship_create(struct lake *lake)
     condition_init(&ship->wake);
     condition_init(&ship->gate_changed);
     ship->drain_start_ms = now_ms;
+    ship->sweep_at_ms = now_ms;
     ship->plans_trimmed_ms = now_ms;
     return ship;
 }

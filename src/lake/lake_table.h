@@ -110,6 +110,8 @@ int32_t lake_day_of_date(const struct lake_date *date);
  * <last>.parquet for buffered rows, ...-b<position>.parquet for a batch. */
 void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
                             enum lake_way way, uint64_t first, uint64_t last, struct buf *key);
+/* Whether the key's last part is a name that this writer makes. */
+bool lake_object_is_own(const struct lake *lake, struct str key);
 
 /* What of a table SQL sees at one moment. */
 struct lake_view {
@@ -133,7 +135,8 @@ struct lake_window {
     uint32_t crc; /* CRC-32C of the lines */
 };
 
-/* Lines of records, gathered by day into a memory file; every payload's CRC is checked again. */
+/* Lines of records, gathered by day into a memory file, or, when they are many, into an unnamed one
+ * of the spool folder; every payload's CRC is checked again. */
 struct lake_lines {
     int fd; /* -1: none */
     struct lake_window

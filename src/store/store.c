@@ -173,3 +173,22 @@ bool store_delete(struct store *store, struct str key, struct cancel *cancel, st
     bool good = store->operations->delete_key(store, key, cancel, err);
     return end_call(&call, good, err);
 }
+
+bool store_visit_uploads(struct store *store, struct str prefix, store_visit_upload_fn *visit,
+                         void *context, struct cancel *cancel, struct err *err)
+{
+    assert(cancel != NULL);
+    return store_check_prefix(prefix, err) &&
+           (store->operations->visit_uploads == NULL ||
+            store->operations->visit_uploads(store, prefix, visit, context, cancel, err));
+}
+
+bool store_abort_upload(struct store *store, struct str key, struct str id, struct cancel *cancel,
+                        struct err *err)
+{
+    assert(cancel != NULL);
+    assert(id.len > 0);
+    return store_check_key(key, err) &&
+           (store->operations->abort_upload == NULL ||
+            store->operations->abort_upload(store, key, id, cancel, err));
+}

@@ -139,6 +139,17 @@ bool store_list_folders(struct store *store, struct str prefix, bool empty_too,
 bool store_delete(struct store *store, struct str key, struct cancel *cancel,
                   struct err *err) MUST_CHECK;
 
+/* Multipart uploads that were begun and neither completed nor aborted, of keys that begin with
+ * prefix: those that a crash left, and those that go on now, here or in another process. A folder
+ * has none (what a crash left of its own is swept when it is opened). The text of `id` is the
+ * visitor's until it returns; `visit` returns false, with err set, to stop. */
+typedef bool store_visit_upload_fn(void *context, struct str key, struct str id, struct err *err);
+bool store_visit_uploads(struct store *store, struct str prefix, store_visit_upload_fn *visit,
+                         void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Afterwards nobody can complete it. One that is not there is success. */
+bool store_abort_upload(struct store *store, struct str key, struct str id, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;
+
 /* Globs as DuckDB has them: `*` and `[ab]` within one segment, a whole segment `**` for any number
  * of segments. `?` is an ordinary character. */
 bool store_has_glob(struct str pattern);
@@ -155,7 +166,7 @@ enum store_operation {
     STORE_PUT,
     STORE_LIST,
     STORE_DELETE,
-    STORE_MULTIPART, /* begin, part, complete or abort of an upload */
+    STORE_MULTIPART, /* begin, part, complete or abort of an upload; their list */
     STORE_OPERATION_COUNT
 };
 

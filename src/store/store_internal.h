@@ -30,6 +30,11 @@ struct store_operations {
                          store_visit_fn *visit, void *context, struct cancel *cancel,
                          struct err *err);
     bool (*delete_key)(struct store *store, struct str key, struct cancel *cancel, struct err *err);
+    /* NULL: there are none. */
+    bool (*visit_uploads)(struct store *store, struct str prefix, store_visit_upload_fn *visit,
+                          void *context, struct cancel *cancel, struct err *err);
+    bool (*abort_upload)(struct store *store, struct str key, struct str id, struct cancel *cancel,
+                         struct err *err);
     /* For store_probe.c. The first tells why nothing more can be asked; the others may be NULL. */
     bool (*probe_reach)(struct store *store, struct store_probe *probe);
     void (*probe_conditions)(struct store *store, struct store_probe *probe);

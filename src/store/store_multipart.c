@@ -202,13 +202,8 @@ static unsigned abort_upload(struct upload *upload, struct cancel *cancel)
 {
     struct err ignored = {0};
     CLEANUP(net_response_finish) struct net_response response = {0};
-    struct s3_request request = {
-        .method = "DELETE",
-        .key = upload->key,
-        .body_bytes_max = S3_ANSWER_BYTES_MAX,
-    };
-    s3_add_query(&request, "uploadId", buf_str(&upload->upload_id));
-    bool answered = s3_call(upload->s3, &request, cancel, &response, NULL, &ignored);
+    bool answered = s3_send_abort(upload->s3, upload->key, buf_str(&upload->upload_id), cancel,
+                                  &response, &ignored);
     return answered ? response.status : 0;
 }
 

@@ -452,6 +452,8 @@ static const struct store_operations operations_s3 = {
     .list = s3_list,
     .list_folders = s3_list_folders,
     .delete_key = delete_key,
+    .visit_uploads = s3_visit_uploads,
+    .abort_upload = s3_abort_upload,
     .probe_reach = s3_probe_reach,
     .probe_conditions = s3_probe_conditions,
 };

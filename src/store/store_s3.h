@@ -114,3 +114,12 @@ bool s3_list(struct store *store, struct str prefix, store_visit_fn *visit, void
              struct cancel *cancel, struct err *err) MUST_CHECK;
 bool s3_list_folders(struct store *store, struct str prefix, bool empty_too, store_visit_fn *visit,
                      void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+
+/* ---- store_uploads.c ---- */
+bool s3_visit_uploads(struct store *store, struct str prefix, store_visit_upload_fn *visit,
+                      void *context, struct cancel *cancel, struct err *err) MUST_CHECK;
+bool s3_abort_upload(struct store *store, struct str key, struct str id, struct cancel *cancel,
+                     struct err *err) MUST_CHECK;
+/* The request alone; what the answer means is the caller's to say. */
+bool s3_send_abort(struct store_s3 *s3, struct str key, struct str id, struct cancel *cancel,
+                   struct net_response *ret_response, struct err *err) MUST_CHECK;

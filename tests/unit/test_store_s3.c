@@ -177,6 +177,61 @@ static bool note(void *context, struct str key, const struct store_object *objec
 #define OBJECT(id) \
     "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"q\"\r\nx-amz-meta-eider-id: " id "\r\n" END
 
+static bool note_upload(void *context, struct str key, struct str id, struct err *err)
+{
+    (void)err;
+    buf_append(context, key);
+    buf_append_format(context, "=%.*s;", STR_ARG(id));
+    return true;
+}
+
+#define UPLOADS(text) \
+    BODY("200 OK", "<ListMultipartUploadsResult>" text "</ListMultipartUploadsResult>")
+#define UPLOAD(key, id)                                                        \
+    "<Upload><Initiator><ID>i</ID></Initiator><Key>" key "</Key><UploadId>" id \
+    "</UploadId></Upload>"
+
+TEST(uploads_are_listed_page_by_page)
+{
+    ANSWERS(UPLOADS(UPLOAD("p%2Fa+b", "u1") UPLOAD(
+                "q", "u2") "<EncodingType>url</EncodingType>"
+                           "<IsTruncated>true</IsTruncated><NextKeyMarker>p%2Fa+b</NextKeyMarker>"
+                           "<NextUploadIdMarker>u1</NextUploadIdMarker>"),
+            UPLOADS("<IsTruncated>false</IsTruncated>" UPLOAD("p/c", "u3")));
+    WITH_STORE(f);
+    struct buf seen;
+    buf_init(&seen, 1000);
+    CHECK_OK(store_visit_uploads(f.store, STR("p/"), note_upload, &seen, &f.cancel, &f.err), f.err);
+    CHECK_STR(buf_str(&seen), "p/a b=u1;p/c=u3;");
+    CHECK(strstr(f.player->requests[0], "prefix=p%2F&uploads=") != NULL);
+    CHECK(strstr(f.player->requests[1], "key-marker=p%2Fa%20b&") != NULL);
+    CHECK(strstr(f.player->requests[1], "upload-id-marker=u1&") != NULL);
+    buf_finish(&seen);
+}
+
+TEST(a_list_of_uploads_that_does_not_go_on_is_an_error)
+{
+    ANSWERS(UPLOADS("<IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker>"));
+    WITH_STORE(f);
+    struct buf seen;
+    buf_init(&seen, 1000);
+    CHECK(!store_visit_uploads(f.store, STR(""), note_upload, &seen, &f.cancel, &f.err));
+    CHECK_U64(f.err.kind, ERR_STORE);
+    CHECK_U64(f.player->requests_count, 2);
+    buf_finish(&seen);
+}
+
+TEST(an_upload_that_is_gone_already_is_aborted)
+{
+    ANSWERS(ERROR("404 N", "NoSuchUpload"), STATUS("204 N"), ERROR("403 F", "AccessDenied"));
+    WITH_STORE(f);
+    CHECK_OK(store_abort_upload(f.store, STR("a"), STR("u 1"), &f.cancel, &f.err), f.err);
+    CHECK(strncmp(f.player->requests[0], "DELETE /bkt/a?uploadId=u%201 ", 29) == 0);
+    CHECK_OK(store_abort_upload(f.store, STR("a"), STR("u1"), &f.cancel, &f.err), f.err);
+    CHECK(!store_abort_upload(f.store, STR("a"), STR("u1"), &f.cancel, &f.err));
+    CHECK_U64(f.err.kind, ERR_STORE_DENIED);
+}
+
 TEST(a_put_survives_two_failures)
 {
     ANSWERS(ERROR("500 X", "InternalError"), STATUS("503 X"), STATUS("200 OK"));
@@ -424,6 +479,9 @@ TEST(another_region_is_named)
 }
 
 static const struct test_case cases[] = {
+    TEST_CASE(uploads_are_listed_page_by_page),
+    TEST_CASE(a_list_of_uploads_that_does_not_go_on_is_an_error),
+    TEST_CASE(an_upload_that_is_gone_already_is_aborted),
     TEST_CASE(a_put_survives_two_failures),
     TEST_CASE(tokens_and_keys_are_told_apart),
     TEST_CASE(another_region_is_named),
