@@ -15,7 +15,7 @@ enum api_personality {
     PERSONALITY_OPERATE, /* Eider's own routes */
     PERSONALITY_INGEST,
     PERSONALITY_SNAPSHOT,
-    PERSONALITY_LAKE, /* the lake's tables: on the shared and the ingest listener, with the errors
+    PERSONALITY_LAKE,   /* the lake's tables: on the shared and the ingest listener, with the errors
                          of either; no request has it, only routes */
     PERSONALITY_ABSENT, /* projects, analytics, staging: not there yet */
     PERSONALITY_COUNT

@@ -232,8 +232,8 @@ static bool list_folders(struct lake *lake, bool empty_too, struct lake_names *l
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     buf_append_format(&prefix, "%sdata/", lake->prefix);
-    bool good = store_list_folders(lake->store, buf_str(&prefix), false, visit_folder, list, cancel,
-                                   err);
+    bool good =
+        store_list_folders(lake->store, buf_str(&prefix), false, visit_folder, list, cancel, err);
     buf_finish(&prefix);
     return good;
 }

@@ -32,9 +32,9 @@ struct lake_options {
     struct str prefix; /* empty, or ends with a slash */
     struct engine *engine;
     const char *spool_folder;
-    const char *log_folder;      /* of the durable log; two folders are made in it */
-    uint64_t log_bytes_max;      /* of the log of records */
-    uint64_t log_segment_bytes;  /* 0: 64 MiB */
+    const char *log_folder;     /* of the durable log; two folders are made in it */
+    uint64_t log_bytes_max;     /* of the log of records */
+    uint64_t log_segment_bytes; /* 0: 64 MiB */
     uint64_t disk_free_min;
     uint64_t flush_bytes; /* of lines of a table */
     uint64_t flush_rows;

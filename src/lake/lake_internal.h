@@ -34,7 +34,7 @@ struct lake {
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
     struct lake_counts counts;
-    atomic_bool broken; /* a log cannot be written any more */
+    atomic_bool broken;      /* a log cannot be written any more */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */
     struct lake_table **tables_list;

@@ -167,7 +167,8 @@ bool lake_table_publish(struct lake *lake, struct lake_table *table,
     worker_put_text(&payload, buf_str(&text));
     bool good = !buf_failed(&text) && !buf_failed(&payload);
     buf_finish(&text);
-    /* Urgent: a flush stores the schema first, and must not be kept by a full log from emptying it. */
+    /* Urgent: a flush stores the schema first, and must not be kept by a full log from emptying
+     * it. */
     struct wal_record record = {.type = LAKE_LOG_SCHEMA, .urgent = true};
     good = good ? wal_append(lake->records, &record, &payload, err)
                 : err_set(err, ERR_TOO_LARGE, "the table's schema is too large for the log");

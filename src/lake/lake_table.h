@@ -1,11 +1,11 @@
-/* lake_table.h - what the lake knows of each table while it runs: schema, tail, what is on its way to
- * the store; for lake*.c only.
- * Promise   a request's rows are registered as one, on thread `log`, when its last record is durable,
- *           in the order of their positions; from then on they are in exactly one of: the tail, or an
- *           object that the view shows. lake_table_show and the tail change together, under the
- *           table's lock.
- * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_LAKE_TABLE of the
- *           table, never held while a store, a worker or the disk is waited for. */
+/* lake_table.h - what the lake knows of each table while it runs: schema, tail, what is on its way
+ * to the store; for lake*.c only.
+ * Promise   a request's rows are registered as one, on thread `log`, when its last record is
+ *           durable, in the order of their positions; from then on they are in exactly one of: the
+ *           tail, or an object that the view shows. lake_table_show and the tail change together,
+ *           under the table's lock.
+ * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_LAKE_TABLE
+ *           of the table, never held while a store, a worker or the disk is waited for. */
 #pragma once
 
 #include "lake_log.h"
@@ -80,8 +80,9 @@ void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel 
 /* One at a time makes a new schema of the one that is there: waits until nobody else does. Keeps
  * the schema once for the caller. */
 const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
-/* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA goes
- * to the log before whatever comes later. False: the log does not take it, nothing has changed. */
+/* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA
+ * goes to the log before whatever comes later. False: the log does not take it, nothing has
+ * changed. */
 bool lake_table_publish(struct lake *lake, struct lake_table *table,
                         const struct lake_schema *schema, struct err *err) MUST_CHECK;
 void lake_table_end_widening(struct lake_table *table);
@@ -102,8 +103,8 @@ int32_t lake_day_of_date(const struct lake_date *date);
 
 /* ---- names of objects ---- */
 
-/* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<12 hex digits of the writer>-r<first>-
- * <last>.parquet for buffered rows, ...-b<position>.parquet for a batch. */
+/* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<writer>-r<first>-<last>.parquet for
+ * buffered rows, ...-b<position>.parquet for a batch; <writer> is 12 hex digits. */
 void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
                             enum lake_way way, uint64_t first, uint64_t last, struct buf *key);
 

@@ -263,7 +263,8 @@ static bool check_repeated(struct lake_writer *writer, struct err *err)
                    "this Idempotency-Key was used with another body before");
 }
 
-/* The record that closes the request; nothing at all when the request has no rows and needs none. */
+/* The record that closes the request; nothing at all when the request has no rows and needs
+ * none. */
 static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct err *err)
 {
     struct lake_stream *stream = &writer->rows;
