@@ -15,8 +15,7 @@
 
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
 enum {
-    ROW_GROUP_ROWS = 122880,
-    UNIQUE_BYTES = 6
+    ROW_GROUP_ROWS = 122880
 };
 
 struct lake_date lake_date_of(int64_t wall_ms)
@@ -71,7 +70,7 @@ static bool run_write(struct engine *engine, const struct lake_rows *rows,
     for (size_t i = 0; i < rows->columns_count; i++) {
         columns[i] = (struct worker_column){
             .name = str_of(rows->columns[i].name),
-            .line_type = str_of(rows->columns[i].line_type),
+            .line_type = STR("VARCHAR"),
             .sql_type = str_of(rows->columns[i].sql_type),
         };
     }
@@ -177,64 +176,4 @@ bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
     return write_lines(lake, schema, sorted, lines, window, cancel, ret_fd, ret_size, err) ||
            (sorted && err->kind == ERR_UNPROCESSABLE &&
             write_lines(lake, schema, false, lines, window, cancel, ret_fd, ret_size, err));
-}
-
-/* A name that nobody else takes: the second tells people when, the random part keeps writers apart.
- */
-static void append_key(struct buf *key, const struct lake *lake, struct str table,
-                       struct lake_date date, int64_t now_ms)
-{
-    struct civil_time now = clock_civil_utc(now_ms);
-    unsigned char unique[UNIQUE_BYTES];
-    char hex[2 * UNIQUE_BYTES + 1];
-    digest_random(unique, sizeof(unique));
-    digest_hex(unique, sizeof(unique), hex);
-    lake_append_table_prefix(key, lake, table);
-    buf_append_format(key, "year=%04d/month=%02d/day=%02d/data_%02d%02d%02d_%s.parquet", date.year,
-                      date.month, date.day, now.hour, now.minute, now.second, hex);
-}
-
-/* What was just written need not be read back to be known. */
-static void keep_schema(struct lake *lake, struct str key, const struct store_object *object,
-                        const struct lake_rows *rows)
-{
-    struct worker_schema_column *columns = mem_alloc_array(rows->columns_count, sizeof(*columns));
-    for (size_t i = 0; i < rows->columns_count; i++) {
-        columns[i].name = str_of(rows->columns[i].name);
-        columns[i].type = str_of(rows->columns[i].sql_type);
-    }
-    struct worker_schema schema = {.columns = columns, .columns_count = rows->columns_count};
-    lock_take(&lake->lock);
-    lake_schemas_keep(lake->schemas, key, str_of(object->etag), &schema);
-    lock_release(&lake->lock);
-    mem_free(columns);
-}
-
-bool lake_append_batch(struct lake *lake, struct str table, struct lake_date date, int64_t now_ms,
-                       const struct lake_rows *rows, struct cancel *cancel, struct buf *ret_url,
-                       struct err *err)
-{
-    assert(clock_date_is_real(date.year, date.month, date.day));
-    struct lake_file_options options = {.spool_folder = lake->spool_folder};
-    struct store_source source = {.fd = -1};
-    if (!lake_write_file(lake->engine, rows, &options, cancel, &source.fd, &source.size, err)) {
-        return false;
-    }
-    struct buf key;
-    buf_init(&key, STORE_KEY_SIZE_MAX);
-    append_key(&key, lake, table, date, now_ms);
-    struct store_put_options put = {.create_only = true,
-                                    .content_type = "application/vnd.apache.parquet"};
-    struct store_object object;
-    bool good = buf_failed(&key)
-                    ? err_set(err, ERR_INVALID, "the object's key is too long")
-                    : store_put(lake->store, buf_str(&key), &source, &put, cancel, &object, err);
-    if (good) {
-        store_append_url(lake->store, buf_str(&key), ret_url);
-        lake_remember_table(lake, table);
-        keep_schema(lake, buf_str(&key), &object, rows);
-    }
-    buf_finish(&key);
-    fd_close(&source.fd);
-    return good;
 }
