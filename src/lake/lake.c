@@ -142,10 +142,6 @@ void lake_close(struct lake *lake)
     mem_free(lake->tables_list);
     map_finish(&lake->tables);
     lake_keys_destroy(lake->keys);
-    for (size_t i = 0; i < lake->names_count; i++) {
-        mem_free(lake->names[i]);
-    }
-    mem_free(lake->names);
     lake_schemas_destroy(lake->schemas);
     lake_listings_destroy(lake->listings);
     lock_finish(&lake->lock);
@@ -184,22 +180,6 @@ void lake_names_finish(struct lake_names *list)
         mem_free(list->items[i]);
     }
     mem_free(list->items);
-}
-
-void lake_remember_table(struct lake *lake, struct str table)
-{
-    lock_take(&lake->lock);
-    bool known = false;
-    for (size_t i = 0; !known && i < lake->names_count; i++) {
-        known = str_equal(str_of(lake->names[i]), table);
-    }
-    if (!known) {
-        struct lake_names list = {lake->names, lake->names_count, lake->names_count};
-        lake_names_add(&list, table);
-        lake->names = list.items;
-        lake->names_count = list.count;
-    }
-    lock_release(&lake->lock);
 }
 
 static bool visit_folder(void *context, struct str name, const struct store_object *object,
@@ -259,11 +239,6 @@ bool lake_visit_tables(struct lake *lake, bool empty_too,
         return false;
     }
     lake_table_visit(lake, visit_known, &list);
-    lock_take(&lake->lock);
-    for (size_t i = 0; i < lake->names_count; i++) {
-        lake_names_add(&list, str_of(lake->names[i]));
-    }
-    lock_release(&lake->lock);
     if (list.count > 0) {
         qsort(list.items, list.count, sizeof(*list.items), compare_names);
     }

@@ -22,9 +22,7 @@ struct lake {
     struct engine *engine;
     char *prefix; /* "" or ends with a slash */
     char *spool_folder;
-    struct lock lock; /* LOCK_SCHEMA: names, schemas, listings */
-    char **names;     /* tables written since the start */
-    size_t names_count;
+    struct lock lock; /* LOCK_SCHEMA: schemas, listings */
     struct lake_schemas *schemas;
     struct lake_listings *listings;
     /* ---- the durable log ---- */
@@ -46,7 +44,6 @@ struct lake {
 
 /* <prefix>data/<table>/ */
 void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table);
-void lake_remember_table(struct lake *lake, struct str table);
 
 /* A growing list of names; lake_names_finish accepts zeroed memory. */
 struct lake_names {

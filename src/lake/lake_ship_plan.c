@@ -196,7 +196,6 @@ static bool commit(struct run *run, struct lake_flushed *flushed, struct err *er
     if (good) {
         describe(run, flushed);
         run->plan = NULL;
-        lake_remember_table(run->lake, str_of(run->table->name));
         lake_table_end_plan(run->table);
     }
     ship_gate_leave(run->lake->ship);

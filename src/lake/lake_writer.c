@@ -356,7 +356,6 @@ static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struc
     }
     lock_release(&table->lock);
     if (lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err)) {
-        lake_remember_table(writer->lake, str_of(writer->table_name));
         writer_end_key(writer);
         return true;
     }
