@@ -157,6 +157,36 @@ void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct s
     buf_append_format(key, "%sdata/%.*s/", lake->prefix, STR_ARG(table));
 }
 
+/* ---- columns for workers ---- */
+
+static const struct worker_column no_columns = {
+    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
+
+struct worker_column *lake_worker_columns(const struct lake_schema *schema, size_t *ret_count)
+{
+    bool has_rest = schema->rest < schema->columns_count;
+    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
+    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
+    columns[0] = no_columns;
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        const struct lake_schema_column *column = &schema->columns[i];
+        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
+        columns[i] = (struct worker_column){
+            .name = str_make(column->name, column->name_size),
+            .line_type = str_of(lake_schema_line_type(column)),
+            .sql_type = str_of(column->sql_type),
+            .loose = tried && has_rest && i != schema->rest,
+        };
+    }
+    *ret_count = count;
+    return columns;
+}
+
+uint32_t lake_worker_rest(const struct lake_schema *schema)
+{
+    return schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0;
+}
+
 /* ---- names ---- */
 
 void lake_names_add(struct lake_names *list, struct str name)

@@ -165,30 +165,6 @@ static struct str *declare_windows(const struct lake_source *source, struct engi
     return paths;
 }
 
-/* A table whose records were all empty has rows and no columns, which SQL cannot have. */
-static const struct worker_column no_columns = {
-    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
-
-static struct worker_column *tail_columns(const struct lake_schema *schema, size_t *ret_count)
-{
-    bool has_rest = schema->rest < schema->columns_count;
-    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
-    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
-    columns[0] = no_columns;
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        const struct lake_schema_column *column = &schema->columns[i];
-        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
-        columns[i] = (struct worker_column){
-            .name = str_make(column->name, column->name_size),
-            .line_type = str_of(lake_schema_line_type(column)),
-            .sql_type = str_of(column->sql_type),
-            .loose = tried && has_rest && i != schema->rest,
-        };
-    }
-    *ret_count = count;
-    return columns;
-}
-
 bool lake_source_append_tail(const struct lake_source *source, struct engine_job *job,
                              struct buf *into)
 {
@@ -197,12 +173,12 @@ bool lake_source_append_tail(const struct lake_source *source, struct engine_job
     }
     const struct lake_schema *schema = source->tail.schema;
     size_t columns_count;
-    struct worker_column *columns = tail_columns(schema, &columns_count);
+    struct worker_column *columns = lake_worker_columns(schema, &columns_count);
     struct str *windows = declare_windows(source, job);
     const struct worker_tail tail = {
         .columns = columns,
         .columns_count = columns_count,
-        .rest = schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0,
+        .rest = lake_worker_rest(schema),
         .line_size_max = source->tail.line_size_max,
         .windows = windows,
         .windows_count = source->tail.windows_count,

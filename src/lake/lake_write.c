@@ -113,47 +113,22 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
 
 /* ---- lines of the log ---- */
 
-/* A table whose records were all empty has rows and no columns, which a file cannot. */
-static const struct worker_column no_columns = {
-    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
-
-static struct worker_column *columns_of(const struct lake_schema *schema, bool sorted,
-                                        size_t *ret_count)
-{
-    bool has_rest = schema->rest < schema->columns_count;
-    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
-    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
-    columns[0] = no_columns;
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        const struct lake_schema_column *column = &schema->columns[i];
-        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
-        columns[i] = (struct worker_column){
-            .name = str_make(column->name, column->name_size),
-            .line_type = str_of(lake_schema_line_type(column)),
-            .sql_type = str_of(column->sql_type),
-            .loose = tried && has_rest && i != schema->rest,
-        };
-    }
-    for (size_t i = 0; sorted && i < schema->sort_count; i++) {
-        columns[schema->sort[i]].sort = (uint32_t)i + 1;
-    }
-    *ret_count = count;
-    return columns;
-}
-
 static bool write_lines(struct lake *lake, const struct lake_schema *schema, bool sorted,
                         const struct lake_lines *lines, const struct lake_window *window,
                         struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
 {
     size_t columns_count;
     CLEANUP(free_columns)
-    struct worker_column *columns = columns_of(schema, sorted, &columns_count);
+    struct worker_column *columns = lake_worker_columns(schema, &columns_count);
+    for (size_t i = 0; sorted && i < schema->sort_count; i++) {
+        columns[schema->sort[i]].sort = (uint32_t)i + 1;
+    }
     CLEANUP(fd_close) int file_fd = fd_temporary(lake->spool_folder, err);
     struct engine_request request = {
         .job = {.kind = WORKER_WRITE,
                 .columns = columns,
                 .columns_count = columns_count,
-                .rest = schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0,
+                .rest = lake_worker_rest(schema),
                 .input_offset = window->offset,
                 .input_size = window->size,
                 .line_size_max = lines->line_size_max,
