@@ -118,16 +118,31 @@ static bool append_objects(const struct lake_source *source, struct buf *into)
     return good;
 }
 
-/* Objects say all of a table that has nothing else. Generations begin anew with each opening of the
- * log. */
+/* A column that was declared or widened since the objects were written shows in SQL at once. */
+static void append_columns(const struct lake_schema *schema, struct buf *into)
+{
+    worker_put_u64(into, schema->columns_count);
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        const struct lake_schema_column *column = &schema->columns[i];
+        worker_put_text(into, str_make(column->name, column->name_size));
+        worker_put_text(into, str_of(column->sql_type));
+    }
+}
+
+/* Without rows in the log, objects and columns say all. Generations begin anew with each opening of
+ * the log. */
 bool lake_source_append_identity(const struct lake *lake, const struct lake_source *source,
                                  struct buf *into)
 {
     worker_put_text(into, source->folder);
     bool good = append_objects(source, into);
     bool objects_only = !has_tail(source) || (source->tail.rows == 0 && source->shown_count > 0);
+    bool columns = objects_only && has_tail(source);
     worker_put_u32(into, objects_only);
-    if (!objects_only) {
+    worker_put_u32(into, columns);
+    if (columns) {
+        append_columns(source->tail.schema, into);
+    } else if (!objects_only) {
         worker_put_u64(into, wal_epoch(lake->records));
         worker_put_u64(into, source->tail.view.generation);
         worker_put_u64(into, source->tail.view.committed);
