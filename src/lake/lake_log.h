@@ -103,3 +103,6 @@ void lake_log_get_key(struct worker_cursor *cursor, struct lake_log_key *ret_key
 void lake_log_put_position(struct buf *into, struct str table, uint64_t position);
 bool lake_log_get_position(struct str payload, struct str *ret_table, uint64_t *ret_position,
                            struct err *err) MUST_CHECK;
+
+/* What a payload of either log means, for people (wal_print.describe): one line's worth of text. */
+void lake_log_describe(unsigned type, struct str payload, struct buf *into);
