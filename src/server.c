@@ -455,8 +455,8 @@ struct server *server_start(const struct config *config, struct err *err)
                 server_start_engine(server, err) && server_open_net(server, err) &&
                 server_open_lake(server, &where, err);
     if (good) {
-        server->lake = server_open_tables(config, &server->where, server->engine,
-                                          server->spool_folder, err);
+        server->lake =
+            server_open_tables(config, &server->where, server->engine, server->spool_folder, err);
         good = server->lake != NULL;
     }
     if (good) {

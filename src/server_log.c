@@ -1,6 +1,6 @@
 #include "server_log.h"
 
-#include "wal.h"
+#include "lake_log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +12,15 @@ static void print_line(void *context, struct str line)
     (void)putchar('\n');
 }
 
+static void describe(void *context, unsigned type, struct str payload, struct buf *into)
+{
+    (void)context;
+    lake_log_describe(type, payload, into);
+}
+
 int server_log(const char *verb, const char *folder)
 {
-    const struct wal_print print = {.write = print_line};
+    const struct wal_print print = {.write = print_line, .describe = describe};
     struct err err = {0};
     bool inspect = str_equal(str_of(verb), STR("inspect"));
     if (!inspect && !str_equal(str_of(verb), STR("verify"))) {

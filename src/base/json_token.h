@@ -1,5 +1,5 @@
-/* json_token.h - the small steps of reading JSON text that json_scan.c, json_walk.c and the check of
- * records (lake_check_*.c) share; for these files only. */
+/* json_token.h - the small steps of reading JSON text that json_scan.c, json_walk.c and the check
+ * of records (lake_check_*.c) share; for these files only. */
 #pragma once
 
 #include "json_scan.h"

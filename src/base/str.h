@@ -12,7 +12,9 @@ struct str {
 };
 
 #define STR(literal) ((struct str){.ptr = "" literal, .len = sizeof(literal) - 1})
+/* clang-format off */
 #define STR_INIT(literal) {.ptr = "" literal, .len = sizeof(literal) - 1} /* in static tables */
+/* clang-format on */
 #define STR_ARG(s) (int)(s).len, (s).ptr /* for "%.*s" */
 
 static inline struct str str_of(const char *text)

@@ -98,10 +98,10 @@ struct engine_progress {
 };
 
 struct engine_request {
-    struct worker_job job;     /* limits are filled in by the engine */
-    uint64_t output_bytes_max; /* WORKER_WRITE: size of the file */
-    int input_fd;              /* WORKER_WRITE, WORKER_READ, else -1 */
-    int output_fd;             /* WORKER_WRITE, else -1 */
+    struct worker_job job;      /* limits are filled in by the engine */
+    uint64_t output_bytes_max;  /* WORKER_WRITE: size of the file */
+    int input_fd;               /* WORKER_WRITE, WORKER_READ, else -1 */
+    int output_fd;              /* WORKER_WRITE, else -1 */
     engine_resolve_fn *resolve; /* WORKER_QUERY; may be NULL: no tables */
     /* WORKER_QUERY, WORKER_READ: bytes of the encoded result, in order. False, with err, ends the
      * job. */

@@ -39,7 +39,7 @@ struct engine_job {
     struct job_object *objects;
     bool resolved; /* an honest worker asks for its tables once, and says once what it has read */
     bool counted;
-    bool described; /* its COLUMNS have come */
+    bool described;                 /* its COLUMNS have come */
     struct job_question *questions; /* without an answer yet */
     unsigned questions_count;
     uint64_t ahead_bytes; /* asked for ahead and not there yet */

@@ -142,10 +142,6 @@ void lake_close(struct lake *lake)
     mem_free(lake->tables_list);
     map_finish(&lake->tables);
     lake_keys_destroy(lake->keys);
-    for (size_t i = 0; i < lake->names_count; i++) {
-        mem_free(lake->names[i]);
-    }
-    mem_free(lake->names);
     lake_schemas_destroy(lake->schemas);
     lake_listings_destroy(lake->listings);
     lock_finish(&lake->lock);
@@ -159,6 +155,36 @@ void lake_close(struct lake *lake)
 void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table)
 {
     buf_append_format(key, "%sdata/%.*s/", lake->prefix, STR_ARG(table));
+}
+
+/* ---- columns for workers ---- */
+
+static const struct worker_column no_columns = {
+    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
+
+struct worker_column *lake_worker_columns(const struct lake_schema *schema, size_t *ret_count)
+{
+    bool has_rest = schema->rest < schema->columns_count;
+    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
+    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
+    columns[0] = no_columns;
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        const struct lake_schema_column *column = &schema->columns[i];
+        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
+        columns[i] = (struct worker_column){
+            .name = str_make(column->name, column->name_size),
+            .line_type = str_of(lake_schema_line_type(column)),
+            .sql_type = str_of(column->sql_type),
+            .loose = tried && has_rest && i != schema->rest,
+        };
+    }
+    *ret_count = count;
+    return columns;
+}
+
+uint32_t lake_worker_rest(const struct lake_schema *schema)
+{
+    return schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0;
 }
 
 /* ---- names ---- */
@@ -184,22 +210,6 @@ void lake_names_finish(struct lake_names *list)
         mem_free(list->items[i]);
     }
     mem_free(list->items);
-}
-
-void lake_remember_table(struct lake *lake, struct str table)
-{
-    lock_take(&lake->lock);
-    bool known = false;
-    for (size_t i = 0; !known && i < lake->names_count; i++) {
-        known = str_equal(str_of(lake->names[i]), table);
-    }
-    if (!known) {
-        struct lake_names list = {lake->names, lake->names_count, lake->names_count};
-        lake_names_add(&list, table);
-        lake->names = list.items;
-        lake->names_count = list.count;
-    }
-    lock_release(&lake->lock);
 }
 
 static bool visit_folder(void *context, struct str name, const struct store_object *object,
@@ -232,8 +242,8 @@ static bool list_folders(struct lake *lake, bool empty_too, struct lake_names *l
     struct buf prefix;
     buf_init(&prefix, STORE_KEY_SIZE_MAX);
     buf_append_format(&prefix, "%sdata/", lake->prefix);
-    bool good = store_list_folders(lake->store, buf_str(&prefix), false, visit_folder, list, cancel,
-                                   err);
+    bool good =
+        store_list_folders(lake->store, buf_str(&prefix), false, visit_folder, list, cancel, err);
     buf_finish(&prefix);
     return good;
 }
@@ -259,11 +269,6 @@ bool lake_visit_tables(struct lake *lake, bool empty_too,
         return false;
     }
     lake_table_visit(lake, visit_known, &list);
-    lock_take(&lake->lock);
-    for (size_t i = 0; i < lake->names_count; i++) {
-        lake_names_add(&list, str_of(lake->names[i]));
-    }
-    lock_release(&lake->lock);
     if (list.count > 0) {
         qsort(list.items, list.count, sizeof(*list.items), compare_names);
     }

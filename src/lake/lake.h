@@ -1,16 +1,17 @@
-/* lake.h - tables of the lake: records in, Parquet objects out, and the view that SQL has of them.
- * Promise   lake_append_batch answers true only when all rows of the batch are in one object in the
- *           store; a batch that fails leaves no object. Objects are never replaced, two batches
- *           never share a key. A table in SQL is all its objects, columns united by name, with
- *           year, month and day from the path.
- * Not here  the durable log (later), what HTTP says.
+/* lake.h - tables of the lake: the log and the objects that hold them, and the view that SQL has.
+ * Promise   a row that was acknowledged (lake_ingest.h) is in the log or in one object of the store,
+ *           through any crash, and SQL sees it exactly once: a table is the objects that its
+ *           manifests tell of, or that others put there, and the tail of the log, columns united by
+ *           name, with year, month and day from the path. Objects are never replaced. What is not
+ *           in the store when the lake is closed stays in the log for the next opening.
+ * Not here  taking rows in and flushing them (lake_ingest.h), what HTTP says.
  * Owner     struct server owns one struct lake, and the store and engine it borrows.   Threads
- *           any.
- * Errors    ERR_INVALID (a value that fits no type), ERR_STORE*, ERR_UNCERTAIN, and what engine_run
- *           gives.
+ *           any; it runs `log` (two, of wal) and `flush` itself.
+ * Errors    ERR_INVALID (a statement's unknown table), ERR_CORRUPT (the log, when it is opened),
+ *           ERR_STORE*, ERR_BUSY, and what engine_run gives.
  * Limits    100,000 objects per table in one statement. Layout:
- *           <prefix>data/<table>/year=YYYY/month=MM/day=DD/ data_HHMMSS_<12 hex digits>.parquet,
- *           times in UTC. */
+ *           <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<writer>-r<first>-<last>
+ *           .parquet, times in UTC; schemas and manifests under <prefix>_eider/. */
 #pragma once
 
 #include "cancel.h"
@@ -32,9 +33,9 @@ struct lake_options {
     struct str prefix; /* empty, or ends with a slash */
     struct engine *engine;
     const char *spool_folder;
-    const char *log_folder;      /* of the durable log; two folders are made in it */
-    uint64_t log_bytes_max;      /* of the log of records */
-    uint64_t log_segment_bytes;  /* 0: 64 MiB */
+    const char *log_folder;     /* of the durable log; two folders are made in it */
+    uint64_t log_bytes_max;     /* of the log of records */
+    uint64_t log_segment_bytes; /* 0: 64 MiB */
     uint64_t disk_free_min;
     uint64_t flush_bytes; /* of lines of a table */
     uint64_t flush_rows;
@@ -56,13 +57,8 @@ void lake_drain(struct lake *lake, struct cancel *cancel);
 /* What is not in the store yet stays in the log. Accepts NULL. */
 void lake_close(struct lake *lake);
 
-/* Today in UTC, and the partition text YYYY-MM-DD. */
+/* The day in UTC. */
 struct lake_date lake_date_of(int64_t wall_ms);
-
-/* `now_ms` (wall clock) gives the time in the object's name; ret_url is appended its address. */
-bool lake_append_batch(struct lake *lake, struct str table, struct lake_date date, int64_t now_ms,
-                       const struct lake_rows *rows, struct cancel *cancel, struct buf *ret_url,
-                       struct err *err) MUST_CHECK;
 
 /* Names of the tables that have objects (`empty_too`: or a folder), or had a batch since the start;
  * in order, each once. */

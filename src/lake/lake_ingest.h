@@ -1,9 +1,9 @@
 /* lake_ingest.h - records into tables: durable when answered, once in the lake, queryable at once.
  * Promise   when lake_writer_finish says yes, all records of the request are in the log on stable
- *           storage, and no crash loses them; they are in the lake exactly once as soon as the store
- *           can be reached. When it says no, they are in the lake not at all (or, after a crash
- *           before the answer, once and whole). A request is one unit, whatever its size. SQL sees
- *           the rows from the moment of the answer.
+ *           storage, and no crash loses them; they are in the lake exactly once as soon as the
+ *           store can be reached. When it says no, they are in the lake not at all (or, after a
+ *           crash before the answer, once and whole). A request is one unit, whatever its size. SQL
+ *           sees the rows from the moment of the answer.
  * Not here  HTTP; which names are allowed (api); how files come about (lake_flush).
  * Owner     struct lake.   Threads  any; one writer, one thread. `log` runs the `done` of
  *           lake_writer_finish_later.
@@ -95,9 +95,9 @@ struct lake_flushed {
 };
 void lake_flushed_finish(struct lake_flushed *flushed); /* accepts zeroed memory */
 
-/* All rows that are buffered now go to the lake; `date` (NULL: by the table's rule) is the partition
- * of all of them. Waits for a flush that runs. ERR_NOT_FOUND: no such table. What fails stays
- * buffered. */
+/* All rows that are buffered now go to the lake; `date` (NULL: by the table's rule) is the
+ * partition of all of them. Waits for a flush that runs. ERR_NOT_FOUND: no such table. What fails
+ * stays buffered. */
 bool lake_flush(struct lake *lake, struct str table, const struct lake_date *date,
                 struct cancel *cancel, struct lake_flushed *ret_flushed,
                 struct err *err) MUST_CHECK;
@@ -113,8 +113,8 @@ uint64_t lake_buffered_rows(struct lake *lake, struct str table);
 /* The schema for people as JSON, with "table", "buffered_rows" and "version". ERR_NOT_FOUND. */
 bool lake_table_describe(struct lake *lake, struct str table, struct cancel *cancel,
                          struct buf *into, struct err *err) MUST_CHECK;
-/* Declares (lake_schema_declare) and stores; makes the table when there is none. ERR_STORE* when the
- * store does not take it: then nothing has changed. */
+/* Declares (lake_schema_declare) and stores; makes the table when there is none. ERR_STORE* when
+ * the store does not take it: then nothing has changed. */
 bool lake_table_declare(struct lake *lake, struct str table, struct json_span document,
                         struct cancel *cancel, struct err *err) MUST_CHECK;
 

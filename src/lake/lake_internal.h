@@ -22,9 +22,7 @@ struct lake {
     struct engine *engine;
     char *prefix; /* "" or ends with a slash */
     char *spool_folder;
-    struct lock lock; /* LOCK_SCHEMA: names, schemas, listings */
-    char **names;     /* tables written since the start */
-    size_t names_count;
+    struct lock lock; /* LOCK_SCHEMA: schemas, listings */
     struct lake_schemas *schemas;
     struct lake_listings *listings;
     /* ---- the durable log ---- */
@@ -36,9 +34,9 @@ struct lake {
     struct lake_counts counts;
     atomic_ullong schemas_bytes; /* of all tables: see lake_table_publish */
     atomic_ullong plans_bytes;   /* of all that are not finished */
-    atomic_bool broken; /* a log cannot be written any more */
-    struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
-    struct map tables;       /* by name */
+    atomic_bool broken;          /* a log cannot be written any more */
+    struct lock tables_lock;     /* LOCK_TABLES: the rest; taken before a table's own lock */
+    struct map tables;           /* by name */
     struct lake_table **tables_list;
     size_t tables_count;
     struct lake_hold *holds;
@@ -48,7 +46,11 @@ struct lake {
 
 /* <prefix>data/<table>/ */
 void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table);
-void lake_remember_table(struct lake *lake, struct str table);
+
+/* The schema's columns as a worker reads them in lines: mem_free them. A table whose records were all
+ * empty has rows and no columns, which neither SQL nor a file can have: it gets _rest. */
+struct worker_column *lake_worker_columns(const struct lake_schema *schema, size_t *ret_count);
+uint32_t lake_worker_rest(const struct lake_schema *schema); /* place + 1, or 0 */
 
 /* A growing list of names; lake_names_finish accepts zeroed memory. */
 struct lake_names {

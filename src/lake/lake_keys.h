@@ -1,7 +1,7 @@
 /* lake_keys.h - idempotency keys: which requests were answered already, and how; for lake*.c only.
  * Promise   a key that was begun and ended is known for LAKE_KEYS_LIFE_MS at least, also after a
- *           crash: its ROWS record has it, and before that is trimmed, KEYS in the log of plans. Never
- *           forgotten early: when there are too many, new ones are refused.
+ *           crash: its ROWS record has it, and before that is trimmed, KEYS in the log of plans.
+ *           Never forgotten early: when there are too many, new ones are refused.
  * Owner     struct lake.   Threads  any; LOCK_KEYS inside.
  * Errors    ERR_CONFLICT (a request with the key is running), ERR_BUSY (too many keys).
  * Limits    24 h; two hours more, so that a clock that is set forward by one takes nothing away. */
@@ -17,8 +17,8 @@ struct lake_keys;
 struct lake_keys *lake_keys_create(uint64_t keys_max);
 void lake_keys_destroy(struct lake_keys *keys);
 
-/* Takes the key for a request that begins now. `ret_known` when it was answered before (then nothing
- * is taken): ret_known->position is not 0. */
+/* Takes the key for a request that begins now. `ret_known` when it was answered before (then
+ * nothing is taken): ret_known->position is not 0. */
 bool lake_keys_begin(struct lake_keys *keys, const unsigned char key[static LAKE_KEY_SIZE],
                      struct lake_log_key *ret_known, struct err *err) MUST_CHECK;
 /* The request is answered. */

@@ -6,21 +6,21 @@
  *                this writer.
  *   ROWS (17)    rows of one table: struct lake_log_rows in the order of its members, sections (i32
  *                day, u32 rows, u64 size), then the lines to the end of the payload. A request is
- *                one ROWS with `last`, or several with one `group`, the last of which has it: without
- *                that one none of them counts. Its sequence is the request's position.
- *   CANCEL (18)  text table, u64 position: the request that ended there was answered with an error and is no part
- *                of its table. Written before that answer.
+ *                one ROWS with `last`, or several with one `group`, the last of which has it:
+ *                without that one none of them counts. Its sequence is the request's position.
+ *   CANCEL (18)  text table, u64 position: the request that ended there was answered with an error
+ *                and is no part of its table. Written before that answer.
  *
- * Log of plans (<data>/log/plans): what was decided before it was done, so that it can be done again
- * in the same way.
+ * Log of plans (<data>/log/plans): what was decided before it was done, so that it can be done
+ * again in the same way.
  *   PLAN (32)      struct lake_plan: these positions of a table become these objects
  *   COMMITTED (33) text table, u64 last: the table's plan up to there is in the store
  *   STORED (34)    text table, u64 position: the object of a LAKE_BATCH request is in the store
  *   KEYS (35)      u32 count, then idempotency keys whose ROWS may be trimmed: struct lake_log_key
- * The prologue of a segment of this log is u32 count, then for each table: text table, u64 committed
- * (buffered rows up to there are in the lake), u64 count and positions of batches that are stored,
- * u32 1 and its struct lake_plan when one is not finished, else u32 0. So of older segments only KEYS
- * count, until they expire.
+ * The prologue of a segment of this log is u32 count, then for each table: text table, u64
+ * committed (buffered rows up to there are in the lake), u64 count and positions of batches that
+ * are stored, u32 1 and its struct lake_plan when one is not finished, else u32 0. So of older
+ * segments only KEYS count, until they expire.
  *
  * Errors   ERR_CORRUPT from decoding; never a read beyond the payload. */
 #pragma once
@@ -105,3 +105,6 @@ void lake_log_get_key(struct worker_cursor *cursor, struct lake_log_key *ret_key
 void lake_log_put_position(struct buf *into, struct str table, uint64_t position);
 bool lake_log_get_position(struct str payload, struct str *ret_table, uint64_t *ret_position,
                            struct err *err) MUST_CHECK;
+
+/* What a payload of either log means, for people (wal_print.describe): one line's worth of text. */
+void lake_log_describe(unsigned type, struct str payload, struct buf *into);

@@ -1,8 +1,8 @@
-/* lake_replay.h - what the two logs say when the lake is opened, and what their segments begin with;
- * for lake*.c only.
- * Promise   after lake_replay_end each acknowledged row that is in no object is in a tail or a batch,
- *           each begun plan is its table's plan, each idempotency key is known. Running it again after
- *           a crash gives the same.
+/* lake_replay.h - what the two logs say when the lake is opened, and what their segments begin
+ * with; for lake*.c only.
+ * Promise   after lake_replay_end each acknowledged row that is in no object is in a tail or a
+ *           batch, each begun plan is its table's plan, each idempotency key is known. Running it
+ *           again after a crash gives the same.
  * Owner     lake_open, for as long as it runs.   Threads  one. */
 #pragma once
 

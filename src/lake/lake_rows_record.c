@@ -143,51 +143,20 @@ uint32_t record_add_key(struct record *record, struct str name, bool *ret_added)
 
 /* --- reading a record ------------------------------------------------------------------ */
 
-static bool add_checked(struct record *record, struct str name, uint64_t index, uint32_t *ret_key,
-                        struct err *err)
+/* Finds the key the slow way; UINT32_MAX: it is none of ours. */
+static uint32_t look_up(struct record *record, struct json_span key)
 {
-    bool added;
-    *ret_key = record_add_key(record, name, &added);
-    if (added && record->keys_count > LAKE_ROWS_COLUMNS_MAX) {
-        return err_set(err, ERR_INVALID, "record %llu: more than %d columns in all",
-                       (unsigned long long)index, LAKE_ROWS_COLUMNS_MAX);
-    }
-    if (added && str_find_byte(name, '\0') < name.len) {
-        return err_set(err, ERR_INVALID, "record %llu: a column name holds a NUL character",
-                       (unsigned long long)index);
-    }
-    return true;
-}
-
-/* Finds or adds the key the slow way. *ret_key is UINT32_MAX for one that is skipped. */
-static bool look_up(struct record *record, struct json_span key, uint64_t index,
-                    enum record_unknown unknown, uint32_t *ret_key, struct err *err)
-{
-    buf_reset(&record->name);
     struct str name = str_make(key.text.ptr + 1, key.text.len - 2);
-    bool paired = true;
     if (key.escaped) {
-        paired = json_unescape(key, &record->name);
+        buf_reset(&record->name);
+        (void)json_unescape(key, &record->name);
         name = buf_str(&record->name);
     }
-    if (buf_failed(&record->name)) {
-        return err_set(err, ERR_TOO_LARGE, "record %llu: a key is too long",
-                       (unsigned long long)index);
+    if (record->slots_count == 0 || buf_failed(&record->name)) {
+        return UINT32_MAX;
     }
-    if (unknown == RECORD_ADD) {
-        if (!paired) {
-            return err_set(err, ERR_INVALID,
-                           "record %llu: a column name has an unpaired surrogate escape",
-                           (unsigned long long)index);
-        }
-        return add_checked(record, name, index, ret_key, err);
-    }
-    uint32_t known = 0;
-    if (record->slots_count > 0) {
-        known = record->slots[find_slot(record, name, hash_name(record, name))];
-    }
-    *ret_key = known - 1; /* wraps to UINT32_MAX for an empty slot */
-    return true;
+    /* Wraps for an empty slot. */
+    return record->slots[find_slot(record, name, hash_name(record, name))] - 1;
 }
 
 static bool guess_is_right(const struct record *record, uint32_t guess, struct json_span key)
@@ -200,21 +169,17 @@ static bool guess_is_right(const struct record *record, uint32_t guess, struct j
            memcmp(key.text.ptr + 1, known->name, known->name_size) == 0;
 }
 
-bool record_read(struct record *record, struct json_span object, uint64_t index,
-                 enum record_unknown unknown, struct err *err)
+void record_read(struct record *record, struct json_span object)
 {
     struct json_cursor cursor = json_open(object);
     struct json_span key;
     struct json_span value;
-    uint32_t at = 0; /* the guess: keys come in the order in which they were first seen */
+    uint32_t at = 0; /* the guess: keys come in the order in which they were added */
     record->number++;
     record->touched_count = 0;
     while (json_next(&cursor, &key, &value)) {
         if (!guess_is_right(record, at, key)) {
-            uint32_t found = UINT32_MAX;
-            if (!look_up(record, key, index, unknown, &found, err)) {
-                return false;
-            }
+            uint32_t found = look_up(record, key);
             if (found == UINT32_MAX) {
                 continue;
             }
@@ -228,5 +193,4 @@ bool record_read(struct record *record, struct json_span object, uint64_t index,
         }
         at++;
     }
-    return true;
 }

@@ -1,8 +1,9 @@
 /* lake_rows_record.h - the keys of records, and one record at a time as values by key; for
- * lake_rows*.c only. Promise   the last of duplicate keys wins, also when they differ only in case
- * and `fold` is set. A key that follows the same key as in the record before is found without
- * hashing. Owner     the caller; record_finish accepts zeroed memory. Spans point into the text of
- * the records. */
+ * lake_rows*.c only.
+ * Promise   the last of duplicate keys wins, also when they differ only in case and `fold` is set.
+ *           A key that follows the same key as in the order of adding is found without hashing.
+ * Owner     the caller; record_finish accepts zeroed memory. Spans point into the text of the
+ *           records. */
 #pragma once
 
 #include "json_scan.h"
@@ -35,15 +36,9 @@ void record_finish(struct record *record);
 /* Adds a key unless it is there; returns its index. */
 uint32_t record_add_key(struct record *record, struct str name, bool *ret_added);
 
-enum record_unknown {
-    RECORD_ADD,
-    RECORD_SKIP
-};
-
-/* Reads the members of one object into the values of the keys and lists those keys in `touched`. A
- * key not seen before is added or skipped. `index` is for messages. */
-bool record_read(struct record *record, struct json_span object, uint64_t index,
-                 enum record_unknown unknown, struct err *err) MUST_CHECK;
+/* Reads the members of one object into the values of the keys that were added, and lists those keys
+ * in `touched`. */
+void record_read(struct record *record, struct json_span object);
 
 /* A name cut to a length fit for a message, never inside a character. */
 struct str record_shown_name(struct str name);

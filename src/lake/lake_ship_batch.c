@@ -55,7 +55,6 @@ static bool note_stored(struct lake *lake, struct lake_table *table, uint64_t po
     bool good = wal_append(lake->plans, &record, &payload, err);
     if (good) {
         (void)atomic_fetch_add(&lake->ship->stored_pending, 1);
-        lake_remember_table(lake, str_of(table->name));
         lake_table_end_batch(table, position, true);
     }
     ship_gate_leave(lake->ship);

@@ -235,7 +235,6 @@ static bool commit(struct run *run, struct lake_flushed *flushed, struct err *er
         describe(run, flushed);
         (void)atomic_fetch_sub(&run->lake->plans_bytes, run->plan->bytes);
         run->plan = NULL;
-        lake_remember_table(run->lake, str_of(run->table->name));
         lake_table_end_plan(run->table);
     }
     ship_gate_leave(run->lake->ship);

@@ -118,16 +118,31 @@ static bool append_objects(const struct lake_source *source, struct buf *into)
     return good;
 }
 
-/* Objects say all of a table that has nothing else. Generations begin anew with each opening of the
- * log. */
+/* A column that was declared or widened since the objects were written shows in SQL at once. */
+static void append_columns(const struct lake_schema *schema, struct buf *into)
+{
+    worker_put_u64(into, schema->columns_count);
+    for (size_t i = 0; i < schema->columns_count; i++) {
+        const struct lake_schema_column *column = &schema->columns[i];
+        worker_put_text(into, str_make(column->name, column->name_size));
+        worker_put_text(into, str_of(column->sql_type));
+    }
+}
+
+/* Without rows in the log, objects and columns say all. Generations begin anew with each opening of
+ * the log. */
 bool lake_source_append_identity(const struct lake *lake, const struct lake_source *source,
                                  struct buf *into)
 {
     worker_put_text(into, source->folder);
     bool good = append_objects(source, into);
     bool objects_only = !has_tail(source) || (source->tail.rows == 0 && source->shown_count > 0);
+    bool columns = objects_only && has_tail(source);
     worker_put_u32(into, objects_only);
-    if (!objects_only) {
+    worker_put_u32(into, columns);
+    if (columns) {
+        append_columns(source->tail.schema, into);
+    } else if (!objects_only) {
         worker_put_u64(into, wal_epoch(lake->records));
         worker_put_u64(into, source->tail.view.generation);
         worker_put_u64(into, source->tail.view.committed);
@@ -165,30 +180,6 @@ static struct str *declare_windows(const struct lake_source *source, struct engi
     return paths;
 }
 
-/* A table whose records were all empty has rows and no columns, which SQL cannot have. */
-static const struct worker_column no_columns = {
-    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
-
-static struct worker_column *tail_columns(const struct lake_schema *schema, size_t *ret_count)
-{
-    bool has_rest = schema->rest < schema->columns_count;
-    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
-    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
-    columns[0] = no_columns;
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        const struct lake_schema_column *column = &schema->columns[i];
-        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
-        columns[i] = (struct worker_column){
-            .name = str_make(column->name, column->name_size),
-            .line_type = str_of(lake_schema_line_type(column)),
-            .sql_type = str_of(column->sql_type),
-            .loose = tried && has_rest && i != schema->rest,
-        };
-    }
-    *ret_count = count;
-    return columns;
-}
-
 bool lake_source_append_tail(const struct lake_source *source, struct engine_job *job,
                              struct buf *into)
 {
@@ -197,12 +188,12 @@ bool lake_source_append_tail(const struct lake_source *source, struct engine_job
     }
     const struct lake_schema *schema = source->tail.schema;
     size_t columns_count;
-    struct worker_column *columns = tail_columns(schema, &columns_count);
+    struct worker_column *columns = lake_worker_columns(schema, &columns_count);
     struct str *windows = declare_windows(source, job);
     const struct worker_tail tail = {
         .columns = columns,
         .columns_count = columns_count,
-        .rest = schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0,
+        .rest = lake_worker_rest(schema),
         .line_size_max = source->tail.line_size_max,
         .windows = windows,
         .windows_count = source->tail.windows_count,

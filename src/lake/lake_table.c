@@ -187,7 +187,8 @@ bool lake_table_publish(struct lake *lake, struct lake_table *table,
     worker_put_text(&payload, buf_str(&text));
     bool good = !buf_failed(&text) && !buf_failed(&payload);
     buf_finish(&text);
-    /* Urgent: a flush stores the schema first, and must not be kept by a full log from emptying it. */
+    /* Urgent: a flush stores the schema first, and must not be kept by a full log from emptying
+     * it. */
     struct wal_record record = {.type = LAKE_LOG_SCHEMA, .urgent = true};
     uint64_t size = payload.len;
     good = good ? take_room(lake, table->schema_bytes, size, err)

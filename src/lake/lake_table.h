@@ -1,11 +1,11 @@
-/* lake_table.h - what the lake knows of each table while it runs: schema, tail, what is on its way to
- * the store; for lake*.c only.
- * Promise   a request's rows are registered as one, on thread `log`, when its last record is durable,
- *           in the order of their positions; from then on they are in exactly one of: the tail, or an
- *           object that the view shows. lake_table_show and the tail change together, under the
- *           table's lock.
- * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_LAKE_TABLE of the
- *           table, never held while a store, a worker or the disk is waited for. */
+/* lake_table.h - what the lake knows of each table while it runs: schema, tail, what is on its way
+ * to the store; for lake*.c only.
+ * Promise   a request's rows are registered as one, on thread `log`, when its last record is
+ *           durable, in the order of their positions; from then on they are in exactly one of: the
+ *           tail, or an object that the view shows. lake_table_show and the tail change together,
+ *           under the table's lock.
+ * Owner     struct lake; a table stays until the lake is destroyed.   Threads  any; LOCK_LAKE_TABLE
+ *           of the table, never held while a store, a worker or the disk is waited for. */
 #pragma once
 
 #include "lake_log.h"
@@ -40,8 +40,8 @@ struct lake_table {
     struct lock lock; /* LOCK_LAKE_TABLE: all below */
     const struct lake_schema *schema;
     uint64_t schema_bytes; /* of its SCHEMA record; 0: nothing was published */
-    bool loaded;   /* the store's copy of the schema was looked at */
-    bool widening; /* somebody makes the next schema: lake_table_begin_widening */
+    bool loaded;           /* the store's copy of the schema was looked at */
+    bool widening;         /* somebody makes the next schema: lake_table_begin_widening */
     struct condition widened;
     uint64_t generation; /* goes up with every change of what SQL sees */
     /* The tail, in order of position. The first `sealed` records belong to the plan that runs. */
@@ -106,8 +106,8 @@ int32_t lake_day_of_date(const struct lake_date *date);
 
 /* ---- names of objects ---- */
 
-/* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<12 hex digits of the writer>-r<first>-
- * <last>.parquet for buffered rows, ...-b<position>.parquet for a batch. */
+/* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<writer>-r<first>-<last>.parquet for
+ * buffered rows, ...-b<position>.parquet for a batch; <writer> is 12 hex digits. */
 void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
                             enum lake_way way, uint64_t first, uint64_t last, struct buf *key);
 /* Whether the key's last part is a name that this writer makes. */

@@ -15,8 +15,7 @@
 
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
 enum {
-    ROW_GROUP_ROWS = 122880,
-    UNIQUE_BYTES = 6
+    ROW_GROUP_ROWS = 122880
 };
 
 struct lake_date lake_date_of(int64_t wall_ms)
@@ -71,7 +70,7 @@ static bool run_write(struct engine *engine, const struct lake_rows *rows,
     for (size_t i = 0; i < rows->columns_count; i++) {
         columns[i] = (struct worker_column){
             .name = str_of(rows->columns[i].name),
-            .line_type = str_of(rows->columns[i].line_type),
+            .line_type = STR("VARCHAR"),
             .sql_type = str_of(rows->columns[i].sql_type),
         };
     }
@@ -114,47 +113,22 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
 
 /* ---- lines of the log ---- */
 
-/* A table whose records were all empty has rows and no columns, which a file cannot. */
-static const struct worker_column no_columns = {
-    .name = {"_rest", 5}, .line_type = {"VARCHAR", 7}, .sql_type = {"VARCHAR", 7}};
-
-static struct worker_column *columns_of(const struct lake_schema *schema, bool sorted,
-                                        size_t *ret_count)
-{
-    bool has_rest = schema->rest < schema->columns_count;
-    size_t count = schema->columns_count == 0 ? 1 : schema->columns_count;
-    struct worker_column *columns = mem_alloc_array(count, sizeof(*columns));
-    columns[0] = no_columns;
-    for (size_t i = 0; i < schema->columns_count; i++) {
-        const struct lake_schema_column *column = &schema->columns[i];
-        bool tried = column->kind == LAKE_CAST || column->kind == LAKE_DECIMAL;
-        columns[i] = (struct worker_column){
-            .name = str_make(column->name, column->name_size),
-            .line_type = str_of(lake_schema_line_type(column)),
-            .sql_type = str_of(column->sql_type),
-            .loose = tried && has_rest && i != schema->rest,
-        };
-    }
-    for (size_t i = 0; sorted && i < schema->sort_count; i++) {
-        columns[schema->sort[i]].sort = (uint32_t)i + 1;
-    }
-    *ret_count = count;
-    return columns;
-}
-
 static bool write_lines(struct lake *lake, const struct lake_schema *schema, bool sorted,
                         const struct lake_lines *lines, const struct lake_window *window,
                         struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
 {
     size_t columns_count;
     CLEANUP(free_columns)
-    struct worker_column *columns = columns_of(schema, sorted, &columns_count);
+    struct worker_column *columns = lake_worker_columns(schema, &columns_count);
+    for (size_t i = 0; sorted && i < schema->sort_count; i++) {
+        columns[schema->sort[i]].sort = (uint32_t)i + 1;
+    }
     CLEANUP(fd_close) int file_fd = fd_temporary(lake->spool_folder, err);
     struct engine_request request = {
         .job = {.kind = WORKER_WRITE,
                 .columns = columns,
                 .columns_count = columns_count,
-                .rest = schema->rest < schema->columns_count ? (uint32_t)schema->rest + 1 : 0,
+                .rest = lake_worker_rest(schema),
                 .input_offset = window->offset,
                 .input_size = window->size,
                 .line_size_max = lines->line_size_max,
@@ -177,64 +151,4 @@ bool lake_write_lines(struct lake *lake, const struct lake_schema *schema,
     return write_lines(lake, schema, sorted, lines, window, cancel, ret_fd, ret_size, err) ||
            (sorted && err->kind == ERR_UNPROCESSABLE &&
             write_lines(lake, schema, false, lines, window, cancel, ret_fd, ret_size, err));
-}
-
-/* A name that nobody else takes: the second tells people when, the random part keeps writers apart.
- */
-static void append_key(struct buf *key, const struct lake *lake, struct str table,
-                       struct lake_date date, int64_t now_ms)
-{
-    struct civil_time now = clock_civil_utc(now_ms);
-    unsigned char unique[UNIQUE_BYTES];
-    char hex[2 * UNIQUE_BYTES + 1];
-    digest_random(unique, sizeof(unique));
-    digest_hex(unique, sizeof(unique), hex);
-    lake_append_table_prefix(key, lake, table);
-    buf_append_format(key, "year=%04d/month=%02d/day=%02d/data_%02d%02d%02d_%s.parquet", date.year,
-                      date.month, date.day, now.hour, now.minute, now.second, hex);
-}
-
-/* What was just written need not be read back to be known. */
-static void keep_schema(struct lake *lake, struct str key, const struct store_object *object,
-                        const struct lake_rows *rows)
-{
-    struct worker_schema_column *columns = mem_alloc_array(rows->columns_count, sizeof(*columns));
-    for (size_t i = 0; i < rows->columns_count; i++) {
-        columns[i].name = str_of(rows->columns[i].name);
-        columns[i].type = str_of(rows->columns[i].sql_type);
-    }
-    struct worker_schema schema = {.columns = columns, .columns_count = rows->columns_count};
-    lock_take(&lake->lock);
-    lake_schemas_keep(lake->schemas, key, str_of(object->etag), &schema);
-    lock_release(&lake->lock);
-    mem_free(columns);
-}
-
-bool lake_append_batch(struct lake *lake, struct str table, struct lake_date date, int64_t now_ms,
-                       const struct lake_rows *rows, struct cancel *cancel, struct buf *ret_url,
-                       struct err *err)
-{
-    assert(clock_date_is_real(date.year, date.month, date.day));
-    struct lake_file_options options = {.spool_folder = lake->spool_folder};
-    struct store_source source = {.fd = -1};
-    if (!lake_write_file(lake->engine, rows, &options, cancel, &source.fd, &source.size, err)) {
-        return false;
-    }
-    struct buf key;
-    buf_init(&key, STORE_KEY_SIZE_MAX);
-    append_key(&key, lake, table, date, now_ms);
-    struct store_put_options put = {.create_only = true,
-                                    .content_type = "application/vnd.apache.parquet"};
-    struct store_object object;
-    bool good = buf_failed(&key)
-                    ? err_set(err, ERR_INVALID, "the object's key is too long")
-                    : store_put(lake->store, buf_str(&key), &source, &put, cancel, &object, err);
-    if (good) {
-        store_append_url(lake->store, buf_str(&key), ret_url);
-        lake_remember_table(lake, table);
-        keep_schema(lake, buf_str(&key), &object, rows);
-    }
-    buf_finish(&key);
-    fd_close(&source.fd);
-    return good;
 }

@@ -277,7 +277,8 @@ static bool check_repeated(struct lake_writer *writer, struct err *err)
                    "this Idempotency-Key was used with another body before");
 }
 
-/* The record that closes the request; nothing at all when the request has no rows and needs none. */
+/* The record that closes the request; nothing at all when the request has no rows and needs
+ * none. */
 static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct err *err)
 {
     struct lake_stream *stream = &writer->rows;
@@ -374,7 +375,6 @@ static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struc
     lake_hold_add(writer->lake, &hold);
     bool good = lake_ship_batch(writer->lake, table, batch, cancel, ret_url, err);
     if (good) {
-        lake_remember_table(writer->lake, str_of(writer->table_name));
         writer_end_key(writer);
     }
     lake_hold_end(writer->lake, &hold);

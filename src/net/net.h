@@ -101,9 +101,9 @@ struct net_response {
     char retry_after[32];
     char checksum_crc32[32]; /* x-amz-checksum-crc32 */
     char location[NET_HEADER_SIZE];
-    char meta_eider_id[64]; /* x-amz-meta-eider-id */
+    char meta_eider_id[64];   /* x-amz-meta-eider-id */
     char meta_content_id[65]; /* x-amz-meta-content-id */
-    bool request_sent;      /* the whole request has left; set also when net_perform fails */
+    bool request_sent;        /* the whole request has left; set also when net_perform fails */
     struct buf body; /* bodies not written to into_fd (always for non-2xx); net_response_finish */
 };
 

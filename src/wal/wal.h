@@ -130,7 +130,8 @@ bool wal_reader_get(struct wal_reader *reader, const struct wal_place *place,
 
 /* Works on a folder that no server uses, or a copy of one; changes nothing. `write` gets lines of
  * text. wal_verify checks every byte, as wal_open would, and answers false with ERR_CORRUPT that
- * names the place. `describe` appends what a payload means to a line; may be NULL. */
+ * names the place. `describe` appends what a payload means to a line (heartbeats have none); may
+ * be NULL. */
 struct wal_print {
     void (*write)(void *context, struct str line);
     void (*describe)(void *context, unsigned type, struct str payload, struct buf *into);

@@ -53,7 +53,7 @@ static bool see_record(void *context, const struct wal_place *place,
     append_type(&printer->line, header->type);
     buf_append_format(&printer->line, "  %u bytes  durable to %" PRIu64, place->size,
                       header->durable);
-    if (print->describe != NULL) {
+    if (print->describe != NULL && header->type != WAL_TYPE_HEARTBEAT) {
         buf_append_text(&printer->line, "  ");
         print->describe(print->context, header->type, payload, &printer->line);
     }

@@ -14,7 +14,7 @@ struct files {
     int input_fd;
     int output_fd;
     uint64_t input_offset;
-    uint64_t input_size; /* 0: to the end */
+    uint64_t input_size;     /* 0: to the end */
     atomic_uint result_turn; /* see take_turn */
     files_writer *result_writer;
     void *result_context;

@@ -3,12 +3,17 @@
 
 import fcntl
 import hashlib
+import json
 import re
 
 import pytest
 
+from conftest import _factory
 from harness import log_files
+from harness.ingest_client import accepted, post_batch
+from harness.lakes import FolderLake
 from harness.log_files import Record, Segment
+from harness.rows_client import NDJSON, NO_FLUSH, buffered, flushed
 
 OK, FAILED, USAGE, DAMAGED = 0, 1, 2, 65
 USER = 17
@@ -131,14 +136,70 @@ def test_usage(run_eider):
     assert "usage: eider log inspect DIR" in run_eider("log", "--help").stdout
 
 
-@pytest.mark.parametrize("name", ["records", "plans"])
-def test_what_a_server_leaves_is_whole(name, start_eider, run_eider):
-    server = start_eider()
-    server.stop()
-    folder = server.data / "log" / name
-    if not folder.exists():
-        pytest.skip("the server keeps no log yet")
-    done = run_eider("log", "verify", str(folder))
+# ---- what a server leaves ----
+
+RECORDS_TYPES, PLANS_TYPES = {log_files.PROLOGUE, 16, 17}, {log_files.PROLOGUE, 32, 33, 34}
+DAYS = ["2025-03-01", "2025-03-04"]
+
+
+@pytest.fixture(scope="module")
+def left(eider_binary, tmp_path_factory):
+    """The folder of a server's two logs: buffered rows of two days with a key, flushed, then one more; and a batch."""
+    factory = _factory(eider_binary, tmp_path_factory)
+    server = factory({"EIDER_INGEST_LISTEN": "127.0.0.1:0", **NO_FLUSH}, lake=FolderLake())
+    declared = {"columns": [{"name": "at", "type": "DATE"}], "partition_by": "at"}
+    assert server.request("PUT", "/tables/alpha", json=declared).status_code == 200
+    body = "".join(json.dumps({"at": day, "v": 1}) + "\n" for day in DAYS)
+    headers = {"Content-Type": NDJSON, "Idempotency-Key": "once"}
+    assert server.post("/tables/alpha/rows", data=body, headers=headers).status_code == 200
+    flushed(server, "alpha")
+    buffered(server, "alpha", {"at": DAYS[0]})
+    accepted(server, post_batch(server, "beta", [{"v": 1}, {"v": 2}, {"v": 3}], "2025-03-09"))
+    server.kill()  # a stop would flush
+    yield server.data / "log"
+    factory.finish()
+
+
+def described(run_eider, folder):
+    done = run_eider("log", "inspect", str(folder))
     assert (done.returncode, done.stderr) == (OK, "")
-    for segment in log_files.read_log(folder):
+    return re.findall(r"^  \d+  offset .* durable to \d+  (\S.*)$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["records", "plans"])
+def test_what_a_server_leaves_is_whole(name, left, run_eider):
+    done = run_eider("log", "verify", str(left / name))
+    assert (done.returncode, done.stderr) == (OK, "")
+    types = set()
+    for segment in log_files.read_log(left / name):
         assert segment.records[0].type == log_files.PROLOGUE
+        types |= {record.type for record in segment.records} - {log_files.HEARTBEAT}
+    assert types == (RECORDS_TYPES if name == "records" else PLANS_TYPES)
+
+
+def test_inspect_says_what_rows_are(left, run_eider):
+    lines = described(run_eider, left / "records")
+    assert lines[0] == "tables: 0"
+    rows = [re.sub(r"arrived [-0-9T:.]+Z", "arrived T", line) for line in lines if line.startswith("rows: ")]
+    assert rows == [
+        f"rows: table alpha, 2 rows, days {DAYS[0]} {DAYS[1]}, buffered, group 0, last yes, key yes, arrived T, "
+        "request 2 rows and 0 dead",
+        f"rows: table alpha, 1 rows, days {DAYS[0]}, buffered, group 0, last yes, key no, arrived T, request 1 rows and 0 dead",
+        "rows: table beta, 3 rows, days 2025-03-09, batch, group 0, last yes, key no, arrived T, request 3 rows and 0 dead",
+    ]
+    schemas = [line for line in lines if line.startswith("schema: ")]
+    assert "schema: table alpha, 3 columns: at DATE, _rest VARCHAR, v BIGINT" in schemas
+    assert len(rows) + len(schemas) + 1 == len(lines)
+
+
+def test_inspect_says_what_plans_are(left, run_eider):
+    lines = described(run_eider, left / "plans")
+    (plan,) = [line for line in lines if line.startswith("plan: ")]
+    found = re.fullmatch(r"plan: table alpha, positions (\d+)-(\d+), made \S+Z, 2 objects: (\S+) with 1 rows of (\S+), "
+                         r"(\S+) with 1 rows of (\S+)", plan)
+    assert found, plan
+    first, last, one, one_day, other, other_day = found.groups()
+    assert [one_day, other_day] == DAYS
+    assert all(key.startswith("data/alpha/year=2025/month=03/day=0") and f"-r{first}-{last}." in key for key in (one, other))
+    assert f"committed: table alpha, position {last}" in lines
+    assert len([line for line in lines if re.fullmatch(r"stored: table beta, position \d+", line)]) == 1

@@ -53,6 +53,22 @@ def test_a_table_named_in_a_string_is_never_answered_from_before(filled, table, 
     assert over(filled, sql, headers).status_code == 200
 
 
+def test_a_declared_column_is_seen_though_no_object_has_changed(filled, table):
+    sql = f"SELECT * FROM {table}"
+    assert list(over(filled, sql).json()["rows"][0]) == ["v", "year", "month", "day"]
+    assert cache(over(filled, sql)) == "hit"
+    for name, type_ in (("w", "BIGINT"), ("x", "DATE")):
+        declared = {"columns": [{"name": name, "type": type_}]}
+        assert filled.request("PUT", f"/tables/{table}", json=declared).status_code == 200
+        answer = over(filled, sql)
+        assert cache(answer) == "miss" and name in answer.json()["rows"][0]
+    wider = {"columns": [{"name": "w", "type": "DOUBLE"}]}
+    described = f"SELECT typeof(w) AS t FROM {table}"
+    assert over(filled, described).json()["rows"] == [{"t": "BIGINT"}]
+    assert filled.request("PUT", f"/tables/{table}", json=wider).status_code == 200
+    assert over(filled, described).json()["rows"] == [{"t": "DOUBLE"}]
+
+
 def test_a_file_of_another_writer_is_seen_a_moment_later(filled, table, wait_until):
     lake = filled.lake
     sql = f"SELECT count(*) AS c FROM {table}"

@@ -1,7 +1,8 @@
 /* shim.c - stands between the server and the disk, by LD_PRELOAD, and makes it fail, stop or tell.
  *
  * It sees the calls that durability depends on, of these only the ones on files below a folder, and
- * only in the process that was started with it: workers get an environment of their own. Calls are counted from 1. The environment says what is to happen:
+ * only in the process that was started with it: workers get an environment of their own. Calls are
+ * counted from 1. The environment says what is to happen:
  *
  *   FAULT_ROOT   the folder (an absolute path without links). Without it nothing happens.
  *   FAULT_ONLY   names of calls, separated by commas: the others are not counted. Names: create

@@ -4,7 +4,8 @@
  * The model. What was written to a file is sure to be there after the next sync of that file; a new
  * name, a rename and an unlink after the next sync of the folder. Of what is not sure, any subset
  * may be there. A sync that fails makes nothing sure, and a later one does not make up for it (the
- * kernel has marked the pages clean). An image is what a disk holds at the moment of a power cut. */
+ * kernel has marked the pages clean). An image is what a disk holds at the moment of a power
+ * cut. */
 #pragma once
 
 #include "mem.h"

@@ -86,7 +86,7 @@ enum worker_format {
     WORKER_FORMAT_CSV,     /* RFC 4180 with a header line */
     WORKER_FORMAT_ARROW,   /* Arrow IPC stream */
     WORKER_FORMAT_PARQUET, /* one file */
-    WORKER_FORMAT_EXACT, /* NDJSON of worker_exact.h, for rows on their way in */
+    WORKER_FORMAT_EXACT,   /* NDJSON of worker_exact.h, for rows on their way in */
     WORKER_FORMAT_COUNT
 };
 
