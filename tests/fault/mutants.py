@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COPIED = ["src", "cmake", "tests", "CMakeLists.txt", "CMakePresets.json"]
+COPIED = ["src", "cmake", "tests", "bench", "CMakeLists.txt", "CMakePresets.json"]
 
 
 @dataclass
