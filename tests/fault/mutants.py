@@ -36,7 +36,7 @@ class Mutant:
 INGEST = "test_promises_ingest.py"
 MUTANTS = [
     Mutant(
-        "no-sync", "P1", "answers without fdatasync", "src/wal/wal_append.c",
+        "no-sync", "P1", "answers without fdatasync", "src/wal/wal_write.c",
         "code = code < 0 ? code : wal_file_sync_data(&wal->folder, wal->current.fd);",
         "code = code < 0 ? code : 0;",
         f"{INGEST} -k p1",
