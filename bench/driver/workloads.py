@@ -4,6 +4,7 @@ import json
 
 import boto3
 import datasets
+import durable
 from botocore.config import Config
 from figures import Aim, Row
 from parts import DelayProxy, Nginx, embedded, free_port, load, memory_kib, run_program
@@ -289,6 +290,9 @@ WORKLOADS = {
     "cache": cache,
     "memory": memory,
     "start": start,
+    "durable": durable.durable,
+    "bodies": durable.bodies,
+    "sustained": durable.sustained,
 }
 
 

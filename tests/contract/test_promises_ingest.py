@@ -96,26 +96,35 @@ def test_p1_every_byte_of_an_answered_record_was_synced_before_the_answer(rig):
     for sent in requests:
         assert send(server.address(), sent)[0] == 200
     assert rig.end(server) == 0
-    calls = fault_trace.read_trace(rig.trace_file)
-    log = str((rig.data / "log").resolve())
-    dirty, answers = {}, 0
-    for call in calls:
-        inside = call.path.startswith(log)
-        if inside and call.kind in ("write", "truncate", "fallocate") and call.error == 0:
-            dirty[call.path] = call
-        elif inside and call.kind in ("create", "rename", "mkdir"):
-            dirty[os.path.dirname(call.other or call.path)] = call
-            if call.kind == "rename" and call.path in dirty:
-                dirty[call.other] = dirty.pop(call.path)
-        elif call.kind in fault_trace.SYNCS and call.error == 0:
-            dirty.pop(call.path, None)
-        elif call.kind == "reply" and call.data.startswith(b"HTTP/1.1 200") and b"req-" in call.data:
-            answers += 1
-            # A next segment may be under way when an answer leaves: it has its temporary name then.
-            unsynced = {path: str(c) for path, c in dirty.items() if SEGMENT_NAME.search(path) and ".new" not in path}
-            unsynced |= {path: str(c) for path, c in dirty.items() if c.kind == "mkdir"}
-            assert not unsynced, f"answered with {unsynced} not synced: {call.data[:200]}"
+    answers = 0
+    dirty, nameless = {}, {}  # files with bytes, and names of used files, that no sync has covered yet
+    log = str((rig.data / "log" / "records").resolve())
+    for call in fault_trace.read_trace(rig.trace_file):
+        if call.kind == "reply":
+            if call.data.startswith(b"HTTP/1.1 200") and b"req-" in call.data:
+                answers += 1
+                used = {path for path, is_used in nameless.items() if is_used}
+                assert not dirty and not used, f"answered with {dirty}, {used} not synced: {call.data[:200]}"
+        elif call.error == 0 and call.path.startswith(log):
+            follow(call, dirty, nameless)
     assert answers >= len(requests)
+
+
+def follow(call, dirty, nameless):
+    """What a call in the log's folder leaves to be synced. A next segment counts from its final name on."""
+    if call.kind == "write" and SEGMENT_NAME.search(call.path):
+        dirty[call.path] = str(call)
+        if call.path in nameless:
+            nameless[call.path] = True
+    elif call.kind == "rename" and SEGMENT_NAME.search(call.other):
+        nameless[call.other] = False
+    elif call.kind in fault_trace.SYNCS:
+        dirty.pop(call.path, None)
+        for path in [path for path in nameless if os.path.dirname(path) == call.path]:
+            del nameless[path]
+    elif call.kind == "unlink":
+        dirty.pop(call.path, None)
+        nameless.pop(call.path, None)
 
 
 # ---- P2: kill -9 ----

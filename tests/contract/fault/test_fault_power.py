@@ -17,7 +17,7 @@ from harness.fault_scenario import REFUSED_STATUSES
 
 pytestmark = pytest.mark.once
 
-IMAGES = 110  # of the default suite
+IMAGES = 80  # of the default suite
 CONTROL_IMAGES = 40
 EATMYDATA = ("/usr/lib/x86_64-linux-gnu/libeatmydata.so", "/usr/lib/aarch64-linux-gnu/libeatmydata.so")
 

@@ -100,8 +100,8 @@ class Clients:
         return status, text
 
     def _notice(self, one, status, text):
-        if status is None or status in (502, 503, 504):
-            return
+        if status is None or status in (502, 503, 504) or (status == 500 and "worker process" in text):
+            return  # the last: it was killed, and the batch is not kept
         if status != 200 and not (status == 409 and one.key):
             self.problems.append(f"request {one.req}: {status} {text[:200]}")
             return
