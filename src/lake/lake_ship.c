@@ -107,13 +107,23 @@ void ship_resume(struct lake_table *table)
     }
 }
 
+/* Whoever adds to it, or takes it twice, does not have to think of its size. */
+static uint64_t at_most_never(uint64_t limit)
+{
+    const uint64_t never = INT64_MAX / 4;
+    return limit < never ? limit : never;
+}
+
 struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_schema *schema)
 {
     const struct lake_options *options = &lake->options;
+    uint64_t age_ms =
+        schema->flush_age_ms > 0 ? schema->flush_age_ms : (uint64_t)options->flush_age_ms;
     return (struct ship_limits){
-        .bytes = schema->flush_bytes > 0 ? schema->flush_bytes : options->flush_bytes,
-        .rows = schema->flush_rows > 0 ? schema->flush_rows : options->flush_rows,
-        .age_ms = schema->flush_age_ms > 0 ? (int64_t)schema->flush_age_ms : options->flush_age_ms,
+        .bytes =
+            at_most_never(schema->flush_bytes > 0 ? schema->flush_bytes : options->flush_bytes),
+        .rows = at_most_never(schema->flush_rows > 0 ? schema->flush_rows : options->flush_rows),
+        .age_ms = (int64_t)at_most_never(age_ms),
     };
 }
 

@@ -289,6 +289,18 @@ TEST(many_days_are_gathered_in_order)
     end(&f);
 }
 
+TEST(limits_of_a_table_can_be_added_to)
+{
+    struct fixture f;
+    CHECK(start(&f, 0, 1 << 20));
+    CHECK(declare(&f, "a",
+                  "{\"flush_age_ms\":9223372036854775807,\"flush_bytes\":9223372036854775807}"));
+    struct lake_table *table = lake_table_find(f.lake, STR("a"));
+    struct ship_limits limits = ship_limits_of(f.lake, table->schema);
+    CHECK(limits.age_ms <= INT64_MAX / 2 && limits.bytes <= INT64_MAX / 2);
+    end(&f);
+}
+
 static bool append_plans(struct fixture *f, unsigned type, uint64_t position,
                          uint64_t *ret_sequence)
 {
@@ -459,6 +471,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_backlog_fills_its_segments),
     TEST_CASE(the_object_of_a_cancelled_batch_is_looked_for_after_a_start),
     TEST_CASE(many_days_are_gathered_in_order),
+    TEST_CASE(limits_of_a_table_can_be_added_to),
 };
 
 TEST_MAIN(cases)
