@@ -287,9 +287,12 @@ bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s)
     uint64_t bytes_max = lake->options.log_bytes_max;
     uint64_t bytes = (uint64_t)metric_level(&wal_counts(lake->records)->bytes);
     bool full = atomic_load(&ship->full);
-    if (wal_is_full(lake->records) || (bytes_max > 0 && bytes >= share_of(bytes_max, 95))) {
+    /* One segment is always there, also when the log's limit has hardly room for more. */
+    bool least = metric_level(&wal_counts(lake->records)->segments) <= 1;
+    if (wal_is_full(lake->records) ||
+        (bytes_max > 0 && !least && bytes >= share_of(bytes_max, 95))) {
         full = true;
-    } else if (bytes <= share_of(bytes_max, 80) || bytes_max == 0) {
+    } else if (least || bytes <= share_of(bytes_max, 80) || bytes_max == 0) {
         full = false;
     }
     atomic_store(&ship->full, full);

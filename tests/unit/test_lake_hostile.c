@@ -301,6 +301,22 @@ TEST(limits_of_a_table_can_be_added_to)
     end(&f);
 }
 
+/* A limit that one segment nearly takes up: full is what cannot be written. */
+TEST(a_log_of_one_segment_is_not_full_for_ever)
+{
+    static const uint64_t limits[] = {1 << 20, (1 << 20) * 100 / 85, 2 << 20};
+    for (size_t i = 0; i < COUNT_OF(limits); i++) {
+        struct fixture f;
+        unsigned retry_after_s;
+        CHECK(start(&f, limits[i], 1 << 20));
+        struct lake_request request = request_for("a");
+        CHECK(write_rows(&f, &request, STR("{\"x\":1}\n")));
+        atomic_store(&f.lake->ship->full, true); /* as it was a moment ago */
+        CHECK(!lake_ship_is_full(f.lake, &retry_after_s));
+        end(&f);
+    }
+}
+
 static bool append_plans(struct fixture *f, unsigned type, uint64_t position,
                          uint64_t *ret_sequence)
 {
@@ -472,6 +488,7 @@ static const struct test_case cases[] = {
     TEST_CASE(the_object_of_a_cancelled_batch_is_looked_for_after_a_start),
     TEST_CASE(many_days_are_gathered_in_order),
     TEST_CASE(limits_of_a_table_can_be_added_to),
+    TEST_CASE(a_log_of_one_segment_is_not_full_for_ever),
 };
 
 TEST_MAIN(cases)
