@@ -3,7 +3,7 @@
  * Log of records (<data>/log/records). All numbers little endian; text is u32 size and bytes.
  *   SCHEMA (16)  text table, text schema as JSON (lake_schema.h). Goes before the first rows that
  *                need it. The prologue of a segment is u32 count, then that many: every table of
- *                this writer.
+ *                this writer that has a schema.
  *   ROWS (17)    rows of one table: struct lake_log_rows in the order of its members, sections (i32
  *                day, u32 rows, u64 size), then the lines to the end of the payload. A request is
  *                one ROWS with `last`, or several with one `group`, the last of which has it:
@@ -17,10 +17,10 @@
  *   COMMITTED (33) text table, u64 last: the table's plan up to there is in the store
  *   STORED (34)    text table, u64 position: the object of a LAKE_BATCH request is in the store
  *   KEYS (35)      u32 count, then idempotency keys whose ROWS may be trimmed: struct lake_log_key
- * The prologue of a segment of this log is u32 count, then for each table: text table, u64
- * committed (buffered rows up to there are in the lake), u64 count and positions of batches that
- * are stored, u32 1 and its struct lake_plan when one is not finished, else u32 0. So of older
- * segments only KEYS count, until they expire.
+ * The prologue of a segment of this log is u32 count, then for each table that has any of it: text
+ * table, u64 committed (buffered rows up to there are in the lake), u64 count and positions of
+ * batches that are stored, u32 1 and its struct lake_plan when one is not finished, else u32 0. So
+ * of older segments only KEYS count, until they expire.
  *
  * Errors   ERR_CORRUPT from decoding; never a read beyond the payload. */
 #pragma once
