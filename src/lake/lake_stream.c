@@ -4,7 +4,7 @@
 #include "mem.h"
 
 enum {
-    PASS_SIZE = 4 << 20 /* bytes of a pass, when there are that many */
+    PASS_SIZE = 2 << 20 /* bytes of a pass, when there are that many */
 };
 
 void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,
@@ -218,9 +218,14 @@ static size_t cut_at(struct str lines, size_t size_max)
     return end != NULL ? (size_t)(end - lines.ptr) + 1 : str_find_byte(lines, '\n') + 1;
 }
 
+size_t lake_stream_left(const struct lake_stream *stream)
+{
+    return stream->lines.len - stream->lines_start;
+}
+
 bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows)
 {
-    struct str lines = buf_str(&stream->lines);
+    struct str lines = str_from(buf_str(&stream->lines), stream->lines_start);
     if (lines.len == 0) {
         return false;
     }
@@ -259,9 +264,17 @@ bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_l
     return true;
 }
 
+/* What is left moves to the front when there is less of it than of what was taken, so that a line
+ * moves about once, however many pieces there are. */
 void lake_stream_taken(struct lake_stream *stream, size_t size)
 {
-    size_t left = stream->lines.len - size;
-    memmove(stream->lines.ptr, stream->lines.ptr + size, left);
-    buf_truncate(&stream->lines, left);
+    stream->lines_start += size;
+    size_t left = lake_stream_left(stream);
+    if (left <= stream->lines_start) {
+        if (left > 0) {
+            memmove(stream->lines.ptr, stream->lines.ptr + stream->lines_start, left);
+        }
+        buf_truncate(&stream->lines, left);
+        stream->lines_start = 0;
+    }
 }

@@ -19,6 +19,7 @@ struct lake_stream {
     bool whole;      /* all bytes in one pass, so that types come from all records */
     struct buf held; /* bytes that wait for more */
     struct buf lines;
+    size_t lines_start;            /* what is before was taken */
     struct lake_section *sections; /* of the lines */
     size_t sections_count;
     size_t sections_capacity;
@@ -40,6 +41,8 @@ bool lake_stream_publish(struct lake_stream *stream, struct err *err) MUST_CHECK
  * published. */
 void lake_stream_let_go(struct lake_stream *stream); /* accepts zeroed memory */
 
+/* Bytes of lines that were not taken yet. */
+size_t lake_stream_left(const struct lake_stream *stream);
 /* Takes lines of at most size_max bytes (one line more when it is longer) off the front, and
  * describes them in `rows`; the caller frees rows->sections. False when there are none. */
 bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows);

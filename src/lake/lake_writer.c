@@ -288,11 +288,12 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
         !lake_stream_publish(stream, err) || !writer_wait_for_parts(writer, err)) {
         return false;
     }
-    *ret_nothing = stream->lines.len == 0 && writer->parts_appended == 0 && !writer->key_taken;
+    *ret_nothing =
+        lake_stream_left(stream) == 0 && writer->parts_appended == 0 && !writer->key_taken;
     if (*ret_nothing) {
         return true;
     }
-    if (stream->lines.len > 0 && stream->schema->columns_count == 0) {
+    if (lake_stream_left(stream) > 0 && stream->schema->columns_count == 0) {
         return err_set(err, ERR_INVALID, "the records have no columns");
     }
     bool some = lake_stream_take(stream, SIZE_MAX, &rows);
@@ -314,7 +315,7 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
     bool good = writer_append_rows(writer, &rows, err);
     mem_free((void *)(uintptr_t)rows.sections);
     if (some) {
-        lake_stream_taken(stream, stream->lines.len);
+        lake_stream_taken(stream, lake_stream_left(stream));
     }
     return good;
 }

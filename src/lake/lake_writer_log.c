@@ -5,8 +5,8 @@
 #include "mem.h"
 
 enum {
-    PART_SIZE = 8 << 20,        /* lines of one ROWS record */
-    AHEAD_BYTES_MAX = 32 << 20, /* of one request, appended and not yet durable */
+    PART_SIZE = 2 << 20,       /* lines of one ROWS record */
+    AHEAD_BYTES_MAX = 4 << 20, /* of one request, appended and not yet durable */
     DAY_MS = 86400000
 };
 
@@ -253,7 +253,7 @@ static void use_group(struct lake_writer *writer)
 bool writer_append_parts(struct lake_writer *writer, struct lake_stream *stream, bool keep_last,
                          struct err *err)
 {
-    while (stream->lines.len > (keep_last ? (size_t)PART_SIZE : 0)) {
+    while (lake_stream_left(stream) > (keep_last ? (size_t)PART_SIZE : 0)) {
         struct lake_log_rows rows = {.table = str_of(stream->table->name),
                                      .dead = stream == &writer->dead};
         use_group(writer);
