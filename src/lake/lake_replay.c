@@ -9,8 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    DAY_MS = 86400000,
-    STORED_MAX = 1 << 20 /* in one prologue; without it a batch is only looked for in the store */
+    DAY_MS = 86400000
 };
 
 /* A request of several records that is not closed yet. */
@@ -283,38 +282,10 @@ static void add_part(struct open_group *group, struct lake_table *table,
     }
 }
 
-static int compare_positions(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-    return left < right ? -1 : left > right ? 1 : 0;
-}
-
-static bool is_stored(const struct lake_table *table, uint64_t position)
-{
-    return table->stored_count > 0 && bsearch(&position, table->stored, table->stored_count,
-                                              sizeof(position), compare_positions) != NULL;
-}
-
-/* In order, each once. */
-static void sort_stored(struct lake_table *table)
-{
-    size_t kept = 0;
-    if (table->stored_count > 0) {
-        qsort(table->stored, table->stored_count, sizeof(*table->stored), compare_positions);
-    }
-    for (size_t i = 0; i < table->stored_count; i++) {
-        if (kept == 0 || table->stored[kept - 1] != table->stored[i]) {
-            table->stored[kept++] = table->stored[i];
-        }
-    }
-    table->stored_count = kept;
-}
-
 static bool visit_stored(void *context, struct lake_table *table)
 {
     (void)context;
-    sort_stored(table);
+    lake_table_sort_stored(table);
     return true;
 }
 
@@ -389,7 +360,7 @@ static void close_request(struct lake_replay *replay, struct open_group *group,
 {
     if (rows->way == LAKE_BUFFERED) {
         close_buffered(group, position);
-    } else if (!is_stored(table, position)) {
+    } else if (!lake_table_is_stored(table, position)) {
         close_batch(group, table, position, rows);
     }
     if (rows->has_key) {
@@ -511,94 +482,4 @@ void lake_replay_end(struct lake_replay *replay)
 {
     delete_cancelled(replay->lake, replay->cancelled);
     lake_table_visit(replay->lake, seal_plan, NULL);
-}
-
-/* ---- prologues ---- */
-
-struct prologue {
-    struct buf *into;
-    uint32_t count;
-    uint64_t log_first; /* of the log of records: it may hold rows from there on */
-    size_t stored_left;
-};
-
-/* A table that a refused request began has nothing to say, and need not be there after a start. */
-static bool put_table_state(void *context, struct lake_table *table)
-{
-    struct prologue *prologue = context;
-    lock_take(&table->lock);
-    sort_stored(table); /* several old segments may have told the same */
-    size_t kept = 0;
-    for (size_t i = 0; i < table->stored_count; i++) {
-        if (table->stored[i] >= prologue->log_first) {
-            table->stored[kept++] = table->stored[i];
-        }
-    }
-    table->stored_count = kept;
-    if (kept == 0 && table->committed == 0 && table->plan == NULL) {
-        lock_release(&table->lock);
-        return true;
-    }
-    worker_put_text(prologue->into, str_of(table->name));
-    worker_put_u64(prologue->into, table->committed);
-    size_t told = kept < prologue->stored_left ? kept : prologue->stored_left;
-    prologue->stored_left -= told;
-    worker_put_u64(prologue->into, told);
-    for (size_t i = kept - told; i < kept; i++) {
-        worker_put_u64(prologue->into, table->stored[i]);
-    }
-    worker_put_u32(prologue->into, table->plan != NULL ? 1 : 0);
-    if (table->plan != NULL) {
-        lake_log_put_plan(prologue->into, table->plan);
-    }
-    lock_release(&table->lock);
-    prologue->count++;
-    return true;
-}
-
-static bool put_table_schema(void *context, struct lake_table *table)
-{
-    struct prologue *prologue = context;
-    struct buf text;
-    buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
-    lock_take(&table->lock);
-    bool published = table->schema_bytes > 0;
-    if (published) {
-        lake_schema_append_json(table->schema, false, &text);
-    }
-    lock_release(&table->lock);
-    if (published) {
-        worker_put_text(prologue->into, str_of(table->name));
-        worker_put_text(prologue->into, buf_str(&text));
-        prologue->count++;
-    }
-    buf_finish(&text);
-    return true;
-}
-
-static void put_tables(struct lake *lake, struct buf *into,
-                       bool (*visit)(void *context, struct lake_table *table))
-{
-    struct buf tables;
-    buf_init(&tables, into->size_max);
-    /* The log of plans is opened first. */
-    struct prologue prologue = {.into = &tables, .stored_left = STORED_MAX};
-    if (lake->records != NULL) {
-        prologue.log_first = wal_first(lake->records);
-    }
-    lake_table_visit(lake, visit, &prologue);
-    worker_put_u32(into, prologue.count);
-    buf_append(into, buf_str(&tables));
-    into->failed = into->failed || buf_failed(&tables);
-    buf_finish(&tables);
-}
-
-void lake_prologue_plans(void *context, struct buf *into)
-{
-    put_tables(context, into, put_table_state);
-}
-
-void lake_prologue_records(void *context, struct buf *into)
-{
-    put_tables(context, into, put_table_schema);
 }

@@ -1,7 +1,7 @@
 /* lake_rows.h - a snapshot's records as canonical lines that a worker turns into Parquet.
- * Promise   a line is {"c0":...,"c1":...}: cN is the Nth column, a null or missing value is left out.
- *           Values are JSON strings with the client's own digits, to be cast in SQL; nested values
- *           become compact JSON text, the last of duplicate keys wins.
+ * Promise   a line is {"c0":...,"c1":...}: cN is the Nth column, a null or missing value is left
+ *           out. Values are JSON strings with the client's own digits, to be cast in SQL; nested
+ *           values become compact JSON text, the last of duplicate keys wins.
  * Not here  records of tables (lake_check.h), objects; running the worker (lake_write_file).
  * Owner     the caller; lake_rows_finish accepts zeroed memory.   Threads  none shared.
  * Errors    ERR_INVALID, naming the record by index and the column; ERR_TOO_LARGE when the lines do

@@ -6,6 +6,8 @@
 #include "lake_tail.h"
 #include "mem.h"
 
+#include <stdlib.h>
+
 enum {
     TABLES_MAX = 10000,
     /* A segment of the log begins with all schemas, in one record of WAL_PAYLOAD_SIZE_MAX. */
@@ -267,6 +269,33 @@ static void keep_stored(struct lake_table *table, uint64_t position)
         table->stored = grown;
     }
     table->stored[table->stored_count++] = position;
+}
+
+static int compare_positions(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+    return left < right ? -1 : left > right ? 1 : 0;
+}
+
+void lake_table_sort_stored(struct lake_table *table)
+{
+    size_t kept = 0;
+    if (table->stored_count > 0) {
+        qsort(table->stored, table->stored_count, sizeof(*table->stored), compare_positions);
+    }
+    for (size_t i = 0; i < table->stored_count; i++) {
+        if (kept == 0 || table->stored[kept - 1] != table->stored[i]) {
+            table->stored[kept++] = table->stored[i];
+        }
+    }
+    table->stored_count = kept;
+}
+
+bool lake_table_is_stored(const struct lake_table *table, uint64_t position)
+{
+    return table->stored_count > 0 && bsearch(&position, table->stored, table->stored_count,
+                                              sizeof(position), compare_positions) != NULL;
 }
 
 void lake_table_end_batch(struct lake_table *table, uint64_t position, bool shown)
