@@ -35,7 +35,7 @@ bool lake_ship_table(struct lake *lake, struct lake_table *table, const struct l
 /* Stores a batch that the caller owns. On failure the caller decides: lake_ship_cancel, or leave it
  * to the threads (lake_ship_disown). ERR_UNCERTAIN: nobody could say whether the object is
  * there. */
-bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
+bool lake_ship_batch(struct lake *lake, struct lake_table *table, struct lake_batch *batch,
                      struct cancel *cancel, struct buf *ret_url, struct err *err) MUST_CHECK;
 /* Writes CANCEL durably, and ends the batch; an object that turns up later is deleted. */
 bool lake_ship_cancel(struct lake *lake, struct lake_table *table, uint64_t position,

@@ -62,7 +62,7 @@ static bool note_stored(struct lake *lake, struct lake_table *table, uint64_t po
     return good;
 }
 
-static bool store_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
+static bool store_batch(struct lake *lake, struct lake_table *table, struct lake_batch *batch,
                         bool again, struct cancel *cancel, struct buf *ret_url, struct err *err)
 {
     struct buf key;
@@ -72,8 +72,9 @@ static bool store_batch(struct lake *lake, struct lake_table *table, const struc
         bytes += batch->records[i].place.size - batch->records[i].lines_offset;
     }
     bool good = make_key(lake, table, batch, &key, err) &&
-                put_batch(lake, table, batch, buf_str(&key), again, cancel, err) &&
-                note_stored(lake, table, batch->position, err);
+                put_batch(lake, table, batch, buf_str(&key), again, cancel, err);
+    batch->put = batch->put || good;
+    good = good && note_stored(lake, table, batch->position, err);
     if (good) {
         ship_note_drained(lake->ship, bytes);
         lake_ship_poke(lake->ship); /* the log may be trimmed */
@@ -85,7 +86,7 @@ static bool store_batch(struct lake *lake, struct lake_table *table, const struc
     return good;
 }
 
-bool lake_ship_batch(struct lake *lake, struct lake_table *table, const struct lake_batch *batch,
+bool lake_ship_batch(struct lake *lake, struct lake_table *table, struct lake_batch *batch,
                      struct cancel *cancel, struct buf *ret_url, struct err *err)
 {
     return store_batch(lake, table, batch, false, cancel, ret_url, err);

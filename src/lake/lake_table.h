@@ -32,6 +32,7 @@ struct lake_batch {
     struct lake_tail_record *records;
     size_t records_count;
     bool owned; /* somebody waits for it; else (after a crash) the flusher stores it */
+    bool put;   /* its object is known to be in the store: of the one who owns it */
     struct lake_batch *next;
 };
 

@@ -359,14 +359,15 @@ static void append_batch_url(struct lake_writer *writer, const struct lake_log_k
     buf_finish(&key);
 }
 
-/* Either in the lake, or cancelled for good. When the log cannot take even that, the rows are still
- * in it and will be in the lake, as after a crash: whoever comes with the same key is told so. */
+/* Either in the lake, or cancelled for good. When the log cannot take even that, or the object
+ * is there and the log of plans cannot note it, the rows are in the lake or will be, as after a
+ * crash: whoever comes with the same key is told so. */
 static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struct buf *ret_url,
                         struct err *err)
 {
     struct lake_table *table = writer->table;
     lock_take(&table->lock);
-    const struct lake_batch *batch = table->batches;
+    struct lake_batch *batch = table->batches;
     while (batch->position != writer->position) {
         batch = batch->next;
     }
@@ -383,7 +384,7 @@ static bool store_batch(struct lake_writer *writer, struct cancel *cancel, struc
         return true;
     }
     struct err reason = *err;
-    if (lake_ship_cancel(writer->lake, table, writer->position, err)) {
+    if (!batch->put && lake_ship_cancel(writer->lake, table, writer->position, err)) {
         *err = reason;
     } else {
         writer_end_key(writer);
