@@ -81,6 +81,22 @@ static bool find_type(const struct request *request, const struct rows_type **re
     return false;
 }
 
+/* text/csv;header=absent (RFC 4180): the first record would be taken for the names. */
+static bool check_csv_header(const struct request *request, const struct rows_type *type,
+                             struct err *err)
+{
+    struct str rest = http_header(request->exchange, "Content-Type");
+    struct str part;
+    while (type->input == LAKE_CSV && rest.len > 0 && str_next_part(&rest, ';', &part)) {
+        if (str_equal_nocase(str_trim(part), STR("header=absent"))) {
+            return err_set(err, ERR_MEDIA_TYPE,
+                           "CSV without a header line is not taken: the first line has to name the "
+                           "columns");
+        }
+    }
+    return true;
+}
+
 /* The value is one of two words, or absent, which is the first. */
 static bool read_choice(const struct request *request, const char *name, const char *usual,
                         const char *other, bool *ret_other, struct err *err)
@@ -112,7 +128,7 @@ static bool read_header(struct request *request, struct rows *rows, struct err *
     rows->write.arrival_ms = clock_wall_ms();
     rows->write.table = buf_str(&rows->table);
     if (!write_check_table(rows->write.table, err) || !find_type(request, &rows->type, err) ||
-        !read_date(request, &rows->write, err) ||
+        !check_csv_header(request, rows->type, err) || !read_date(request, &rows->write, err) ||
         !read_choice(request, "on_error", "refuse", "dead_letter", &rows->write.dead_letter, err) ||
         !read_choice(request, "wait", NULL, "lake", &rows->wait_stored, err)) {
         return false;

@@ -74,6 +74,9 @@ bool write_check_table(struct str table, struct err *err)
     buf_init(&reason, WRITE_TEXT_SIZE_MAX);
     bool good = ingest_check_table(table, &reason);
     if (!good) {
+        for (size_t i = 0; i < reason.len; i++) { /* err_set ends at a NUL of the name */
+            reason.ptr[i] = reason.ptr[i] == '\0' ? ' ' : reason.ptr[i];
+        }
         (void)err_set(err, ERR_INVALID, "%.*s",
                       STR_ARG(str_first(buf_str(&reason), NAME_ECHO_MAX)));
     }
