@@ -1,6 +1,6 @@
-/* lake.h - tables of the lake: the log and the objects that hold them, and the view that SQL has.
- * Promise   a row that was acknowledged (lake_ingest.h) is in the log or in one object of the store,
- *           through any crash, and SQL sees it exactly once: a table is the objects that its
+/* lake.h - tables of the lake: the log and objects that hold them, and the view that SQL has.
+ * Promise   a row that was acknowledged (lake_ingest.h) is in the log or in one object of the
+ *           store, through any crash, and SQL sees it exactly once: a table is the objects that its
  *           manifests tell of, or that others put there, and the tail of the log, columns united by
  *           name, with year, month and day from the path. Objects are never replaced. What is not
  *           in the store when the lake is closed stays in the log for the next opening.

@@ -47,8 +47,8 @@ struct lake {
 /* <prefix>data/<table>/ */
 void lake_append_table_prefix(struct buf *key, const struct lake *lake, struct str table);
 
-/* The schema's columns as a worker reads them in lines: mem_free them. A table whose records were all
- * empty has rows and no columns, which neither SQL nor a file can have: it gets _rest. */
+/* The schema's columns as a worker reads them in lines: mem_free them. A table whose records were
+ * all empty has rows and no columns, which neither SQL nor a file can have: it gets _rest. */
 struct worker_column *lake_worker_columns(const struct lake_schema *schema, size_t *ret_count);
 uint32_t lake_worker_rest(const struct lake_schema *schema); /* place + 1, or 0 */
 

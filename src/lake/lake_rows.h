@@ -1,5 +1,5 @@
 /* lake_rows.h - a snapshot's records as canonical lines that a worker turns into Parquet.
- * Promise   a line is {"c0":...,"c1":...}: cN is the Nth column, a null or missing value is left out.
+ * Promise   a line is {"c0":...,"c1":...}: cN is the Nth column, a null or missing one is left out.
  *           Values are JSON strings with the client's own digits, to be cast in SQL; nested values
  *           become compact JSON text, the last of duplicate keys wins.
  * Not here  records of tables (lake_check.h), objects; running the worker (lake_write_file).
