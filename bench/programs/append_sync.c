@@ -1,5 +1,5 @@
-/* append_sync.c - the bound of a durable record: bytes at the end of a file, and fdatasync, again and
- * again, with nothing around it.
+/* append_sync.c - the bound of a durable record: bytes at the end of a file, and fdatasync, again
+ * and again, with nothing around it.
  *
  * usage: append_sync FILE SIZE SECONDS
  *

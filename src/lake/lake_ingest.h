@@ -12,8 +12,8 @@
  *           idempotency key is running), ERR_UNPROCESSABLE (the key was used with another body),
  *           ERR_STORE*, ERR_TIMEOUT, ERR_CANCELLED (only where the store is waited for),
  *           ERR_UNAVAILABLE (the log is broken).
- * Limits    idempotency: 24 h, 1,000,000 keys; a record 16 MiB; the records of a request belong to at
- *           most LAKE_DAYS_MAX days; columns of all tables together 16 MiB of schemas
+ * Limits    idempotency: 24 h, 1,000,000 keys; a record 16 MiB; the records of a request belong to
+ *           at most LAKE_DAYS_MAX days; columns of all tables together 16 MiB of schemas
  *           (ERR_TOO_LARGE). */
 #pragma once
 

@@ -15,8 +15,8 @@ enum {
 };
 
 /* One gathering: a window per day, its place in the file fixed before the first byte is copied. The
- * file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and would
- * be the server's memory as long as the flush takes. */
+ * file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and
+ * would be the server's memory as long as the flush takes. */
 struct gather {
     const struct lake_tail_record *records;
     size_t records_count;
@@ -27,8 +27,8 @@ struct gather {
     uint64_t *filled; /* bytes per window */
     uint64_t size;
     int fd;
-    /* Bytes that belong at `stage_offset` and are not written yet, so that records of one row do not
-     * cost a call each. */
+    /* Bytes that belong at `stage_offset` and are not written yet, so that records of one row do
+     * not cost a call each. */
     char *stage;
     size_t staged;
     uint64_t stage_offset;

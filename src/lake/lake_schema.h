@@ -138,8 +138,8 @@ bool lake_schema_parse(struct str json, const struct lake_schema **ret_schema,
  * default. Columns that are not named stay. A type may be declared for a new column, or for one
  * that it widens. Types: BOOLEAN, TINYINT..BIGINT and unsigned, HUGEINT and UHUGEINT (which become
  * DECIMAL(38,0)), FLOAT, DOUBLE, DECIMAL(p,s), VARCHAR, DATE, TIME, TIMESTAMP (_S, _MS, _NS),
- * TIMESTAMPTZ, UUID, BLOB, JSON and their usual aliases; all but BOOLEAN, BIGINT, DOUBLE and VARCHAR are of kind CAST, and bring _rest with
- * them. */
+ * TIMESTAMPTZ, UUID, BLOB, JSON and their usual aliases; all but BOOLEAN, BIGINT, DOUBLE and
+ * VARCHAR are of kind CAST, and bring _rest with them. */
 bool lake_schema_declare(const struct lake_schema *schema, struct json_span document,
                          const struct lake_schema **ret_schema, struct err *err) MUST_CHECK;
 

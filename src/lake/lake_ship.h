@@ -4,11 +4,11 @@
  *           only, and a plan that was begun is finished under the same names, also after a crash.
  *           An object is shown to SQL in the moment its rows leave the tail. Nothing is trimmed
  *           from the log before its object is known to be there and COMMITTED or STORED is durable.
- * Not here  which rows there are (lake_table), SQL (lake_query). A log that was restored from a copy,
- *           or runs twice: its writer's identity would be in the lake twice, with other rows under
- *           the same positions. That is not supported; it is noticed at the first name that both
- *           make (ship_put_object: the content id differs, ERR_CONFLICT), not before, and not in a
- *           folder, which keeps no content ids.
+ * Not here  which rows there are (lake_table), SQL (lake_query). A log that was restored from a
+ *           copy, or runs twice: its writer's identity would be in the lake twice, with other rows
+ *           under the same positions. That is not supported; it is noticed at the first name that
+ *           both make (ship_put_object: the content id differs, ERR_CONFLICT), not before, and not
+ *           in a folder, which keeps no content ids.
  * Threads   `flush`, options.flush_threads of them, started by lake_ship_start: due tables, batches
  *           and plans left by a crash, trimming, expired keys, retention. lake_ship_table and
  *           lake_ship_batch run on the caller's thread.

@@ -81,9 +81,9 @@ void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel 
 /* One at a time makes a new schema of the one that is there: waits until nobody else does. Keeps
  * the schema once for the caller. */
 const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
-/* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA goes
- * to the log before whatever comes later. False: the log does not take it, nothing has changed. All
- * schemas together have to fit the one record that each segment begins with. */
+/* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA
+ * goes to the log before whatever comes later. False: the log does not take it, nothing has
+ * changed. All schemas together have to fit the one record that each segment begins with. */
 bool lake_table_publish(struct lake *lake, struct lake_table *table,
                         const struct lake_schema *schema, struct err *err) MUST_CHECK;
 void lake_table_end_widening(struct lake_table *table);
