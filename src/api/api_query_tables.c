@@ -26,15 +26,8 @@ void declared_table_destroy(struct declared_table *table)
 
 static struct query_object *new_object(struct declared_table *table)
 {
-    if (table->objects_count == table->objects_capacity) {
-        table->objects_capacity = table->objects_capacity == 0 ? 4 : 2 * table->objects_capacity;
-        struct query_object *grown = mem_alloc_array(table->objects_capacity, sizeof(*grown));
-        if (table->objects_count > 0) {
-            memcpy(grown, table->objects, table->objects_count * sizeof(*grown));
-        }
-        mem_free(table->objects);
-        table->objects = grown;
-    }
+    table->objects = mem_grow(table->objects, table->objects_count, 1, &table->objects_capacity,
+                              sizeof(*table->objects));
     return &table->objects[table->objects_count++];
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,6 +32,49 @@ bool fd_write_all(int fd, struct str bytes, struct err *err)
         bytes = str_from(bytes, (size_t)written);
     }
     return true;
+}
+
+bool fd_read_at(int fd, void *into, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t got = pread(fd, (char *)into + done, size - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            errno = got == 0 ? 0 : errno;
+            return false;
+        }
+        done += (size_t)got;
+    }
+    return true;
+}
+
+bool fd_write_at(int fd, const void *bytes, size_t size, uint64_t offset)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t put = pwrite(fd, (const char *)bytes + done, size - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            errno = put == 0 ? 0 : errno;
+            return false;
+        }
+        done += (size_t)put;
+    }
+    return true;
+}
+
+int fd_reopen_read_only(int fd, struct err *err)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int reader = open(path, O_RDONLY | O_CLOEXEC);
+    if (reader < 0) {
+        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
+    }
+    return reader;
 }
 
 int fd_temporary(const char *directory, struct err *err)

@@ -9,6 +9,13 @@
 void fd_close(int *fd); /* for CLEANUP; -1 afterwards */
 bool fd_write_all(int fd, struct str bytes, struct err *err) MUST_CHECK;
 
+/* All of it, or false: errno says why, 0 that the file ends before. Their position is not moved. */
+bool fd_read_at(int fd, void *into, size_t size, uint64_t offset) MUST_CHECK;
+bool fd_write_at(int fd, const void *bytes, size_t size, uint64_t offset) MUST_CHECK;
+
+/* A second description of the same file that cannot write, for who must not: -1 on failure. */
+int fd_reopen_read_only(int fd, struct err *err);
+
 /* An unlinked file beneath `directory`, read and write, that is gone when its last descriptor
  * closes. -1 on failure. */
 int fd_temporary(const char *directory, struct err *err);

@@ -23,6 +23,21 @@ void *mem_alloc_array(size_t count, size_t size)
     return or_abort(calloc(count == 0 ? 1 : count, size == 0 ? 1 : size));
 }
 
+void *mem_grow(void *array_take, size_t count, size_t more, size_t *capacity, size_t size)
+{
+    assert(count <= *capacity);
+    if (*capacity - count >= more) {
+        return array_take;
+    }
+    *capacity = 2 * *capacity + more;
+    void *grown = mem_alloc_array(*capacity, size);
+    if (count > 0) {
+        memcpy(grown, array_take, count * size);
+    }
+    mem_free(array_take);
+    return grown;
+}
+
 void *mem_try_resize(void *pointer, size_t size)
 {
     return realloc(pointer, size == 0 ? 1 : size);

@@ -8,8 +8,11 @@
 
 #include "macros.h"
 
-void *mem_alloc(size_t size);                         /* zeroed */
-void *mem_alloc_array(size_t count, size_t size);     /* zeroed; count * size may not overflow */
+void *mem_alloc(size_t size);                     /* zeroed */
+void *mem_alloc_array(size_t count, size_t size); /* zeroed; count * size may not overflow */
+/* Room for `more` elements behind the `count` that there are: the array itself, or one at least
+ * twice as large that has taken its place, its new room zeroed. Accepts NULL with count 0. */
+void *mem_grow(void *array_take, size_t count, size_t more, size_t *capacity, size_t size);
 void *mem_try_resize(void *pointer, size_t size);     /* NULL when it cannot; the old block stays */
 char *mem_copy_text(const char *text);                /* NULL in, NULL out */
 char *mem_copy_bytes(const void *bytes, size_t size); /* adds a NUL */

@@ -12,12 +12,14 @@
 #define LOCK_CAPABILITY __attribute__((capability("mutex")))
 #define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
 #define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
+#define TRIES(...) __attribute__((try_acquire_capability(true, __VA_ARGS__)))
 #define NOT_ANALYSED __attribute__((no_thread_safety_analysis)) /* the locks' own code */
 #else
 #define REQUIRES(...)
 #define LOCK_CAPABILITY
 #define ACQUIRES(...)
 #define RELEASES(...)
+#define TRIES(...)
 #define NOT_ANALYSED
 #endif
 #define GUARDED_BY(lock)
@@ -74,7 +76,7 @@ void lock_init(struct lock *lock, enum lock_rank rank);
 void lock_finish(struct lock *lock);
 void lock_take(struct lock *lock) ACQUIRES(lock) NOT_ANALYSED;
 /* False when another thread holds it: for work that may as well be left out. */
-bool lock_try(struct lock *lock) NOT_ANALYSED;
+bool lock_try(struct lock *lock) TRIES(lock) NOT_ANALYSED;
 void lock_release(struct lock *lock) RELEASES(lock) NOT_ANALYSED;
 
 void condition_init(struct condition *condition);

@@ -4,9 +4,6 @@
 #include "fd.h"
 #include "mem.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <unistd.h>
 
 enum {
@@ -72,23 +69,12 @@ struct opened {
     uint64_t bits_offset;
 };
 
-/* A second description of the same file that cannot write: what a worker gets. */
-static int reopen_read_only(int fd, struct err *err)
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int reopened = open(path, O_RDONLY | O_CLOEXEC);
-    if (reopened < 0) {
-        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
-    }
-    return reopened;
-}
-
 static bool open_window(const struct engine_window *window, struct opened *ret_opened,
                         struct err *err)
 {
-    *ret_opened = (struct opened){
-        .fd = reopen_read_only(window->fd, err), .complete = true, .data_offset = window->offset};
+    *ret_opened = (struct opened){.fd = fd_reopen_read_only(window->fd, err),
+                                  .complete = true,
+                                  .data_offset = window->offset};
     return ret_opened->fd >= 0;
 }
 
@@ -110,7 +96,7 @@ static bool open_in_place(const struct job_object *object, struct opened *ret_op
     if (strcmp(now.etag, object->info.etag) != 0) {
         return err_set(err, ERR_CONFLICT, "the object changed while it was read");
     }
-    *ret_opened = (struct opened){.fd = reopen_read_only(fd, err), .complete = true};
+    *ret_opened = (struct opened){.fd = fd_reopen_read_only(fd, err), .complete = true};
     return ret_opened->fd >= 0;
 }
 

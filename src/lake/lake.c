@@ -191,16 +191,7 @@ uint32_t lake_worker_rest(const struct lake_schema *schema)
 
 void lake_names_add(struct lake_names *list, struct str name)
 {
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity == 0 ? 16 : 2 * list->capacity;
-        char **grown = mem_alloc_array(capacity, sizeof(*grown));
-        if (list->count > 0) {
-            memcpy(grown, list->items, list->count * sizeof(*grown));
-        }
-        mem_free(list->items);
-        list->items = grown;
-        list->capacity = capacity;
-    }
+    list->items = mem_grow(list->items, list->count, 1, &list->capacity, sizeof(*list->items));
     list->items[list->count++] = mem_copy_bytes(name.ptr, name.len);
 }
 

@@ -28,15 +28,7 @@ bool lake_days_add(struct lake_days *days, int32_t day, size_t count_max)
     if (days->count >= count_max) {
         return false;
     }
-    if (days->count == days->capacity) {
-        days->capacity = 2 * days->capacity + 8;
-        int32_t *grown = mem_alloc_array(days->capacity, sizeof(*grown));
-        if (days->count > 0) {
-            memcpy(grown, days->items, days->count * sizeof(*grown));
-        }
-        mem_free(days->items);
-        days->items = grown;
-    }
+    days->items = mem_grow(days->items, days->count, 1, &days->capacity, sizeof(*days->items));
     memmove(days->items + place + 1, days->items + place,
             (days->count - place) * sizeof(*days->items));
     days->items[place] = day;

@@ -5,8 +5,6 @@
 #include "mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -137,20 +135,10 @@ static size_t longest_line(struct str lines)
 static bool write_at(const struct gather *gather, struct str bytes, uint64_t offset,
                      struct err *err)
 {
-    while (bytes.len > 0) {
-        ssize_t wrote = pwrite(gather->fd, bytes.ptr, bytes.len, (off_t)offset);
-        if (wrote < 0 && errno == EINTR) {
-            continue;
-        }
-        if (wrote <= 0) {
-            return err_set_errno(err, ERR_UNAVAILABLE, wrote < 0 ? errno : EIO,
-                                 "there is no room for %llu bytes of records",
-                                 (unsigned long long)gather->size);
-        }
-        bytes = str_from(bytes, (size_t)wrote);
-        offset += (uint64_t)wrote;
-    }
-    return true;
+    return fd_write_at(gather->fd, bytes.ptr, bytes.len, offset) ||
+           err_set_errno(err, ERR_UNAVAILABLE, errno != 0 ? errno : EIO,
+                         "there is no room for %llu bytes of records",
+                         (unsigned long long)gather->size);
 }
 
 static bool write_stage(struct gather *gather, struct err *err)
@@ -234,18 +222,6 @@ static bool copy_records(struct lake *lake, struct gather *gather, size_t *longe
     return good;
 }
 
-/* Whoever gets the descriptor cannot write. */
-static int open_read_only(int fd, struct err *err)
-{
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int reader = open(path, O_RDONLY | O_CLOEXEC);
-    if (reader < 0) {
-        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
-    }
-    return reader;
-}
-
 static bool fill_file(struct lake *lake, struct gather *gather, size_t *longest, struct err *err)
 {
     gather->stage = mem_alloc(STAGE_SIZE);
@@ -270,7 +246,7 @@ static bool make_file(struct lake *lake, struct gather *gather, struct lake_line
     if (gather->size > MEMORY_MAX) {
         fd = gather->fd = fd_temporary(lake->spool_folder, &ignored);
         if (fd >= 0 && fill_file(lake, gather, &lines->line_size_max, &ignored)) {
-            lines->fd = open_read_only(fd, err);
+            lines->fd = fd_reopen_read_only(fd, err);
             return lines->fd >= 0;
         }
         fd_close(&fd);
@@ -279,7 +255,8 @@ static bool make_file(struct lake *lake, struct gather *gather, struct lake_line
     if (fd < 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
     }
-    lines->fd = fill_file(lake, gather, &lines->line_size_max, err) ? open_read_only(fd, err) : -1;
+    lines->fd =
+        fill_file(lake, gather, &lines->line_size_max, err) ? fd_reopen_read_only(fd, err) : -1;
     return lines->fd >= 0;
 }
 

@@ -41,15 +41,8 @@ void lake_listing_release(const struct lake_listing *listing)
 
 static void add(struct lake_listing *listing, const struct lake_listed *item)
 {
-    if (listing->count == listing->capacity) {
-        listing->capacity = listing->capacity == 0 ? 64 : 2 * listing->capacity;
-        struct lake_listed *grown = mem_alloc_array(listing->capacity, sizeof(*grown));
-        if (listing->count > 0) {
-            memcpy(grown, listing->items, listing->count * sizeof(*grown));
-        }
-        mem_free(listing->items);
-        listing->items = grown;
-    }
+    listing->items =
+        mem_grow(listing->items, listing->count, 1, &listing->capacity, sizeof(*listing->items));
     listing->items[listing->count++] = *item;
 }
 

@@ -256,15 +256,8 @@ static void take_group(struct lake_replay *replay, struct open_group *wanted)
 static void add_part(struct open_group *group, struct lake_table *table,
                      const struct wal_place *place, const struct lake_log_rows *rows)
 {
-    if (group->parts_count == group->parts_capacity) {
-        group->parts_capacity = 2 * group->parts_capacity + 1;
-        struct group_part *grown = mem_alloc_array(group->parts_capacity, sizeof(*grown));
-        if (group->parts_count > 0) {
-            memcpy(grown, group->parts, group->parts_count * sizeof(*grown));
-        }
-        mem_free(group->parts);
-        group->parts = grown;
-    }
+    group->parts = mem_grow(group->parts, group->parts_count, 1, &group->parts_capacity,
+                            sizeof(*group->parts));
     struct group_part *part = &group->parts[group->parts_count++];
     *part = (struct group_part){.table = table};
     part->record = (struct lake_tail_record){

@@ -73,16 +73,8 @@ static bool keep_days(struct lake_stream *stream, const struct lake_checked *che
 
 static void keep_sections(struct lake_stream *stream, const struct lake_checked *checked)
 {
-    size_t wanted = stream->sections_count + checked->sections_count;
-    if (wanted > stream->sections_capacity) {
-        stream->sections_capacity = 2 * wanted;
-        struct lake_section *grown = mem_alloc_array(2 * wanted, sizeof(*grown));
-        if (stream->sections_count > 0) {
-            memcpy(grown, stream->sections, stream->sections_count * sizeof(*grown));
-        }
-        mem_free(stream->sections);
-        stream->sections = grown;
-    }
+    stream->sections = mem_grow(stream->sections, stream->sections_count, checked->sections_count,
+                                &stream->sections_capacity, sizeof(*stream->sections));
     for (size_t i = 0; i < checked->sections_count; i++) {
         const struct lake_section *next = &checked->sections[i];
         struct lake_section *before =

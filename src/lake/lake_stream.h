@@ -24,7 +24,7 @@ struct lake_stream {
     size_t sections_count;
     size_t sections_capacity;
     struct lake_days days; /* of all lines so far */
-    uint64_t rows; /* of the lines */
+    uint64_t rows;         /* of the lines */
 };
 
 void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,

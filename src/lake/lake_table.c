@@ -222,16 +222,8 @@ void lake_table_register(struct lake_table *table, const struct lake_tail_record
                          size_t records_count)
 {
     lock_take(&table->lock);
-    if (table->tail_capacity - table->tail_count < records_count) {
-        size_t capacity = 2 * table->tail_capacity + records_count + 16;
-        struct lake_tail_record *grown = mem_alloc_array(capacity, sizeof(*grown));
-        if (table->tail_count > 0) {
-            memcpy(grown, table->tail, table->tail_count * sizeof(*grown));
-        }
-        mem_free(table->tail);
-        table->tail = grown;
-        table->tail_capacity = capacity;
-    }
+    table->tail = mem_grow(table->tail, table->tail_count, records_count, &table->tail_capacity,
+                           sizeof(*table->tail));
     for (size_t i = 0; i < records_count; i++) {
         assert(table->tail_count == 0 ||
                records[i].position >= table->tail[table->tail_count - 1].position);
@@ -259,15 +251,8 @@ void lake_table_add_batch(struct lake_table *table, struct lake_batch *batch_tak
 
 static void keep_stored(struct lake_table *table, uint64_t position)
 {
-    if (table->stored_count == table->stored_capacity) {
-        table->stored_capacity = 2 * table->stored_capacity + 16;
-        uint64_t *grown = mem_alloc_array(table->stored_capacity, sizeof(*grown));
-        if (table->stored_count > 0) {
-            memcpy(grown, table->stored, table->stored_count * sizeof(*grown));
-        }
-        mem_free(table->stored);
-        table->stored = grown;
-    }
+    table->stored = mem_grow(table->stored, table->stored_count, 1, &table->stored_capacity,
+                             sizeof(*table->stored));
     table->stored[table->stored_count++] = position;
 }
 

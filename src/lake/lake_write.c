@@ -1,14 +1,10 @@
 #include "clock.h"
-#include "digest.h"
 #include "fd.h"
 #include "lake_internal.h"
 #include "lake_ship.h"
-#include "log.h"
 #include "mem.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,13 +31,7 @@ static int lines_descriptor(const struct lake_rows *rows, struct err *err)
     if (!fd_write_all(fd, buf_str(&rows->lines), err)) {
         return -1;
     }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int reader = open(path, O_RDONLY | O_CLOEXEC);
-    if (reader < 0) {
-        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
-    }
-    return reader;
+    return fd_reopen_read_only(fd, err);
 }
 
 static void free_columns(struct worker_column **columns)

@@ -23,15 +23,8 @@ static void note_registered(struct lake *lake, uint64_t sequence)
 
 static void add_part(struct lake_writer *writer, const struct part *part)
 {
-    if (writer->parts_count == writer->parts_capacity) {
-        writer->parts_capacity = 2 * writer->parts_capacity + 1;
-        struct part *grown = mem_alloc_array(writer->parts_capacity, sizeof(*grown));
-        if (writer->parts_count > 0) {
-            memcpy(grown, writer->parts, writer->parts_count * sizeof(*grown));
-        }
-        mem_free(writer->parts);
-        writer->parts = grown;
-    }
+    writer->parts = mem_grow(writer->parts, writer->parts_count, 1, &writer->parts_capacity,
+                             sizeof(*writer->parts));
     writer->parts[writer->parts_count++] = *part;
 }
 

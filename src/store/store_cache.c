@@ -128,15 +128,7 @@ struct found_files {
 
 static struct found_file *next_place(struct found_files *found)
 {
-    if (found->count == found->capacity) {
-        found->capacity = found->capacity == 0 ? 256 : 2 * found->capacity;
-        struct found_file *grown = mem_alloc_array(found->capacity, sizeof(*grown));
-        if (found->count > 0) {
-            memcpy(grown, found->files, found->count * sizeof(*grown));
-        }
-        mem_free(found->files);
-        found->files = grown;
-    }
+    found->files = mem_grow(found->files, found->count, 1, &found->capacity, sizeof(*found->files));
     return &found->files[found->count];
 }
 

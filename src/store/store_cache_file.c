@@ -56,37 +56,6 @@ int cache_file_open(const struct cached_object *object, int flags, struct err *e
     return fd;
 }
 
-/* All of it, or a failure. */
-static bool write_at(int fd, const void *bytes, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t put = pwrite(fd, (const char *)bytes + done, size - done, (off_t)(offset + done));
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return false;
-        }
-        done += (size_t)put;
-    }
-    return true;
-}
-
-static bool read_at(int fd, void *bytes, size_t size, uint64_t offset)
-{
-    for (size_t done = 0; done < size;) {
-        ssize_t got = pread(fd, (char *)bytes + done, size - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return false;
-        }
-        done += (size_t)got;
-    }
-    return true;
-}
-
 /* ---- the header ---- */
 
 static uint32_t header_crc(const struct cache_header *header)
@@ -101,7 +70,7 @@ static bool clear_bits(int fd, uint64_t blocks_count)
     uint64_t offset = cache_bits_offset(blocks_count);
     uint64_t end = offset + STORE_CACHE_BITS_SKIP + blocks_count / 8 + 1;
     for (; offset < end; offset += sizeof(zeros)) {
-        if (!write_at(fd, zeros, sizeof(zeros), offset)) {
+        if (!fd_write_at(fd, zeros, sizeof(zeros), offset)) {
             return false;
         }
     }
@@ -129,7 +98,7 @@ bool cache_file_create(const struct cached_object *object, struct err *err)
     uint64_t size = cache_data_offset(object->blocks_count) + object->size;
     /* The header comes last: a file without one is deleted at the next start. */
     bool good = ftruncate(fd, (off_t)size) == 0 && clear_bits(fd, object->blocks_count) &&
-                write_at(fd, &header, sizeof(header), 0);
+                fd_write_at(fd, &header, sizeof(header), 0);
     if (!good) {
         (void)disk_failed("create", err);
         (void)unlinkat(folder_fd, name, 0);
@@ -157,7 +126,7 @@ bool cache_file_check(int folder_fd, const char *name, struct sha256 *ret_identi
     CLEANUP(fd_close)
     int fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
-        !read_at(fd, &header, sizeof(header), 0) ||
+        !fd_read_at(fd, &header, sizeof(header), 0) ||
         !is_good_header(&header, (uint64_t)status.st_size)) {
         return false;
     }
@@ -201,7 +170,7 @@ bool cache_file_load(const struct cached_object *object, unsigned char *present,
     for (uint64_t first = 0; first < object->blocks_count; first += RECORDS_AT_ONCE) {
         uint64_t left = object->blocks_count - first;
         size_t count = left < RECORDS_AT_ONCE ? (size_t)left : RECORDS_AT_ONCE;
-        if (!read_at(fd, records, count * sizeof(*records), record_offset(first))) {
+        if (!fd_read_at(fd, records, count * sizeof(*records), record_offset(first))) {
             return disk_failed("records", err);
         }
         for (size_t i = 0; i < count; i++) {
@@ -227,7 +196,7 @@ static bool block_crc(int fd, const struct cached_object *object, uint64_t block
 {
     size_t size = (size_t)cache_run_size(object, block, 1);
     uint64_t offset = cache_data_offset(object->blocks_count) + block * STORE_CACHE_BLOCK_SIZE;
-    if (!read_at(fd, buffer, size, offset)) {
+    if (!fd_read_at(fd, buffer, size, offset)) {
         return false;
     }
     *ret_crc = crc32c(0, buffer, size);
@@ -244,7 +213,7 @@ bool cache_file_write_records(int fd, const struct cached_object *object, uint64
             return disk_failed("read back", err);
         }
         uint64_t record = record_of(crc, block);
-        if (!write_at(fd, &record, sizeof(record), record_offset(block))) {
+        if (!fd_write_at(fd, &record, sizeof(record), record_offset(block))) {
             return disk_failed("record", err);
         }
     }
@@ -256,7 +225,7 @@ bool cache_file_check_block(int fd, const struct cached_object *object, uint64_t
     CLEANUP(free_block) char *buffer = mem_alloc(STORE_CACHE_BLOCK_SIZE);
     uint64_t record;
     uint32_t crc;
-    return read_at(fd, &record, sizeof(record), record_offset(block)) &&
+    return fd_read_at(fd, &record, sizeof(record), record_offset(block)) &&
            record_fits(record, block) && block_crc(fd, object, block, buffer, &crc) &&
            crc == (uint32_t)record;
 }
@@ -269,21 +238,21 @@ bool cache_file_write_bits(int fd, const struct cached_object *object, uint64_t 
     uint64_t offset = cache_bits_offset(object->blocks_count) + STORE_CACHE_BITS_SKIP + begin;
     /* A reader that sees the bit sees the bytes. */
     thread_full_barrier();
-    return write_at(fd, object->ready + begin, (size_t)(end - begin), offset) ||
+    return fd_write_at(fd, object->ready + begin, (size_t)(end - begin), offset) ||
            disk_failed("bits", err);
 }
 
 bool cache_file_write_changes(int fd, const struct cached_object *object, uint64_t changes)
 {
     thread_full_barrier();
-    return write_at(fd, &changes, sizeof(changes), cache_bits_offset(object->blocks_count));
+    return fd_write_at(fd, &changes, sizeof(changes), cache_bits_offset(object->blocks_count));
 }
 
 void cache_file_erase(int fd, const struct cached_object *object, uint64_t first, uint64_t count)
 {
     static const uint64_t none;
     for (uint64_t block = first; block < first + count; block++) {
-        (void)write_at(fd, &none, sizeof(none), record_offset(block));
+        (void)!fd_write_at(fd, &none, sizeof(none), record_offset(block));
     }
     uint64_t offset = cache_data_offset(object->blocks_count) + first * STORE_CACHE_BLOCK_SIZE;
     (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,

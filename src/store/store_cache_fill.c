@@ -35,7 +35,7 @@ static bool is_free(const struct cached_object *object, uint64_t block)
 /* The next run in [first, end) that is neither ready nor anybody's: all of it there, or all of it
  * not. */
 static bool take_claim(struct cached_object *object, uint64_t first, uint64_t end,
-                       struct cache_claim *ret_claim)
+                       struct cache_claim *ret_claim) REQUIRES(&object->cache->lock)
 {
     while (first < end && !is_free(object, first)) {
         first++;

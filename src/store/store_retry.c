@@ -116,7 +116,7 @@ static int choose_wait_ms(unsigned attempt, const struct net_response *response)
     if (num_parse_u64(str_of(response->retry_after), 0, WAIT_MAX_MS / 1000, &seconds, &ignored)) {
         return (int)seconds * 1000;
     }
-    uint32_t most = WAIT_FIRST_MS << attempt;
+    uint32_t most = (uint32_t)WAIT_FIRST_MS << attempt;
     uint32_t random = 0;
     digest_random(&random, sizeof(random));
     return (int)(random % ((most < WAIT_MAX_MS ? most : WAIT_MAX_MS) + 1));

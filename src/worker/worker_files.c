@@ -1,9 +1,9 @@
 #include "worker_files.h"
 
+#include "fd.h"
 #include "mem.h"
 #include "worker_objects.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,17 +74,9 @@ static bool vfs_read(void *opened, void *into, uint64_t size, uint64_t offset, c
         say(problem, problem_size, "the file ends before the data it announces");
         return false;
     }
-    for (uint64_t done = 0; done < size;) {
-        ssize_t got = pread(file->fd, (char *)into + done, size - done,
-                            (off_t)(file->offset + offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            say(problem, problem_size, "the file ends before the data it announces");
-            return false;
-        }
-        done += (uint64_t)got;
+    if (!fd_read_at(file->fd, into, size, file->offset + offset)) {
+        say(problem, problem_size, "the file ends before the data it announces");
+        return false;
     }
     return true;
 }
@@ -113,21 +105,7 @@ static bool vfs_write(void *opened, const void *bytes, uint64_t size, uint64_t o
     if (file->result) {
         return write_result(file->files, bytes, size, offset);
     }
-    if (file->object != NULL) {
-        return false;
-    }
-    for (uint64_t done = 0; done < size;) {
-        ssize_t put =
-            pwrite(file->fd, (const char *)bytes + done, size - done, (off_t)(offset + done));
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return false;
-        }
-        done += (uint64_t)put;
-    }
-    return true;
+    return file->object == NULL && fd_write_at(file->fd, bytes, size, offset);
 }
 
 static uint64_t vfs_size(void *opened)

@@ -5,7 +5,6 @@
 #include "mem.h"
 #include "worker_ahead.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -306,17 +305,9 @@ static bool fetch_missing(struct object *object, uint64_t first, uint64_t end, c
 static bool read_bytes(const struct object *object, void *into, uint64_t size, uint64_t offset,
                        char *problem, size_t problem_size)
 {
-    for (uint64_t done = 0; done < size;) {
-        off_t at = (off_t)(object->data_offset + offset + done);
-        ssize_t got = pread(object->fd, (char *)into + done, size - done, at);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            say(problem, problem_size, STR("the file ends before the data it announces"));
-            return false;
-        }
-        done += (uint64_t)got;
+    if (!fd_read_at(object->fd, into, size, object->data_offset + offset)) {
+        say(problem, problem_size, STR("the file ends before the data it announces"));
+        return false;
     }
     return true;
 }

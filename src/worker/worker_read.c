@@ -1,5 +1,6 @@
 #include "worker_read.h"
 
+#include "fd.h"
 #include "map.h"
 #include "mem.h"
 #include "worker_arrow_read.h"
@@ -69,17 +70,9 @@ struct arrow_job {
 static bool read_part(int fd, uint64_t offset, size_t size, struct str *ret_bytes, struct err *err)
 {
     char *bytes = mem_alloc(size);
-    size_t done = 0;
-    while (done < size) {
-        ssize_t got = pread(fd, bytes + done, size - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            mem_free(bytes);
-            return err_set_errno(err, ERR_INTERNAL, errno, "the body cannot be read");
-        }
-        done += (size_t)got;
+    if (!fd_read_at(fd, bytes, size, offset)) {
+        mem_free(bytes);
+        return err_set_errno(err, ERR_INTERNAL, errno, "the body cannot be read");
     }
     *ret_bytes = str_make(bytes, size);
     return true;

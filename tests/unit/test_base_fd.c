@@ -1,8 +1,10 @@
 #include "test.h"
 
 #include "fd.h"
+#include "mem.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -134,7 +136,51 @@ TEST(writing_to_a_closed_pipe_is_an_error)
     fd_close(&ends[1]);
 }
 
+TEST(bytes_at_an_offset_are_all_there_or_none_count)
+{
+    char folder[256];
+    char bytes[8] = "";
+    struct err err;
+    CHECK(make_folder(folder, sizeof(folder)));
+    CLEANUP(fd_close) int fd = fd_temporary(folder, &err);
+    CHECK(fd_write_at(fd, "abcdefgh", 8, 4));
+    CHECK(fd_write_at(fd, "", 0, 1000));
+    CHECK(fd_read_at(fd, bytes, 4, 6));
+    CHECK(memcmp(bytes, "cdef", 4) == 0);
+    errno = EIO;
+    CHECK(!fd_read_at(fd, bytes, 8, 5));
+    CHECK(errno == 0);
+    CLEANUP(fd_close) int reader = fd_reopen_read_only(fd, &err);
+    CHECK(reader >= 0);
+    CHECK(fd_read_at(reader, bytes, 8, 4));
+    CHECK(memcmp(bytes, "abcdefgh", 8) == 0);
+    CHECK(!fd_write_at(reader, "x", 1, 0));
+    CHECK(errno == EBADF);
+    CHECK(fd_reopen_read_only(-1, &err) == -1);
+    CHECK(rmdir(folder) == 0);
+}
+
+TEST(an_array_grows_with_what_it_holds)
+{
+    size_t capacity = 0;
+    uint64_t *numbers = NULL;
+    for (size_t i = 0; i < 1000; i++) {
+        numbers = mem_grow(numbers, i, 1, &capacity, sizeof(*numbers));
+        CHECK(capacity > i && capacity <= 2 * i + 1);
+        CHECK_U64(numbers[i], 0);
+        numbers[i] = i;
+    }
+    numbers = mem_grow(numbers, 1000, 5000, &capacity, sizeof(*numbers));
+    CHECK(capacity >= 6000);
+    for (size_t i = 0; i < 1000; i++) {
+        CHECK_U64(numbers[i], i);
+    }
+    mem_free(numbers);
+}
+
 static const struct test_case cases[] = {
+    TEST_CASE(bytes_at_an_offset_are_all_there_or_none_count),
+    TEST_CASE(an_array_grows_with_what_it_holds),
     TEST_CASE(a_temporary_file_has_no_name),
     TEST_CASE(a_temporary_file_needs_its_folder),
     TEST_CASE(close_is_for_every_value),
