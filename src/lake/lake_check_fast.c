@@ -21,7 +21,9 @@
 
 enum {
     ROOM = 1 << 16, /* for one line; longer ones are not for here */
-    SLACK = 64,     /* what may be written between two looks at the room */
+    ROOM_MIN = 1024,
+    ROOM_FACTOR = 8, /* a line is hardly so much longer than its record */
+    SLACK = 64,      /* what may be written between two looks at the room */
     NUMBER_MAX = 32,
     EXACT_DIGITS = 15, /* an integer of so many digits is exact in a double */
     ESCAPE_SIZE = 6    /* \uXXXX */
@@ -425,20 +427,25 @@ INLINE bool copy_members(struct fast *fast, struct lake_check *check, int32_t *r
     }
 }
 
-/* Makes sure that a line of the usual size has room. */
-static bool has_room(struct buf *lines)
+/* Makes sure that a line of the usual size has room, and says how much; for a request of one small
+ * record that is little, since it is made for each. 0: it has none. */
+static size_t find_room(struct buf *lines, size_t left)
 {
-    if (lines->capacity - lines->len > ROOM) {
-        return true;
-    }
-    return lines->size_max - lines->len > ROOM && buf_reserve(lines, ROOM);
+    size_t room = left < (ROOM - ROOM_MIN) / ROOM_FACTOR ? ROOM_MIN + ROOM_FACTOR * left : ROOM;
+    bool found = lines->capacity - lines->len > room ||
+                 (lines->size_max - lines->len > room && buf_reserve(lines, room));
+    return found ? room : 0;
 }
 
 INLINE const char *copy_record(struct pass *pass, const char *at, const char *end, bool lines,
                                int32_t *ret_day)
 {
     struct lake_check *check = pass->check;
-    if (*at != '{' || pass->schema->columns_count == 0 || !has_room(&check->lines)) {
+    if (*at != '{' || pass->schema->columns_count == 0) {
+        return NULL;
+    }
+    size_t room = find_room(&check->lines, (size_t)(end - at));
+    if (room == 0) {
         return NULL;
     }
     char *line = check->lines.ptr + check->lines.len;
@@ -446,7 +453,7 @@ INLINE const char *copy_record(struct pass *pass, const char *at, const char *en
         .at = at + 1,
         .end = end,
         .out = line,
-        .out_limit = line + ROOM - SLACK,
+        .out_limit = line + room - SLACK,
         .lines = lines,
     };
     check->record_number++;

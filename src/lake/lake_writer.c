@@ -34,6 +34,8 @@ static void destroy(struct lake_writer *writer)
     lock_finish(&writer->lock);
     condition_finish(&writer->changed);
     mem_free(writer->bad_text);
+    mem_free(writer->dead_err);
+    mem_free(writer->failure);
     mem_free(writer->table_name);
     mem_free(writer);
 }
@@ -183,8 +185,8 @@ static bool open_dead(struct lake_writer *writer, struct err *err)
 static void take_bad(void *context, const struct lake_bad_record *bad)
 {
     struct lake_writer *writer = context;
-    struct err *err = &writer->dead_err;
-    if (writer->failed_dead) {
+    struct err err;
+    if (writer->dead_err != NULL) {
         return;
     }
     struct buf line;
@@ -199,8 +201,10 @@ static void take_bad(void *context, const struct lake_bad_record *bad)
     json_end_object(&json);
     buf_append_byte(&line, '\n');
     writer->dead_letters++;
-    writer->failed_dead = !open_dead(writer, err) ||
-                          !lake_stream_feed(&writer->dead, buf_str(&line), false, NULL, err);
+    if (!open_dead(writer, &err) ||
+        !lake_stream_feed(&writer->dead, buf_str(&line), false, NULL, &err)) {
+        writer->dead_err = writer_keep_err(&err);
+    }
     buf_finish(&line);
 }
 
@@ -209,10 +213,10 @@ static void take_bad(void *context, const struct lake_bad_record *bad)
 static bool feed_rows(struct lake_writer *writer, struct str bytes, bool last, struct err *err)
 {
     if (lake_stream_feed(&writer->rows, bytes, last, &writer->bad, err)) {
-        if (writer->failed_dead) {
-            *err = writer->dead_err;
+        if (writer->dead_err != NULL) {
+            *err = *writer->dead_err;
         }
-        return !writer->failed_dead;
+        return writer->dead_err == NULL;
     }
     if (err->kind == ERR_UNPROCESSABLE) {
         writer->has_bad = true;

@@ -28,8 +28,7 @@ struct lake_writer {
     struct lake_bad_record bad;
     char *bad_text;
     bool has_bad;
-    bool failed_dead; /* a dead letter could not be kept */
-    struct err dead_err;
+    struct err *dead_err; /* why a dead letter could not be kept, or NULL */
     uint64_t group;
     uint64_t parts_appended;
     uint64_t accepted;
@@ -49,13 +48,14 @@ struct lake_writer {
     uint64_t ahead_bytes;
     unsigned references;
     bool ended; /* the last record was decided on */
-    bool failed;
-    struct err failure;
+    struct err *failure; /* of a record, or NULL */
 };
 
 void writer_drop(struct lake_writer *writer);
 
 /* ---- lake_writer_log.c ---- */
+
+struct err *writer_keep_err(const struct err *err);
 
 /* Appends one ROWS record; the rest of `rows` is the writer's. */
 bool writer_append_rows(struct lake_writer *writer, struct lake_log_rows *rows,

@@ -116,12 +116,19 @@ struct in_flight {
     bool last;
 };
 
+/* An err is large, and few requests need one: a writer has it on the heap. */
+struct err *writer_keep_err(const struct err *err)
+{
+    struct err *kept = mem_alloc(sizeof(*kept));
+    *kept = *err;
+    return kept;
+}
+
 static void note_failure(struct lake_writer *writer, const struct err *err)
 {
     lock_take(&writer->lock);
-    if (!writer->failed) {
-        writer->failed = true;
-        writer->failure = *err;
+    if (writer->failure == NULL) {
+        writer->failure = writer_keep_err(err);
     }
     lock_release(&writer->lock);
 }
@@ -134,7 +141,7 @@ static void note_durable(struct lake_writer *writer, struct in_flight *flight,
     add_part(writer, &flight->part);
     flight->part.record.sections = NULL;
     if (flight->last) {
-        assert(!writer->failed); /* writer_wait_for_parts */
+        assert(writer->failure == NULL); /* writer_wait_for_parts */
         register_request(writer, place->sequence);
         return;
     }
@@ -152,8 +159,7 @@ void writer_tell(struct lake_writer *writer)
     writer_fill_result(writer, &result);
     lake_done_fn *done = writer->done;
     if (done != NULL) {
-        done(writer->done_context, writer->failed ? NULL : &result,
-             writer->failed ? &writer->failure : NULL);
+        done(writer->done_context, writer->failure != NULL ? NULL : &result, writer->failure);
     }
 }
 
@@ -268,9 +274,9 @@ bool writer_append_parts(struct lake_writer *writer, struct lake_stream *stream,
 bool writer_check_failure(struct lake_writer *writer, struct err *err)
 {
     lock_take(&writer->lock);
-    bool failed = writer->failed;
+    bool failed = writer->failure != NULL;
     if (failed) {
-        *err = writer->failure;
+        *err = *writer->failure;
     }
     lock_release(&writer->lock);
     return !failed;
@@ -279,7 +285,7 @@ bool writer_check_failure(struct lake_writer *writer, struct err *err)
 static bool wait_until_ahead(struct lake_writer *writer, uint64_t bytes_max, struct err *err)
 {
     lock_take(&writer->lock);
-    while (writer->ahead_bytes > bytes_max && !writer->failed) {
+    while (writer->ahead_bytes > bytes_max && writer->failure == NULL) {
         condition_wait(&writer->changed, &writer->lock);
     }
     lock_release(&writer->lock);

@@ -195,6 +195,34 @@ def test_p15_the_logs_do_not_grow_with_restarts(rig):
     assert rig.judge([one.entry() for one in sent]) == []
 
 
+def test_p15_left_uploads_of_this_writer_are_aborted_at_the_start_and_no_others(s3_rig):
+    rig = s3_rig
+    server = rig.start()
+    assert send(server.address(), Sent(1, "alpha", "batch", 2))[0] == 200
+    assert server.kill() == -9
+    key = rig.lake.table_keys("alpha")[0]
+    stem, _, last = key.rpartition("/")
+    writer = last.split("_")[2].split("-")[0]
+    client = rig.lake.server.client()
+    others = [
+        f"{stem}/data_000000_ffffffffffff-r1-9.parquet",
+        "data/alpha/half.parquet",
+        f"_eider/data_000000_{writer}-b7.parquet",
+    ]
+    own = [f"{stem}/data_000000_{writer}-r1-9.parquet", f"data/some where/data_000001_{writer}-b7.parquet"]
+    for name in others + own:
+        client.create_multipart_upload(Bucket=rig.lake.bucket, Key=rig.lake.prefix + name)
+
+    def left():
+        found = rig.lake.server.uploads(rig.lake.bucket)
+        return sorted(one["Key"][len(rig.lake.prefix) :] for one in found)
+
+    server = rig.start()
+    wait_until(lambda: left() == sorted(others), 20, left)
+    assert rig.end(server) == 0
+    assert left() == sorted(others)
+
+
 @pytest.mark.long
 def test_p15_multipart_uploads_that_a_crash_left_are_aborted(s3_rig, no_deadline):
     rig = s3_rig

@@ -8,6 +8,7 @@
 #include "mem.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Two lakes, each with a log of its own, over one store; without an engine, so nothing is
@@ -21,6 +22,7 @@ struct side {
 struct fixture {
     char path[64];
     char store_path[80];
+    char spool_path[80];
     struct store *store;
     struct side a;
     struct side b;
@@ -34,10 +36,10 @@ static bool open_side(struct fixture *f, struct side *side, const char *name)
     struct lake_options options = {
         .store = f->store,
         .prefix = STR("p/"),
-        .spool_folder = f->path,
+        .spool_folder = f->spool_path,
         .log_folder = side->log_path,
         .log_segment_bytes = 1 << 20,
-        .log_bytes_max = 16 << 20,
+        .log_bytes_max = 80 << 20,
         .flush_bytes = 1 << 20,
         .flush_rows = 1000,
         .flush_age_ms = 1000,
@@ -53,6 +55,8 @@ static bool start(struct fixture *f)
     if (mkdtemp(f->path) == NULL) {
         return false;
     }
+    (void)snprintf(f->spool_path, sizeof(f->spool_path), "%s/spool", f->path);
+    (void)mkdir(f->spool_path, 0700);
     (void)snprintf(f->store_path, sizeof(f->store_path), "%s/lake", f->path);
     f->store = store_open_folder(f->store_path, &f->err);
     cancel_init(&f->cancel, INT64_MAX);
@@ -266,6 +270,70 @@ TEST(lines_are_gathered_by_day_in_the_order_of_positions)
     end(&f);
 }
 
+/* The lines of a window as they are in the file. */
+static uint32_t crc_of_file(const struct lake_lines *lines, const struct lake_window *window)
+{
+    enum {
+        PIECE = 1 << 20
+    };
+    char *piece = mem_alloc(PIECE);
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < window->size;) {
+        uint64_t left = window->size - at;
+        ssize_t got =
+            pread(lines->fd, piece, left < PIECE ? left : PIECE, (off_t)(window->offset + at));
+        if (got <= 0) {
+            break;
+        }
+        crc = crc32c(crc, piece, (size_t)got);
+        at += (uint64_t)got;
+    }
+    mem_free(piece);
+    return crc;
+}
+
+static bool is_on_disk(int fd)
+{
+    char path[64];
+    char target[128] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return readlink(path, target, sizeof(target) - 1) > 0 && strstr(target, "memfd:") == NULL;
+}
+
+/* 40 MB are not the server's memory, unless the disk has no room for them. */
+TEST(many_lines_are_gathered_into_a_file)
+{
+    enum {
+        BODY = 1000 * 1000,
+        BODIES = 40
+    };
+    struct fixture f;
+    CHECK(start(&f));
+    char *body = mem_alloc(BODY + 1);
+    memset(body, 'x', BODY);
+    memcpy(body, "{\"x\":\"", 6);
+    memcpy(body + BODY - 2, "\"}", 2);
+    for (int i = 0; i < BODIES; i++) {
+        CHECK_OK(write_rows(&f, &f.a, body, NULL, NULL), f.err);
+    }
+    mem_free(body);
+    struct lake_table *table = table_of(&f.a);
+    for (int round = 0; round < 2; round++) {
+        struct lake_lines lines;
+        const int32_t day = 7;
+        CHECK_OK(lake_lines_gather(f.a.lake, table->tail, table->tail_count, &day, &lines, &f.err),
+                 f.err);
+        CHECK_U64(lines.rows, BODIES);
+        CHECK_U64(lines.windows_count, 1);
+        CHECK_U64(crc_of_file(&lines, &lines.windows[0]), lines.windows[0].crc);
+        CHECK(is_on_disk(lines.fd) == (round == 0));
+        CHECK(pwrite(lines.fd, "x", 1, 0) < 0);
+        lake_lines_finish(&lines);
+        CHECK(rmdir(f.spool_path) == 0 || round > 0);
+    }
+    end(&f);
+}
+
 /* ---- schemas ---- */
 
 static bool store_schema(struct fixture *f, struct side *side)
@@ -382,6 +450,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_batch_that_was_cancelled_stays_hidden_after_a_restart),
     TEST_CASE(days_are_read_from_whole_folders_only),
     TEST_CASE(lines_are_gathered_by_day_in_the_order_of_positions),
+    TEST_CASE(many_lines_are_gathered_into_a_file),
     TEST_CASE(writers_of_one_lake_agree_on_a_schema),
     TEST_CASE(a_new_writer_begins_with_the_schema_that_is_stored),
     TEST_CASE(what_people_declare_goes_before_what_the_store_says),
