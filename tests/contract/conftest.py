@@ -34,6 +34,7 @@ wait_until     wait_until(condition, deadline=10.0, message=None): the only way 
 A test that hangs is ended after TEST_DEADLINE seconds, unless it asks for `no_deadline`.
 """
 
+import faulthandler
 import itertools
 import os
 import signal
@@ -72,6 +73,7 @@ def test_deadline():
 def no_deadline(test_deadline):
     """For tests that go through thousands of cases, each with deadlines of its own."""
     signal.alarm(0)
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")
