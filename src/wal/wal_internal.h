@@ -127,6 +127,9 @@ struct wal {
     int64_t try_again_at_ms;
     bool refused; /* the last attempt at preparing a segment found no room */
     bool rotation_failed;
+    /* An urgent record was refused: later ones may need it, so all are, until a new segment begins
+     * with a prologue that says what it said. */
+    bool stuck;
     struct wal_gather *gather;
 
     struct wal_counts counts;

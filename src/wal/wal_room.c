@@ -80,6 +80,7 @@ bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced, struct 
                          : wal_break(wal, code, "close", wal->current.number, err);
     }
     buf_finish(&prologue);
+    wal->stuck = wal->stuck && !good;
     return good;
 }
 
@@ -130,6 +131,9 @@ void wal_keep_room(struct wal *wal)
 
 bool wal_fits(const struct wal *wal, const struct wal_entry *entry)
 {
+    if (wal->stuck && entry->record.type != WAL_TYPE_HEARTBEAT) {
+        return false;
+    }
     uint64_t left = wal->current.bytes - wal->current.used;
     uint64_t kept = entry->record.type == WAL_TYPE_HEARTBEAT ? 0 : WAL_RECORD_HEADER_SIZE;
     if (wal->refused && !entry->record.urgent) {

@@ -25,6 +25,7 @@ static void write_list(struct wal *wal, struct wal_entry **list, struct err *err
         if (fit) {
             good = wal_group_add(wal, &group, entry, err);
         } else {
+            wal->stuck = wal->stuck || entry->record.urgent;
             wal_leave_queue(wal, wal_entry_size(entry));
             wal_tell(entry, err); /* there is no room: ERR_BUSY */
         }

@@ -135,6 +135,24 @@ TEST(wal_on_a_full_disk_refuses_and_goes_on_when_there_is_room)
     }
 }
 
+/* A schema that finds no room, and rows that need it and would. */
+TEST(wal_takes_nothing_behind_an_urgent_record_that_it_refused)
+{
+    struct sim sim;
+    struct scene scene;
+    begin(&scene, &sim);
+    CHECK(scene_open(&scene));
+    set_full(&sim, ENOSPC);
+    CHECK(goes_in(&scene, 100, false));
+    CHECK(!goes_in(&scene, 1 << 20, true));
+    CHECK(!goes_in(&scene, 100, false));
+    CHECK(!goes_in(&scene, 100, true));
+    set_full(&sim, 0);
+    CHECK_WITHIN(5000, goes_in(&scene, 100, false));
+    CHECK_U64(scene.broken, 0);
+    CHECK_STR(str_of(end(&scene)), "");
+}
+
 TEST(wal_refuses_what_waits_for_too_long_a_queue)
 {
     struct sim sim;
@@ -221,6 +239,7 @@ static const struct test_case cases[] = {
     TEST_CASE(wal_at_its_limit_refuses_until_it_was_trimmed),
     TEST_CASE(wal_leaves_the_disk_what_others_need),
     TEST_CASE(wal_on_a_full_disk_refuses_and_goes_on_when_there_is_room),
+    TEST_CASE(wal_takes_nothing_behind_an_urgent_record_that_it_refused),
     TEST_CASE(wal_refuses_what_waits_for_too_long_a_queue),
     TEST_CASE(wal_vouches_for_the_last_batch_when_it_is_idle),
     TEST_CASE(wal_counts_what_was_torn),
