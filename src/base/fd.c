@@ -102,6 +102,15 @@ int fd_temporary(const char *directory, struct err *err)
     return fd;
 }
 
+bool fd_sync(int fd)
+{
+    int code;
+    do {
+        code = fsync(fd);
+    } while (code != 0 && errno == EINTR);
+    return code == 0;
+}
+
 /* Makes the entry of a new directory durable: its name is in its parent. */
 static bool sync_parent(const char *path, struct err *err)
 {
@@ -112,7 +121,7 @@ static bool sync_parent(const char *path, struct err *err)
     }
     CLEANUP(fd_close)
     int fd = open(slash == NULL ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return (fd >= 0 && fsync(fd) == 0) ||
+    return (fd >= 0 && fd_sync(fd)) ||
            err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot sync the folder of %s", path);
 }
 

@@ -20,6 +20,10 @@ int fd_reopen_read_only(int fd, struct err *err);
  * closes. -1 on failure. */
 int fd_temporary(const char *directory, struct err *err);
 
+/* fsync, again when a signal came between. Any other error is final: asking again may answer 0 for
+ * pages that were dropped. */
+bool fd_sync(int fd) MUST_CHECK;
+
 /* Creates every directory of an absolute or relative path that is missing, mode 0700; what it made
  * is durable. */
 bool fd_make_directories(const char *path, struct err *err) MUST_CHECK;

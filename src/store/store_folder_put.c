@@ -106,7 +106,7 @@ static bool step_down(int *fd, const char *name, bool synced, struct str key, st
     if (!made && errno != EEXIST) {
         return fail_put(errno, key, err);
     }
-    if ((made || !synced) && fsync(*fd) != 0) {
+    if ((made || !synced) && !fd_sync(*fd)) {
         return fail_put(errno, key, err);
     }
     int next = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -214,7 +214,7 @@ static bool write_temporary(struct landing *landing, const struct store_source *
         err->kind = ERR_STORE;
         return false;
     }
-    if (fsync(fd) != 0) {
+    if (!fd_sync(fd)) {
         return fail_put(errno, landing->key, err);
     }
     *ret_fd = fd;
@@ -265,7 +265,7 @@ static bool land(struct landing *landing, bool create_only, int fd, struct store
         return fail_put(cause, landing->key, err);
     }
     struct stat status;
-    if (fsync(landing->parent_fd) != 0 || fstat(fd, &status) != 0) {
+    if (!fd_sync(landing->parent_fd) || fstat(fd, &status) != 0) {
         return err_set_errno(err, ERR_UNCERTAIN, errno,
                              "it is not known whether \"%.*s\" was stored", STR_ARG(landing->key));
     }
