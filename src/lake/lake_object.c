@@ -3,7 +3,8 @@
 #include "lake_ship.h"
 #include "num.h"
 
-/* data_HHMMSS_<12 hex digits>-r<first>-<last>.parquet, or -b<position> */
+/* data_HHMMSS_<12 hex digits>-r<first>-<last>.parquet, or -b<position>: 16 digits each, so that
+ * names of one second are listed in the order of the log. */
 enum {
     WRITER_DIGITS = 12,
     WRITER_AT = 12, /* after "data_HHMMSS_" */
@@ -22,9 +23,9 @@ void lake_object_append_key(const struct lake *lake, struct str table, int32_t d
                       date.month, date.day, time.hour, time.minute, time.second, WRITER_DIGITS,
                       wal_writer(lake->records));
     if (way == LAKE_BATCH) {
-        buf_append_format(key, "b%llu.parquet", (unsigned long long)last);
+        buf_append_format(key, "b%016llu.parquet", (unsigned long long)last);
     } else {
-        buf_append_format(key, "r%llu-%llu.parquet", (unsigned long long)first,
+        buf_append_format(key, "r%016llu-%016llu.parquet", (unsigned long long)first,
                           (unsigned long long)last);
     }
 }

@@ -200,6 +200,6 @@ def test_inspect_says_what_plans_are(left, run_eider):
     assert found, plan
     first, last, one, one_day, other, other_day = found.groups()
     assert [one_day, other_day] == DAYS
-    assert all(key.startswith("data/alpha/year=2025/month=03/day=0") and f"-r{first}-{last}." in key for key in (one, other))
+    assert all(key.startswith("data/alpha/year=2025/month=03/day=0") and f"-r{int(first):016}-{int(last):016}." in key for key in (one, other))
     assert f"committed: table alpha, position {last}" in lines
     assert len([line for line in lines if re.fullmatch(r"stored: table beta, position \d+", line)]) == 1

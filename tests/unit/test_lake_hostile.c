@@ -147,7 +147,7 @@ TEST(schemas_of_all_tables_together_are_bounded)
     unsigned written = 0;
     bool good = true;
     for (int i = 0; good && i < 16; i++) {
-        char name[16];
+        char name[32];
         (void)snprintf(name, sizeof(name), "wide_%d", i);
         good = write_wide(&f, name);
         written += good ? 1 : 0;

@@ -133,9 +133,9 @@ TEST(names_tell_the_positions_and_views_read_them)
                            &key);
     lake_object_append_key(f.a.lake, STR("t"), 0, 0, LAKE_BATCH, 50, 50, &batch);
     CHECK(str_starts(buf_str(&key), STR("p/data/t/year=2024/month=05/day=04/data_155959_")));
-    CHECK(str_ends(buf_str(&key), STR("-r17-40.parquet")));
+    CHECK(str_ends(buf_str(&key), STR("-r0000000000000017-0000000000000040.parquet")));
     CHECK(str_starts(buf_str(&batch), STR("p/data/t/year=1970/month=01/day=01/data_000000_")));
-    CHECK(str_ends(buf_str(&batch), STR("-b50.parquet")));
+    CHECK(str_ends(buf_str(&batch), STR("-b0000000000000050.parquet")));
     const uint64_t undecided[] = {49, 50};
     struct lake_view view = {.committed = 39, .position = 60};
     CHECK(lake_view_hides(f.a.lake, &view, buf_str(&key)));
