@@ -1,6 +1,7 @@
 #include "server_tables.h"
 
 #include "clock.h"
+#include "file_system.h"
 #include "lake_ingest.h"
 #include "log.h"
 
@@ -24,10 +25,35 @@ static void end_process(void *context, const struct err *err)
     _exit(EXIT_LOG_BROKEN);
 }
 
+/* A lock and a sync mean what they say on a disk of this machine. */
+static bool check_file_system(const char *data, struct err *err)
+{
+    enum file_system kind;
+    if (!file_system_of(data, &kind, err)) {
+        return false;
+    }
+    if (kind == FILE_SYSTEM_NETWORK) {
+        return err_set(err, ERR_INVALID,
+                       "EIDER_DATA (%s) is on a network file system, where nobody can promise that "
+                       "an acknowledged record is kept; give it a disk of this machine",
+                       data);
+    }
+    if (kind == FILE_SYSTEM_OVERLAY) {
+        LOG(LOG_WARN, "server.overlay",
+            LOG_TEXT("note", STR("EIDER_DATA is in the container's own layer: records that are not "
+                                 "in the lake yet are gone when the container is removed; mount a "
+                                 "volume there")));
+    }
+    return true;
+}
+
 struct lake *server_open_tables(const struct config *config, const struct server_lake *where,
                                 struct engine *engine, const char *spool_folder, struct err *err)
 {
     char log_folder[SERVER_PATH_SIZE];
+    if (!check_file_system(config_text(config, "EIDER_DATA"), err)) {
+        return NULL;
+    }
     (void)snprintf(log_folder, sizeof(log_folder), "%s/log", config_text(config, "EIDER_DATA"));
     struct lake_options options = {
         .store = where->store,
