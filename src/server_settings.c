@@ -33,6 +33,7 @@ const struct setting server_settings[] = {
     COUNT("EIDER_INGEST_TIMEOUT_MS", "60000", 10, 86400000, "Time for one batch to reach the lake."),
     COUNT("EIDER_DRAIN_MS", "30000", 0, 600000, "After SIGTERM: time for requests in flight."),
     BYTES("EIDER_LOG_MAX", "8GiB", "Disk for records that are acknowledged and not in the lake yet; beyond it new ones get 503."),
+    BYTES("EIDER_LOG_MEMORY_MAX", "1GiB", "Memory for where the records in the log are, some 72 bytes for each request; beyond it new records get 503."),
     BYTES("EIDER_LOG_SEGMENT", "64MiB", "Size of one file of the log."),
     BYTES("EIDER_LOG_FREE_MIN", "1GiB", "Free disk that the log leaves; beyond it new records get 503."),
     BYTES("EIDER_FLUSH_BYTES", "128MiB", "A table is flushed to the lake when so many bytes of its records wait."),

@@ -68,6 +68,7 @@ struct lake *server_open_tables(const struct config *config, const struct server
         .flush_rows = config_number(config, "EIDER_FLUSH_ROWS"),
         .flush_age_ms = (int64_t)config_number(config, "EIDER_FLUSH_AGE_MS"),
         .flush_threads = (unsigned)config_number(config, "EIDER_FLUSH_THREADS"),
+        .tail_bytes_max = config_number(config, "EIDER_LOG_MEMORY_MAX"),
         .keys_max = 1000000,
         .broken = end_process,
     };

@@ -41,6 +41,7 @@ struct lake_options {
     uint64_t flush_rows;
     int64_t flush_age_ms; /* of the oldest row of a table */
     unsigned flush_threads;
+    uint64_t tail_bytes_max; /* of memory for what is known of records in tails; 0: no limit */
     uint64_t keys_max; /* idempotency keys remembered */
     /* The log cannot be written: the process has to end (wal.h). */
     void (*broken)(void *context, const struct err *err);

@@ -33,6 +33,7 @@ struct lake {
     struct lake_replay *replay; /* while the lake is opened */
     struct lake_counts counts;
     atomic_ullong schemas_bytes; /* of all tables: see lake_table_publish */
+    atomic_ullong tail_records;  /* of all tables: each takes memory */
     atomic_ullong plans_bytes;   /* of all that are not finished */
     atomic_bool broken;          /* a log cannot be written any more */
     struct lock tables_lock;     /* LOCK_TABLES: the rest; taken before a table's own lock */

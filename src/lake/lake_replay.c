@@ -318,13 +318,13 @@ static void close_batch(struct open_group *group, struct lake_table *table, uint
 }
 
 /* Each part goes to its own table, unless it is in the lake already. */
-static void close_buffered(struct open_group *group, uint64_t position)
+static void close_buffered(struct lake *lake, struct open_group *group, uint64_t position)
 {
     for (size_t i = 0; i < group->parts_count; i++) {
         struct group_part *part = &group->parts[i];
         part->record.position = position;
         if (part->record.rows > 0 && position > part->table->committed) {
-            lake_table_register(part->table, &part->record, 1);
+            lake_table_register(lake, part->table, &part->record, 1);
             part->record.sections = NULL;
         } else if (part->table->position < position) {
             part->table->position = position;
@@ -352,7 +352,7 @@ static void close_request(struct lake_replay *replay, struct open_group *group,
                           const struct lake_log_rows *rows)
 {
     if (rows->way == LAKE_BUFFERED) {
-        close_buffered(group, position);
+        close_buffered(replay->lake, group, position);
     } else if (!lake_table_is_stored(table, position)) {
         close_batch(group, table, position, rows);
     }

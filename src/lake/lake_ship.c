@@ -288,6 +288,9 @@ bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s)
     uint64_t bytes = (uint64_t)metric_level(&wal_counts(lake->records)->bytes);
     bool full = atomic_load(&ship->full);
     /* One segment is always there, also when the log's limit has hardly room for more. */
+    uint64_t tail_bytes = atomic_load(&lake->tail_records) * sizeof(struct lake_tail_record);
+    uint64_t tail_bytes_max = lake->options.tail_bytes_max;
+    bool tails = tail_bytes_max > 0 && tail_bytes >= share_of(tail_bytes_max, full ? 80 : 95);
     bool least = metric_level(&wal_counts(lake->records)->segments) <= 1;
     if (wal_is_full(lake->records) ||
         (bytes_max > 0 && !least && bytes >= share_of(bytes_max, 95))) {
@@ -295,6 +298,7 @@ bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s)
     } else if (least || bytes <= share_of(bytes_max, 80) || bytes_max == 0) {
         full = false;
     }
+    full = full || tails;
     atomic_store(&ship->full, full);
     if (full) {
         uint64_t enough = share_of(bytes_max, 80);

@@ -235,7 +235,7 @@ static bool commit(struct run *run, struct lake_flushed *flushed, struct err *er
         describe(run, flushed);
         (void)atomic_fetch_sub(&run->lake->plans_bytes, run->plan->bytes);
         run->plan = NULL;
-        lake_table_end_plan(run->table);
+        lake_table_end_plan(run->lake, run->table);
     }
     ship_gate_leave(run->lake->ship);
     buf_finish(&payload);

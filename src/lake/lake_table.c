@@ -218,9 +218,10 @@ static void add_rows(struct lake_table *table, const struct lake_tail_record *re
     table->tail_bytes += record->place.size - record->lines_offset;
 }
 
-void lake_table_register(struct lake_table *table, const struct lake_tail_record *records,
-                         size_t records_count)
+void lake_table_register(struct lake *lake, struct lake_table *table,
+                         const struct lake_tail_record *records, size_t records_count)
 {
+    (void)atomic_fetch_add(&lake->tail_records, records_count);
     lock_take(&table->lock);
     table->tail = mem_grow(table->tail, table->tail_count, records_count, &table->tail_capacity,
                            sizeof(*table->tail));
@@ -314,7 +315,7 @@ static uint64_t first_of(const struct lake_tail_record *records, size_t count, u
     return sequence;
 }
 
-void lake_table_end_plan(struct lake_table *table)
+void lake_table_end_plan(struct lake *lake, struct lake_table *table)
 {
     lock_take(&table->lock);
     assert(table->plan != NULL && table->sealed <= table->tail_count);
@@ -323,6 +324,7 @@ void lake_table_end_plan(struct lake_table *table)
         table->tail_bytes -= table->tail[i].place.size - table->tail[i].lines_offset;
         mem_free(table->tail[i].sections);
     }
+    (void)atomic_fetch_sub(&lake->tail_records, table->sealed);
     table->tail_count -= table->sealed;
     memmove(table->tail, table->tail + table->sealed, table->tail_count * sizeof(*table->tail));
     table->tail_first = first_of(table->tail, table->tail_count, UINT64_MAX);

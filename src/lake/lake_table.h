@@ -94,13 +94,13 @@ bool lake_schemas_have_room(struct lake *lake, struct err *err) MUST_CHECK;
 const struct lake_schema *lake_table_schema(struct lake_table *table);
 
 /* ---- registering, on thread `log` or in replay ---- */
-void lake_table_register(struct lake_table *table, const struct lake_tail_record *records,
-                         size_t records_count);
+void lake_table_register(struct lake *lake, struct lake_table *table,
+                         const struct lake_tail_record *records, size_t records_count);
 void lake_table_add_batch(struct lake_table *table, struct lake_batch *batch_take);
 /* The batch is in the lake (`shown`), or cancelled. */
 void lake_table_end_batch(struct lake_table *table, uint64_t position, bool shown);
 /* The running plan's objects are in the store: its rows leave the tail, its objects show. */
-void lake_table_end_plan(struct lake_table *table);
+void lake_table_end_plan(struct lake *lake, struct lake_table *table);
 
 /* `stored` in ascending order, each position once; with the table's lock held, or in replay. */
 void lake_table_sort_stored(struct lake_table *table);

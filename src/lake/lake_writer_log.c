@@ -51,7 +51,7 @@ static void register_rows(struct lake_writer *writer, struct lake_table *table, 
     size_t count;
     struct lake_tail_record *records = take_records(writer, dead, &count);
     if (count > 0) {
-        lake_table_register(table, records, count);
+        lake_table_register(writer->lake, table, records, count);
     }
     mem_free(records);
 }

@@ -17,6 +17,7 @@ struct fixture {
     struct store *store;
     struct lake *lake;
     struct err err;
+    uint64_t tail_bytes_max;
 };
 
 static bool open_lake(struct fixture *f)
@@ -30,6 +31,7 @@ static bool open_lake(struct fixture *f)
         .flush_bytes = UINT64_MAX / 4,
         .flush_rows = UINT64_MAX / 4,
         .flush_age_ms = INT64_MAX / 4,
+        .tail_bytes_max = f->tail_bytes_max,
         .keys_max = 100,
     };
     f->lake = lake_open(&options, &f->err);
@@ -264,6 +266,31 @@ TEST(bad_records_go_to_a_table_of_their_own)
     end(&f);
 }
 
+/* Each request in a tail takes memory, however small it is. */
+TEST(a_tail_of_too_many_requests_takes_no_more)
+{
+    enum {
+        REQUESTS = 100
+    };
+    struct fixture f;
+    CHECK(start(&f));
+    f.tail_bytes_max = REQUESTS * sizeof(struct lake_tail_record);
+    CHECK(reopen(&f));
+    unsigned taken = 0;
+    while (taken <= REQUESTS && write_plain(&f, taken % 2 == 0 ? "a" : "b", "{\"x\":1}\n")) {
+        taken++;
+    }
+    CHECK(taken > REQUESTS / 2 && taken <= REQUESTS);
+    CHECK(f.err.kind == ERR_BUSY);
+    CHECK(reopen(&f));
+    CHECK(!write_plain(&f, "a", "{\"x\":1}\n"));
+    CHECK(lake_buffered_rows(f.lake, STR("a")) + lake_buffered_rows(f.lake, STR("b")) == taken);
+    f.tail_bytes_max = 0;
+    CHECK(reopen(&f));
+    CHECK(write_plain(&f, "a", "{\"x\":1}\n"));
+    end(&f);
+}
+
 TEST(days_are_counted_from_1970)
 {
     static const struct {
@@ -285,6 +312,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_large_request_is_one_unit),
     TEST_CASE(a_key_is_answered_again_and_not_stored_again),
     TEST_CASE(bad_records_go_to_a_table_of_their_own),
+    TEST_CASE(a_tail_of_too_many_requests_takes_no_more),
     TEST_CASE(days_are_counted_from_1970),
 };
 
