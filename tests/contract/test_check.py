@@ -177,7 +177,7 @@ def test_a_data_folder_that_cannot_be_made(check, tmp_path):
 def test_memory_that_is_not_there_or_too_little(check):
     check({"EIDER_MEMORY_TOTAL": "99999GB"}).warning("memory", "EIDER_MEMORY_TOTAL is more than there is")
     report = check({"EIDER_MEMORY_TOTAL": "2GB", "SIDECAR_MAX_CONCURRENT_QUERIES": "60"})
-    report.warning("memory", "68 at once", "SIDECAR_MAX_CONCURRENT_QUERIES")
+    report.warning("memory", "78 at once", "SIDECAR_MAX_CONCURRENT_QUERIES")
 
 
 @pytest.mark.once
