@@ -19,7 +19,7 @@ from harness.lakes import S3Lake
 
 pytestmark = pytest.mark.once
 
-POINTS = 40  # of the default suite
+POINTS = 30  # of the default suite
 S3_POINTS = 10
 REQUEST_POINTS = 10
 NESTED = 6

@@ -12,7 +12,7 @@ from fault.test_fault_crash import count_calls, folder_rig
 
 pytestmark = pytest.mark.once
 
-CASES = 30
+CASES = 20
 FAULTS = ["EIO", "EIO:on", "ENOSPC", "ENOSPC:on", "EDQUOT", "EROFS:on", "EINTR", "short"]
 # A log that broke; a start that the disk did not allow.
 EXITS = {0, 70, 1, 65, 74, 75}

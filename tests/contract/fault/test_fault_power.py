@@ -17,8 +17,8 @@ from harness.fault_scenario import REFUSED_STATUSES
 
 pytestmark = pytest.mark.once
 
-IMAGES = 80  # of the default suite
-CONTROL_IMAGES = 40
+IMAGES = 50  # of the default suite
+CONTROL_IMAGES = 30
 EATMYDATA = ("/usr/lib/x86_64-linux-gnu/libeatmydata.so", "/usr/lib/aarch64-linux-gnu/libeatmydata.so")
 
 
