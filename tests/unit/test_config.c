@@ -8,18 +8,18 @@
 
 /* clang-format off */
 static const struct setting settings[] = {
-    { "EIDER_TEXT",   SETTING_TEXT,        "fallback", 0, 0,       false, "A text." },
-    { "EIDER_NONE",   SETTING_TEXT,        NULL,       0, 0,       false, "A text without default." },
-    { "EIDER_COUNT",  SETTING_COUNT,       "2",        1, 64,      false, "A count." },
-    { "EIDER_BYTES",  SETTING_BYTES,       "50MiB",    0, 0,       false, "A size." },
-    { "EIDER_FLAG",   SETTING_BOOL,        "false",    0, 0,       false, "A flag." },
-    { "LOOSE",        SETTING_LOOSE_COUNT, "12",       1, 1000000, false, "A loose count." },
-    { "LOOSE_NONE",   SETTING_LOOSE_COUNT, NULL,       1, 1000000, false, "A loose count, unset." },
-    { "LOOSE_FLAG",   SETTING_LOOSE_BOOL,  "true",     0, 0,       false, "A loose flag." },
-    { "PORT",         SETTING_PORT_NUMBER, NULL,       0, 65535,   false, "A port." },
-    { "SECRET_KEY",   SETTING_TEXT,        NULL,       0, 0,       true,  "A secret." },
-    { "SECRET_OLD",   SETTING_TEXT,        "old-word", 0, 0,       true,  "A secret with a default." },
-    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
+    { "EIDER_TEXT",   SETTING_TEXT,        "fallback", 0, 0,       false, "A text.", false },
+    { "EIDER_NONE",   SETTING_TEXT,        NULL,       0, 0,       false, "A text without default.", false },
+    { "EIDER_COUNT",  SETTING_COUNT,       "2",        1, 64,      false, "A count.", false },
+    { "EIDER_BYTES",  SETTING_BYTES,       "50MiB",    0, 0,       false, "A size.", false },
+    { "EIDER_FLAG",   SETTING_BOOL,        "false",    0, 0,       false, "A flag.", false },
+    { "LOOSE",        SETTING_LOOSE_COUNT, "12",       1, 1000000, false, "A loose count.", false },
+    { "LOOSE_NONE",   SETTING_LOOSE_COUNT, NULL,       1, 1000000, false, "A loose count, unset.", false },
+    { "LOOSE_FLAG",   SETTING_LOOSE_BOOL,  "true",     0, 0,       false, "A loose flag.", false },
+    { "PORT",         SETTING_PORT_NUMBER, NULL,       0, 65535,   false, "A port.", false },
+    { "SECRET_KEY",   SETTING_TEXT,        NULL,       0, 0,       true,  "A secret.", false },
+    { "SECRET_OLD",   SETTING_TEXT,        "old-word", 0, 0,       true,  "A secret with a default.", false },
+    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL, false },
 };
 /* clang-format on */
 
