@@ -36,8 +36,8 @@ struct config;
 /* `settings` ends with a row without a name. `file` may be NULL. `environment` is environ. */
 struct config *config_load(const struct setting *settings, const char *prefix, const char *file,
                            char *const *environment, struct err *err);
-/* From the same file as it is now; what the environment gave stays as it was, since secrets have been
- * wiped from there. The same errors as config_load. */
+/* From the same file as it is now; what the environment gave stays as it was, since secrets have
+ * been wiped from there. The same errors as config_load. */
 struct config *config_load_again(const struct config *config, struct err *err);
 const char *config_file(const struct config *config); /* NULL: none was given */
 void config_destroy(struct config *config);
