@@ -10,6 +10,7 @@
 #include "server_layers.h"
 #include "server_machine.h"
 #include "server_metrics.h"
+#include "server_reload.h"
 #include "server_steps.h"
 #include "server_tables.h"
 #include "store_cache.h"
@@ -31,6 +32,7 @@
 
 struct server {
     const struct config *config;
+    struct config *reloaded; /* the same, when it is not the one of the start */
     int lock_fd;
     int signal_fd;
     char *spool_folder;
@@ -98,15 +100,6 @@ bool server_check_library(struct err *err)
 
 /* ---- parts ---- */
 
-static bool allow_endpoints(struct server *server, struct err *err)
-{
-    static const char name[] = "EIDER_ALLOWED_ENDPOINTS";
-    const char *list = config_text(server->config, name);
-    struct err reason;
-    return list == NULL || net_allow_endpoints(server->net, str_of(list), &reason) ||
-           err_set(err, ERR_INVALID, "%s: %s", name, reason.message);
-}
-
 bool server_open_net(struct server *server, struct err *err)
 {
     const char *setting;
@@ -115,7 +108,7 @@ bool server_open_net(struct server *server, struct err *err)
         return err_set(err, ERR_INVALID, "%s: cannot read %s", setting, options.ca_file);
     }
     server->net = net_create(&options);
-    return server->net != NULL ? allow_endpoints(server, err)
+    return server->net != NULL ? server_allow_endpoints(server->config, server->net, err)
                                : err_set(err, ERR_INTERNAL, "libcurl does not start");
 }
 
@@ -379,17 +372,6 @@ static bool start_http(struct server *server, const struct listener *list, size_
 
 /* ---- the process ---- */
 
-static void set_log_level(const struct config *config)
-{
-    static const char *const names[] = {"debug", "info", "warn", "error"};
-    const char *level = config_either(config, "EIDER_LOG_LEVEL", "LOG_LEVEL");
-    for (size_t i = 0; level != NULL && i < COUNT_OF(names); i++) {
-        if (strcmp(level, names[i]) == 0) {
-            log_set_level((enum log_level)i);
-        }
-    }
-}
-
 /* Connections, and the objects that statements read: as many as the system lets us have. */
 static void raise_descriptor_limit(void)
 {
@@ -406,6 +388,7 @@ static void prepare_process(struct server *server)
     (void)sigemptyset(&signals);
     (void)sigaddset(&signals, SIGTERM);
     (void)sigaddset(&signals, SIGINT);
+    (void)sigaddset(&signals, SIGHUP);
     (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
     server->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     (void)signal(SIGPIPE, SIG_IGN);
@@ -447,7 +430,7 @@ struct server *server_start(const struct config *config, struct err *err)
     struct listener list[API_LISTENER_COUNT + 1];
     const struct server_lake *where;
     struct server *server = server_create(config);
-    set_log_level(config);
+    log_set_level(server_log_level(config));
     prepare_process(server);
     size_t count = gather_listeners(server, list);
     /* The engine first, since it takes longest. */
@@ -477,32 +460,56 @@ struct server *server_start(const struct config *config, struct err *err)
     return server;
 }
 
-static bool wait_signal(int signal_fd)
+/* The number, or 0 when none can be waited for. */
+static int wait_signal(int signal_fd)
 {
     struct signalfd_siginfo info;
     ssize_t size;
     do {
         size = read(signal_fd, &info, sizeof(info));
     } while (size < 0 && errno == EINTR);
-    if (size == (ssize_t)sizeof(info)) {
-        LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
+    if (size != (ssize_t)sizeof(info)) {
+        return 0;
     }
-    return size == (ssize_t)sizeof(info);
+    LOG(LOG_INFO, "server.signal", LOG_NUM("signal", info.ssi_signo));
+    return (int)info.ssi_signo;
 }
 
 /* While requests end, a second signal must still be able to end the process: a thread of its own
  * waits for it. It outlives the server, so it knows only the descriptor, which stays open. */
 static void *watch_second_signal(void *argument)
 {
-    if (wait_signal((int)(intptr_t)argument)) {
+    int number;
+    do {
+        number = wait_signal((int)(intptr_t)argument);
+    } while (number == SIGHUP); /* settings do not matter any more */
+    if (number != 0) {
         _exit(130);
     }
     return NULL;
 }
 
+static void reload(struct server *server)
+{
+    const struct server_running running = {
+        .config = server->config,
+        .net = server->net,
+        .lake = server->lake,
+        .api = server->api,
+    };
+    struct config *config = server_reload(&running);
+    if (config != NULL) {
+        config_destroy(server->reloaded);
+        server->reloaded = config;
+        server->config = config;
+    }
+}
+
 int server_wait(struct server *server)
 {
-    (void)wait_signal(server->signal_fd);
+    while (wait_signal(server->signal_fd) == SIGHUP) {
+        reload(server);
+    }
     pthread_t second =
         thread_start("signal", watch_second_signal, (void *)(intptr_t)server->signal_fd);
     (void)pthread_detach(second);
@@ -534,5 +541,6 @@ void server_stop(struct server *server)
     }
     fd_close(&server->lock_fd);
     mem_free(server->spool_folder);
+    config_destroy(server->reloaded);
     mem_free(server);
 }

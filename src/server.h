@@ -18,6 +18,7 @@ extern const struct setting server_settings[];
 #define SERVER_SETTING_PREFIX "EIDER_"
 
 struct server *server_start(const struct config *config, struct err *err);
-/* Until SIGTERM or SIGINT, then drains. The exit code. A second signal ends the process at once. */
+/* Until SIGTERM or SIGINT, then drains. The exit code. A second one ends the process at once.
+ * SIGHUP reads the settings again (server_reload.h). */
 int server_wait(struct server *server);
 void server_stop(struct server *server);

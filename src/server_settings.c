@@ -1,13 +1,17 @@
 #include "server.h"
 
 /* clang-format off */
-#define TEXT(name_, default_, help_)        { name_, SETTING_TEXT, default_, 0, 0, false, help_ }
-#define SECRET(name_, default_, help_)      { name_, SETTING_TEXT, default_, 0, 0, true, help_ }
-#define COUNT(name_, default_, min_, max_, help_) { name_, SETTING_COUNT, default_, min_, max_, false, help_ }
-#define LOOSE(name_, default_, help_)       { name_, SETTING_LOOSE_COUNT, default_, 1, 1000000, false, help_ }
-#define BYTES(name_, default_, help_)       { name_, SETTING_BYTES, default_, 0, 0, false, help_ }
-#define FLAG(name_, default_, help_)        { name_, SETTING_BOOL, default_, 0, 0, false, help_ }
-#define LOOSE_FLAG(name_, default_, help_)  { name_, SETTING_LOOSE_BOOL, default_, 0, 0, false, help_ }
+#define TEXT(name_, default_, help_)        { name_, SETTING_TEXT, default_, 0, 0, false, help_, false }
+#define SECRET(name_, default_, help_)      { name_, SETTING_TEXT, default_, 0, 0, true, help_, false }
+#define COUNT(name_, default_, min_, max_, help_) { name_, SETTING_COUNT, default_, min_, max_, false, help_, false }
+#define LOOSE(name_, default_, help_)       { name_, SETTING_LOOSE_COUNT, default_, 1, 1000000, false, help_, false }
+#define BYTES(name_, default_, help_)       { name_, SETTING_BYTES, default_, 0, 0, false, help_, false }
+/* May change while the server runs; server_reload.c applies them. */
+#define HOT_TEXT(name_, default_, help_)    { name_, SETTING_TEXT, default_, 0, 0, false, help_, true }
+#define HOT_COUNT(name_, default_, min_, max_, help_) { name_, SETTING_COUNT, default_, min_, max_, false, help_, true }
+#define HOT_BYTES(name_, default_, help_)   { name_, SETTING_BYTES, default_, 0, 0, false, help_, true }
+#define FLAG(name_, default_, help_)        { name_, SETTING_BOOL, default_, 0, 0, false, help_, false }
+#define LOOSE_FLAG(name_, default_, help_)  { name_, SETTING_LOOSE_BOOL, default_, 0, 0, false, help_, false }
 
 const struct setting server_settings[] = {
     TEXT("EIDER_DATA", "./eider-data", "Folder for everything Eider keeps. One server per folder."),
@@ -18,11 +22,11 @@ const struct setting server_settings[] = {
     TEXT("EIDER_PROJECTS_LISTEN", NULL, "host:port for clients of the projects service (port 8000). Answers 501 in this version."),
     TEXT("EIDER_ANALYTICS_LISTEN", NULL, "host:port for clients of the analytics service (port 8000). Answers 501 in this version."),
     TEXT("EIDER_STAGING_LISTEN", NULL, "host:port for clients of the staging service (port 8001). Answers 501 in this version."),
-    { "PORT", SETTING_PORT_NUMBER, NULL, 0, 65535, false, "As the snapshot service had it: opens the snapshot listener on this port, on the host of EIDER_LISTEN." },
+    { "PORT", SETTING_PORT_NUMBER, NULL, 0, 65535, false, "As the snapshot service had it: opens the snapshot listener on this port, on the host of EIDER_LISTEN.", false },
     FLAG("EIDER_INSECURE", "false", "Allow listening beyond loopback although nothing asks clients who they are."),
-    TEXT("EIDER_ALLOWED_ENDPOINTS", NULL, "Where s3_config.endpoint of a request may point, separated by commas: host, host:port, *.suffix, address, address:port, network (10.0.0.0/8), or none. Unset: anywhere but link-local and metadata addresses. See operations.md."),
+    HOT_TEXT("EIDER_ALLOWED_ENDPOINTS", NULL, "Where s3_config.endpoint of a request may point, separated by commas: host, host:port, *.suffix, address, address:port, network (10.0.0.0/8), or none. Unset: anywhere but link-local and metadata addresses. See operations.md."),
     TEXT("EIDER_CA_FILE", NULL, "PEM file with the certificate authorities for https stores. Also read: AWS_CA_BUNDLE, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS."),
-    TEXT("EIDER_LOG_LEVEL", NULL, "debug, info, warn or error; default info. LOG_LEVEL is read too."),
+    HOT_TEXT("EIDER_LOG_LEVEL", NULL, "debug, info, warn or error; default info. LOG_LEVEL is read too."),
     COUNT("EIDER_HTTP_THREADS", "2", 1, 64, "Threads that move bytes of requests and replies."),
     BYTES("EIDER_BODY_MAX", "50MiB", "Largest request body, as sent."),
     BYTES("EIDER_BODY_DECODED_MAX", "100MiB", "Largest request body after its Content-Encoding is undone."),
@@ -31,14 +35,14 @@ const struct setting server_settings[] = {
     COUNT("EIDER_QUERY_TIMEOUT_MS", "100000", 10, 86400000, "Time for one query, waiting included; then 504, and its process is killed."),
     COUNT("EIDER_SNAPSHOT_TIMEOUT_MS", "100000", 10, 86400000, "Time for one snapshot."),
     COUNT("EIDER_INGEST_TIMEOUT_MS", "60000", 10, 86400000, "Time for one batch to reach the lake."),
-    COUNT("EIDER_DRAIN_MS", "30000", 0, 600000, "After SIGTERM: time for requests in flight."),
+    HOT_COUNT("EIDER_DRAIN_MS", "30000", 0, 600000, "After SIGTERM: time for requests in flight."),
     BYTES("EIDER_LOG_MAX", "8GiB", "Disk for records that are acknowledged and not in the lake yet; beyond it new ones get 503."),
     BYTES("EIDER_LOG_MEMORY_MAX", "1GiB", "Memory for where the records in the log are, some 72 bytes for each request; beyond it new records get 503."),
     BYTES("EIDER_LOG_SEGMENT", "64MiB", "Size of one file of the log."),
     BYTES("EIDER_LOG_FREE_MIN", "1GiB", "Free disk that the log leaves; beyond it new records get 503."),
-    BYTES("EIDER_FLUSH_BYTES", "128MiB", "A table is flushed to the lake when so many bytes of its records wait."),
-    COUNT("EIDER_FLUSH_ROWS", "1000000", 1, 100000000, "A table is flushed to the lake when so many of its records wait."),
-    COUNT("EIDER_FLUSH_AGE_MS", "60000", 10, 86400000, "A table is flushed to the lake when its oldest record has waited so long."),
+    HOT_BYTES("EIDER_FLUSH_BYTES", "128MiB", "A table is flushed to the lake when so many bytes of its records wait."),
+    HOT_COUNT("EIDER_FLUSH_ROWS", "1000000", 1, 100000000, "A table is flushed to the lake when so many of its records wait."),
+    HOT_COUNT("EIDER_FLUSH_AGE_MS", "60000", 10, 86400000, "A table is flushed to the lake when its oldest record has waited so long."),
     COUNT("EIDER_FLUSH_THREADS", "2", 1, 64, "Tables that are flushed at one time."),
     BYTES("EIDER_CACHE_MAX", "1GiB", "Disk for blocks of objects that queries have read; the least recently used go first. 0 keeps none."),
     BYTES("EIDER_MEMORY_TOTAL", NULL, "Memory for all query processes together. Default: three quarters of the machine or container."),
@@ -47,7 +51,7 @@ const struct setting server_settings[] = {
     COUNT("EIDER_MAX_CONCURRENT_ROWS", "8", 1, 1000, "Bodies of POST /tables/{name}/rows that are read at one time; EIDER_MAX_INGEST_QUEUE may wait."),
     BYTES("EIDER_ROWS_BODY_MAX", "1GiB", "Largest body of POST /tables/{name}/rows, as sent."),
     BYTES("EIDER_ROWS_DECODED_MAX", "4GiB", "The same after its Content-Encoding is undone."),
-    COUNT("EIDER_BACKLOG_AGE_MAX_MS", "1800000", 1, 604800000, "/health/ready says no when a record has waited for the lake for so long."),
+    HOT_COUNT("EIDER_BACKLOG_AGE_MAX_MS", "1800000", 1, 604800000, "/health/ready says no when a record has waited for the lake for so long."),
 
     BYTES("DUCKDB_MEMORY_LIMIT", NULL, "Memory of one query. Default: 6GB, or a quarter of the machine or container if that is less."),
     LOOSE("DUCKDB_THREADS", NULL, "Threads of one query. Default: the processors, at most 4."),
@@ -80,10 +84,10 @@ const struct setting server_settings[] = {
     TEXT("AWS_CA_BUNDLE", NULL, "See EIDER_CA_FILE."),
     TEXT("SSL_CERT_FILE", NULL, "See EIDER_CA_FILE."),
     TEXT("NODE_EXTRA_CA_CERTS", NULL, "See EIDER_CA_FILE."),
-    TEXT("LOG_LEVEL", NULL, "See EIDER_LOG_LEVEL; words it does not know are ignored."),
+    HOT_TEXT("LOG_LEVEL", NULL, "See EIDER_LOG_LEVEL; words it does not know are ignored."),
 #ifdef EIDER_TEST_LAYERS
     TEXT("EIDER_TEST_LAYERS_OFF", NULL, "This build is for tests. The layers around SQL that are left out: guard, settings, os; separated by commas."),
 #endif
-    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
+    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL, false },
 };
 /* clang-format on */

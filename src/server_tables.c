@@ -47,6 +47,15 @@ static bool check_file_system(const char *data, struct err *err)
     return true;
 }
 
+struct lake_flush_limits server_flush_limits(const struct config *config)
+{
+    return (struct lake_flush_limits){
+        .bytes = config_number(config, "EIDER_FLUSH_BYTES"),
+        .rows = config_number(config, "EIDER_FLUSH_ROWS"),
+        .age_ms = (int64_t)config_number(config, "EIDER_FLUSH_AGE_MS"),
+    };
+}
+
 struct lake *server_open_tables(const struct config *config, const struct server_lake *where,
                                 struct engine *engine, const char *spool_folder, struct err *err)
 {
@@ -64,9 +73,7 @@ struct lake *server_open_tables(const struct config *config, const struct server
         .log_bytes_max = config_number(config, "EIDER_LOG_MAX"),
         .log_segment_bytes = config_number(config, "EIDER_LOG_SEGMENT"),
         .disk_free_min = config_number(config, "EIDER_LOG_FREE_MIN"),
-        .flush_bytes = config_number(config, "EIDER_FLUSH_BYTES"),
-        .flush_rows = config_number(config, "EIDER_FLUSH_ROWS"),
-        .flush_age_ms = (int64_t)config_number(config, "EIDER_FLUSH_AGE_MS"),
+        .flush = server_flush_limits(config),
         .flush_threads = (unsigned)config_number(config, "EIDER_FLUSH_THREADS"),
         .tail_bytes_max = config_number(config, "EIDER_LOG_MEMORY_MAX"),
         .keys_max = 1000000,

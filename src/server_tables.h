@@ -10,5 +10,7 @@
 struct lake *server_open_tables(const struct config *config, const struct server_lake *where,
                                 struct engine *engine, const char *spool_folder, struct err *err);
 
+struct lake_flush_limits server_flush_limits(const struct config *config);
+
 /* Flushes for as long as the drain has time left: until_ms (clock_now_ms). */
 void server_drain_tables(struct lake *lake, int64_t until_ms);

@@ -63,6 +63,8 @@ struct api_options {
 struct api *api_create(const struct api_options *options);
 /* From now on new requests are refused with 503, but for health. */
 void api_start_drain(struct api *api);
+/* In the place of options.backlog_age_max_ms. */
+void api_set_backlog_age_max(struct api *api, int64_t age_max_ms);
 /* After http_server_destroy: nothing is in flight any more. */
 void api_destroy(struct api *api);
 

@@ -14,6 +14,7 @@ struct api *api_create(const struct api_options *options)
 {
     struct api *api = mem_alloc(sizeof(*api));
     api->options = *options;
+    api_set_backlog_age_max(api, options->backlog_age_max_ms);
     api->running = queries_create();
     api->results = results_create(options->results_bytes_max);
     api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
@@ -31,6 +32,11 @@ struct api *api_create(const struct api_options *options)
 void api_start_drain(struct api *api)
 {
     atomic_store(&api->draining, true);
+}
+
+void api_set_backlog_age_max(struct api *api, int64_t age_max_ms)
+{
+    atomic_store(&api->backlog_age_max_ms, age_max_ms);
 }
 
 void api_destroy(struct api *api)

@@ -108,6 +108,7 @@ struct api {
     struct results *results;
     struct running *running;
     atomic_bool draining;
+    atomic_llong backlog_age_max_ms; /* that of the options at first */
     atomic_ullong bodies_bytes;
     atomic_ullong pool_created;
     atomic_llong log_looked_ms;    /* when api_write looked at the log last */

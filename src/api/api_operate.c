@@ -40,7 +40,7 @@ void operate_live(struct request *request)
 /* Why new work is not welcome, or NULL. */
 static const char *unready(const struct api *api, const struct lake_backlog *backlog)
 {
-    bool late = backlog->oldest_age_ms > api->options.backlog_age_max_ms;
+    bool late = backlog->oldest_age_ms > atomic_load(&api->backlog_age_max_ms);
     return atomic_load(&api->draining)             ? "draining"
            : !engine_is_ready(api->options.engine) ? "engine"
            : backlog->broken                       ? "the log cannot be written"

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum {
     FILE_SIZE_MAX = 1 << 20
@@ -25,6 +26,8 @@ struct value {
 
 struct config {
     const struct setting *settings;
+    const char *prefix;
+    char *file; /* NULL: none was given */
     size_t count;
     struct value *values;
 };
@@ -115,6 +118,16 @@ static bool refuse_name(const struct config *config, struct str name, struct str
                    STR_ARG(name));
 }
 
+static void set_value(struct config *config, size_t i, struct str text, enum origin origin)
+{
+    struct value *value = &config->values[i];
+    if (value->text != NULL) {
+        mem_wipe(value->text, strlen(value->text));
+    }
+    mem_free(value->text);
+    *value = (struct value){.text = mem_copy_bytes(text.ptr, text.len), .origin = origin};
+}
+
 static bool give(struct config *config, struct str name, struct str text, enum origin origin,
                  const char *prefix, struct err *err)
 {
@@ -122,9 +135,7 @@ static bool give(struct config *config, struct str name, struct str text, enum o
     if (i == config->count) {
         return !str_starts(name, str_of(prefix)) || refuse_name(config, name, str_of(prefix), err);
     }
-    mem_free(config->values[i].text);
-    config->values[i].text = mem_copy_bytes(text.ptr, text.len);
-    config->values[i].origin = origin;
+    set_value(config, i, text, origin);
     return check_value(&config->settings[i], config->values[i].text, err);
 }
 
@@ -189,21 +200,63 @@ static bool read_environment(struct config *config, char *const *environment, co
     return true;
 }
 
-struct config *config_load(const struct setting *settings, const char *prefix, const char *file,
-                           char *const *environment, struct err *err)
+static struct config *create(const struct setting *settings, const char *prefix, const char *file)
 {
     struct config *config = mem_alloc(sizeof(*config));
     config->settings = settings;
+    config->prefix = prefix;
+    config->file = mem_copy_text(file);
     while (settings[config->count].name != NULL) {
         config->count++;
     }
     config->values = mem_alloc_array(config->count, sizeof(*config->values));
+    return config;
+}
+
+struct config *config_load(const struct setting *settings, const char *prefix, const char *file,
+                           char *const *environment, struct err *err)
+{
+    struct config *config = create(settings, prefix, file);
     if ((file == NULL || read_file(config, file, prefix, err)) &&
         read_environment(config, environment, prefix, err)) {
         return config;
     }
     config_destroy(config);
     return NULL;
+}
+
+static void keep_environment(struct config *config, const struct config *before)
+{
+    for (size_t i = 0; i < config->count; i++) {
+        if (before->values[i].origin == ORIGIN_ENVIRONMENT) {
+            set_value(config, i, str_of(before->values[i].text), ORIGIN_ENVIRONMENT);
+        }
+    }
+}
+
+/* A pipe was emptied the first time; opening it could take for ever. */
+static bool check_readable_again(const char *file, struct err *err)
+{
+    struct stat info;
+    return stat(file, &info) != 0 || S_ISREG(info.st_mode) ||
+           err_set(err, ERR_INVALID, "cannot read %s again: it is not a regular file", file);
+}
+
+struct config *config_load_again(const struct config *config, struct err *err)
+{
+    struct config *again = create(config->settings, config->prefix, config->file);
+    if (again->file != NULL && (!check_readable_again(again->file, err) ||
+                                !read_file(again, again->file, again->prefix, err))) {
+        config_destroy(again);
+        return NULL;
+    }
+    keep_environment(again, config);
+    return again;
+}
+
+const char *config_file(const struct config *config)
+{
+    return config->file;
 }
 
 void config_destroy(struct config *config)
@@ -218,6 +271,7 @@ void config_destroy(struct config *config)
         mem_free(config->values[i].text);
     }
     mem_free(config->values);
+    mem_free(config->file);
     mem_free(config);
 }
 
@@ -278,6 +332,43 @@ bool config_bool(const struct config *config, const char *name)
     return flag;
 }
 
+static bool is_same(const struct config *config, const struct config *other, size_t i)
+{
+    const struct setting *setting = &config->settings[i];
+    const char *value = config_text(config, setting->name);
+    const char *change = config_text(other, setting->name);
+    if (value == NULL || change == NULL) {
+        return value == change;
+    }
+    if (strcmp(value, change) == 0) {
+        return true;
+    }
+    switch (setting->kind) {
+    case SETTING_COUNT:
+    case SETTING_LOOSE_COUNT:
+    case SETTING_PORT_NUMBER:
+    case SETTING_BYTES:
+        return config_number(config, setting->name) == config_number(other, setting->name);
+    case SETTING_BOOL:
+    case SETTING_LOOSE_BOOL:
+        return config_bool(config, setting->name) == config_bool(other, setting->name);
+    case SETTING_TEXT:
+    default:
+        return false;
+    }
+}
+
+void config_append_changes(const struct config *config, const struct config *other, bool hot,
+                           struct buf *into)
+{
+    assert(config->settings == other->settings);
+    for (size_t i = 0; i < config->count; i++) {
+        if (config->settings[i].hot == hot && !is_same(config, other, i)) {
+            buf_append_format(into, "%s%s", into->len > 0 ? ", " : "", config->settings[i].name);
+        }
+    }
+}
+
 void config_describe(const struct config *config, struct buf *into)
 {
     static const char *const origins[] = {"default", "file", "environment"};
@@ -298,6 +389,7 @@ void config_describe(const struct config *config, struct buf *into)
             buf_append_text(into,
                             setting->default_text == NULL ? "; default: unset" : "; default: ***");
         }
-        buf_append_format(into, "\n    %s\n", setting->help);
+        buf_append_format(into, "\n    %s%s\n", setting->help,
+                          setting->hot ? " Changes on SIGHUP." : "");
     }
 }

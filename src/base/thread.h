@@ -42,7 +42,7 @@
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
     ROW(LOCK_CACHE,     "store: which blocks of which objects are kept")            \
     ROW(LOCK_STORE,     "store: retry budgets per endpoint")                        \
-    ROW(LOCK_NET,       "net: idle connections kept for the next request")          \
+    ROW(LOCK_NET,       "net: idle connections, and the list of endpoints")         \
     ROW(LOCK_RUNNING,   "ops: the queries that are listed")                         \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \

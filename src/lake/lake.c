@@ -70,11 +70,19 @@ static bool open_records(struct lake *lake, struct err *err)
     return true;
 }
 
+static void store_flush_limits(struct lake *lake, const struct lake_flush_limits *limits)
+{
+    atomic_store(&lake->flush_bytes, limits->bytes);
+    atomic_store(&lake->flush_rows, limits->rows);
+    atomic_store(&lake->flush_age_ms, limits->age_ms);
+}
+
 struct lake *lake_open(const struct lake_options *options, struct err *err)
 {
     assert(options->prefix.len == 0 || options->prefix.ptr[options->prefix.len - 1] == '/');
     struct lake *lake = mem_alloc(sizeof(*lake));
     lake->options = *options;
+    store_flush_limits(lake, &options->flush);
     lake->store = options->store;
     lake->engine = options->engine;
     lake->prefix = mem_copy_bytes(options->prefix.ptr, options->prefix.len);
@@ -101,6 +109,12 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
 void lake_start(struct lake *lake)
 {
     lake_ship_start(lake->ship);
+}
+
+void lake_set_flush_limits(struct lake *lake, const struct lake_flush_limits *limits)
+{
+    store_flush_limits(lake, limits);
+    lake_ship_poke(lake->ship);
 }
 
 void lake_drain(struct lake *lake, struct cancel *cancel)

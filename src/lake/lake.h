@@ -27,6 +27,13 @@ struct lake_date {
     int day;
 };
 
+/* When a table is flushed that does not say it itself. */
+struct lake_flush_limits {
+    uint64_t bytes; /* of lines of a table */
+    uint64_t rows;
+    int64_t age_ms; /* of the oldest row of a table */
+};
+
 /* Everything is borrowed but the texts. */
 struct lake_options {
     struct store *store;
@@ -37,9 +44,7 @@ struct lake_options {
     uint64_t log_bytes_max;     /* of the log of records */
     uint64_t log_segment_bytes; /* 0: 64 MiB */
     uint64_t disk_free_min;
-    uint64_t flush_bytes; /* of lines of a table */
-    uint64_t flush_rows;
-    int64_t flush_age_ms; /* of the oldest row of a table */
+    struct lake_flush_limits flush;
     unsigned flush_threads;
     uint64_t tail_bytes_max; /* of memory for what is known of records in tails; 0: no limit */
     uint64_t keys_max; /* idempotency keys remembered */
@@ -53,6 +58,8 @@ struct lake_options {
 struct lake *lake_open(const struct lake_options *options, struct err *err);
 /* Begins to flush, when the engine runs. */
 void lake_start(struct lake *lake);
+/* In the place of those of the options, from any thread; tables are looked at at once. */
+void lake_set_flush_limits(struct lake *lake, const struct lake_flush_limits *limits);
 /* Flushes what is there until cancel says stop; new records are still taken. */
 void lake_drain(struct lake *lake, struct cancel *cancel);
 /* What is not in the store yet stays in the log. Accepts NULL. */

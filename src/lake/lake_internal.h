@@ -35,9 +35,12 @@ struct lake {
     atomic_ullong schemas_bytes; /* of all tables: see lake_table_publish */
     atomic_ullong tail_records;  /* of all tables: each takes memory */
     atomic_ullong plans_bytes;   /* of all that are not finished */
-    atomic_bool broken;          /* a log cannot be written any more */
-    struct lock tables_lock;     /* LOCK_TABLES: the rest; taken before a table's own lock */
-    struct map tables;           /* by name */
+    atomic_ullong flush_bytes;   /* struct lake_flush_limits */
+    atomic_ullong flush_rows;
+    atomic_llong flush_age_ms;
+    atomic_bool broken;      /* a log cannot be written any more */
+    struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
+    struct map tables;       /* by name */
     struct lake_table **tables_list;
     size_t tables_count;
     struct lake_hold *holds;

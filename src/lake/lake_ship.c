@@ -116,13 +116,14 @@ static uint64_t at_most_never(uint64_t limit)
 
 struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_schema *schema)
 {
-    const struct lake_options *options = &lake->options;
-    uint64_t age_ms =
-        schema->flush_age_ms > 0 ? schema->flush_age_ms : (uint64_t)options->flush_age_ms;
+    uint64_t bytes =
+        schema->flush_bytes > 0 ? schema->flush_bytes : atomic_load(&lake->flush_bytes);
+    uint64_t rows = schema->flush_rows > 0 ? schema->flush_rows : atomic_load(&lake->flush_rows);
+    uint64_t age_ms = schema->flush_age_ms > 0 ? schema->flush_age_ms
+                                               : (uint64_t)atomic_load(&lake->flush_age_ms);
     return (struct ship_limits){
-        .bytes =
-            at_most_never(schema->flush_bytes > 0 ? schema->flush_bytes : options->flush_bytes),
-        .rows = at_most_never(schema->flush_rows > 0 ? schema->flush_rows : options->flush_rows),
+        .bytes = at_most_never(bytes),
+        .rows = at_most_never(rows),
         .age_ms = (int64_t)at_most_never(age_ms),
     };
 }

@@ -25,14 +25,19 @@ struct net *net_create(const struct net_options *options)
     o->idle_timeout_ms = o->idle_timeout_ms == 0 ? 10000 : o->idle_timeout_ms;
     net_shelf_init(&net->shelf, o->idle_connections_max == 0 ? 64 : o->idle_connections_max);
     net_budgets_init(&net->budgets);
+    net_guard_init(&net->guard);
     net->guard.resolver = net_resolver_create(net_resolve_system, NULL);
     return net;
 }
 
 bool net_allow_endpoints(struct net *net, struct str list, struct err *err)
 {
-    assert(!net->guard.rules.listed);
-    return net_rules_read(&net->guard.rules, list, err);
+    struct net_rules rules = {0};
+    if (list.ptr != NULL && !net_rules_read(&rules, list, err)) {
+        return false;
+    }
+    net_guard_take_rules(&net->guard, &rules);
+    return true;
 }
 
 void net_set_resolver(struct net *net, net_resolve_fn *resolve, void *context)
@@ -48,7 +53,7 @@ void net_destroy(struct net *net)
     }
     net_shelf_finish(&net->shelf);
     net_budgets_finish(&net->budgets);
-    net_rules_finish(&net->guard.rules);
+    net_guard_finish(&net->guard);
     net_resolver_destroy(net->guard.resolver);
     mem_free(net->ca_file);
     mem_free(net);
@@ -347,26 +352,19 @@ static bool perform_transfer(struct net_transfer *transfer, struct cancel *cance
     return code == CURLE_OK || fail_with_code(transfer, code, reason, err);
 }
 
-bool net_perform(struct net *net, const struct net_request *request, struct cancel *cancel,
-                 struct net_response *ret_response, struct err *err)
+static bool perform_under(struct net *net, const struct net_rules *rules,
+                          const struct net_request *request, struct cancel *cancel,
+                          struct net_response *ret_response, struct err *err)
 {
-    assert(request->method != NULL);
-    assert(request->url != NULL);
-    assert(request->body == NULL || request->body->fd >= 0 ||
-           request->body->size == request->body->bytes.len);
-    *ret_response = (struct net_response){0};
-    if (cancel != NULL && !cancel_check(cancel, err)) {
-        return false;
-    }
     char origin[NET_ORIGIN_SIZE];
     copy_origin(request->url, origin);
     struct net_pass pass;
     int64_t deadline_ms = clock_now_ms() + net->options.connect_timeout_ms;
-    if (!net_guard_check(&net->guard, request, deadline_ms, cancel, &pass, err)) {
+    if (!net_guard_check(&net->guard, rules, request, deadline_ms, cancel, &pass, err)) {
         return false;
     }
     struct net_connection connection;
-    if (!net_shelf_take(&net->shelf, origin, request->own, &connection)) {
+    if (!net_shelf_take(&net->shelf, origin, request->own ? 0 : rules->number, &connection)) {
         return err_set(err, ERR_UNAVAILABLE, "the server is short of memory");
     }
     uint64_t most = request->body_bytes_max;
@@ -375,7 +373,6 @@ bool net_perform(struct net *net, const struct net_request *request, struct canc
     buf_init(&ret_response->body, (size_t)most);
     struct net_transfer transfer = {
         .options = &net->options,
-        .guard = &net->guard,
         .pass = &pass,
         .request = request,
         .response = ret_response,
@@ -388,6 +385,23 @@ bool net_perform(struct net *net, const struct net_request *request, struct canc
     curl_slist_free_all(transfer.headers);
     curl_slist_free_all(transfer.pin);
     net_shelf_return(&net->shelf, &connection);
+    return good;
+}
+
+bool net_perform(struct net *net, const struct net_request *request, struct cancel *cancel,
+                 struct net_response *ret_response, struct err *err)
+{
+    assert(request->method != NULL);
+    assert(request->url != NULL);
+    assert(request->body == NULL || request->body->fd >= 0 ||
+           request->body->size == request->body->bytes.len);
+    *ret_response = (struct net_response){0};
+    if (cancel != NULL && !cancel_check(cancel, err)) {
+        return false;
+    }
+    struct net_rules *rules = net_guard_hold_rules(&net->guard);
+    bool good = perform_under(net, rules, request, cancel, ret_response, err);
+    net_guard_drop_rules(&net->guard, rules);
     return good;
 }
 

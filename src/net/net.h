@@ -39,8 +39,9 @@ void net_destroy(struct net *net);
  * refuses them all. The address connected to is one that was checked. A name without a port stands
  * for 80 and 443, an address or network without one for any; `localhost` and loopback addresses
  * stand for all of loopback. Without a list every endpoint is allowed. Link-local, metadata,
- * multicast and unspecified addresses are refused always, on a list or not, own or not. Call it
- * before the first request. ERR_INVALID: the list is not well-formed. */
+ * multicast and unspecified addresses are refused always, on a list or not, own or not.
+ * A text without bytes (ptr NULL) takes the list away. Requests that have begun keep the list they
+ * began with. ERR_INVALID: the list is not well-formed, and nothing has changed. */
 bool net_allow_endpoints(struct net *net, struct str list, struct err *err) MUST_CHECK;
 
 /* A host as it may stand in a URL: an ASCII name without a dot at its end, four decimal numbers,

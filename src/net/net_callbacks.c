@@ -15,7 +15,7 @@ static curl_socket_t open_socket(void *context, curlsocktype purpose, struct cur
 {
     struct net_transfer *transfer = context;
     (void)purpose;
-    if (!net_guard_permits(transfer->guard, transfer->pass, &address->addr)) {
+    if (!net_guard_permits(transfer->pass, &address->addr)) {
         transfer->address_refused = true;
         return CURL_SOCKET_BAD;
     }

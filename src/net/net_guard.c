@@ -2,9 +2,61 @@
  * of the socket in the end. */
 #include "net_internal.h"
 
+#include "mem.h"
 #include "num.h"
 
 #include <stdio.h>
+
+/* --- the list in force --- */
+
+void net_guard_init(struct net_guard *guard)
+{
+    lock_init(&guard->lock, LOCK_NET);
+    guard->rules = mem_alloc(sizeof(*guard->rules));
+    *guard->rules = (struct net_rules){.number = 1, .users = 1};
+}
+
+void net_guard_finish(struct net_guard *guard)
+{
+    net_guard_drop_rules(guard, guard->rules);
+    lock_finish(&guard->lock);
+}
+
+void net_guard_take_rules(struct net_guard *guard, struct net_rules *rules)
+{
+    struct net_rules *next = mem_alloc(sizeof(*next));
+    *next = *rules;
+    next->users = 1;
+    *rules = (struct net_rules){0};
+    lock_take(&guard->lock);
+    struct net_rules *before = guard->rules;
+    next->number = before->number + 1;
+    guard->rules = next;
+    lock_release(&guard->lock);
+    net_guard_drop_rules(guard, before);
+}
+
+struct net_rules *net_guard_hold_rules(struct net_guard *guard)
+{
+    lock_take(&guard->lock);
+    struct net_rules *rules = guard->rules;
+    rules->users++;
+    lock_release(&guard->lock);
+    return rules;
+}
+
+void net_guard_drop_rules(struct net_guard *guard, struct net_rules *rules)
+{
+    lock_take(&guard->lock);
+    bool last = --rules->users == 0;
+    lock_release(&guard->lock);
+    if (last) {
+        net_rules_finish(rules);
+        mem_free(rules);
+    }
+}
+
+/* --- one request --- */
 
 struct target {
     char host[NET_HOST_SIZE]; /* an IPv6 address without its brackets */
@@ -136,13 +188,13 @@ static bool is_listed(const struct net_rules *rules, const struct target *target
             net_rules_list_host(rules, str_of(endpoint_host), target->port));
 }
 
-bool net_guard_check(struct net_guard *guard, const struct net_request *request,
-                     int64_t deadline_ms, struct cancel *cancel, struct net_pass *ret_pass,
-                     struct err *err)
+bool net_guard_check(struct net_guard *guard, const struct net_rules *rules,
+                     const struct net_request *request, int64_t deadline_ms, struct cancel *cancel,
+                     struct net_pass *ret_pass, struct err *err)
 {
     struct target target;
     struct net_answer answer;
-    *ret_pass = (struct net_pass){.own = request->own};
+    *ret_pass = (struct net_pass){.own = request->own, .rules = rules};
     if (!read_target(request->url, &target)) {
         return err_set(err, ERR_STORE, "the address of the store is not usable");
     }
@@ -150,30 +202,29 @@ bool net_guard_check(struct net_guard *guard, const struct net_request *request,
     if (target.is_address && !net_address_allowed(&target.address)) {
         return refuse_always(&target, err);
     }
-    if (request->own || !guard->rules.listed) {
+    if (request->own || !rules->listed) {
         return true;
     }
-    if (!is_listed(&guard->rules, &target, request->endpoint_host)) {
+    if (!is_listed(rules, &target, request->endpoint_host)) {
         return refuse_unlisted(&target, request->endpoint_host, err);
     }
     if (target.is_address) {
         return true;
     }
     if (!net_resolver_ask(guard->resolver, target.host, deadline_ms, cancel, &answer, err) ||
-        !check_answer(&guard->rules, &target, &answer, err)) {
+        !check_answer(rules, &target, &answer, err)) {
         return false;
     }
     write_pin(&target, &answer, ret_pass);
     return true;
 }
 
-bool net_guard_permits(const struct net_guard *guard, const struct net_pass *pass,
-                       const struct sockaddr *address)
+bool net_guard_permits(const struct net_pass *pass, const struct sockaddr *address)
 {
     struct net_address to;
     if (!net_address_read(address, &to) || !net_address_allowed(&to)) {
         return false;
     }
-    return pass->own || !guard->rules.listed || net_address_public(&to) ||
-           net_rules_list_address(&guard->rules, &to, pass->port);
+    return pass->own || !pass->rules->listed || net_address_public(&to) ||
+           net_rules_list_address(pass->rules, &to, pass->port);
 }

@@ -76,7 +76,9 @@ struct net_entry {
 };
 
 struct net_rules {
-    bool listed; /* false: there is no list, every endpoint may be asked for */
+    bool listed;     /* false: there is no list, every endpoint may be asked for */
+    uint64_t number; /* of the list, from 1; the guard's, as is the next */
+    unsigned users;
     struct net_entry *entries;
     size_t count;
 };
@@ -110,25 +112,35 @@ bool net_resolver_ask(struct net_resolver *resolver, const char *host, int64_t d
 
 /* --- the guard --- */
 
+/* A list is never changed once it is in force: another one takes its place, and requests that have
+ * begun hold the one they began with. */
 struct net_guard {
-    struct net_rules rules;
+    struct lock lock; /* LOCK_NET */
+    struct net_rules *rules GUARDED_BY(lock);
     struct net_resolver *resolver;
 };
 
+void net_guard_init(struct net_guard *guard);
+void net_guard_finish(struct net_guard *guard);
+/* The guard owns the rules, which are copied; whatever they held is empty afterwards. */
+void net_guard_take_rules(struct net_guard *guard, struct net_rules *rules);
+struct net_rules *net_guard_hold_rules(struct net_guard *guard);
+void net_guard_drop_rules(struct net_guard *guard, struct net_rules *rules);
+
 /* Which addresses one request may be sent to. */
 struct net_pass {
-    bool own;      /* the server's own store: the list does not apply */
-    unsigned port; /* of the URL */
+    bool own;                      /* the server's own store: the list does not apply */
+    const struct net_rules *rules; /* held by whoever sends the request */
+    unsigned port;                 /* of the URL */
     char pin[NET_HOST_SIZE + 8 + NET_ADDRESSES_MAX * (NET_ADDRESS_TEXT_SIZE + 3)];
     /* host:port:address,... for curl, "" where nothing is pinned */
 };
 
-bool net_guard_check(struct net_guard *guard, const struct net_request *request,
-                     int64_t deadline_ms, struct cancel *cancel, struct net_pass *ret_pass,
-                     struct err *err) MUST_CHECK;
+bool net_guard_check(struct net_guard *guard, const struct net_rules *rules,
+                     const struct net_request *request, int64_t deadline_ms, struct cancel *cancel,
+                     struct net_pass *ret_pass, struct err *err) MUST_CHECK;
 /* The last word, on the address that a socket is about to be connected to. */
-bool net_guard_permits(const struct net_guard *guard, const struct net_pass *pass,
-                       const struct sockaddr *address);
+bool net_guard_permits(const struct net_pass *pass, const struct sockaddr *address);
 
 /* --- connections --- */
 
@@ -142,7 +154,8 @@ struct net_connection {
     CURLM *multi;
     CURL *easy;
     char origin[NET_ORIGIN_SIZE];
-    bool own; /* made for the server's own store, where the list does not apply */
+    uint64_t list; /* the number of the list it was made under; 0: for the server's own store, where
+                      the list does not apply */
 };
 
 struct net_shelf {
@@ -155,7 +168,7 @@ struct net_shelf {
 void net_shelf_init(struct net_shelf *shelf, size_t count_max);
 void net_shelf_finish(struct net_shelf *shelf);
 /* False when curl has no handle to give. */
-bool net_shelf_take(struct net_shelf *shelf, const char *origin, bool own,
+bool net_shelf_take(struct net_shelf *shelf, const char *origin, uint64_t list,
                     struct net_connection *ret_connection);
 /* The shelf owns the connection afterwards; *connection is empty. */
 void net_shelf_return(struct net_shelf *shelf, struct net_connection *connection);
@@ -179,7 +192,6 @@ enum {
 /* One request on its way. */
 struct net_transfer {
     const struct net_options *options;
-    const struct net_guard *guard;
     const struct net_pass *pass;
     const struct net_request *request;
     struct net_response *response;

@@ -33,10 +33,10 @@ void net_shelf_finish(struct net_shelf *shelf)
     *shelf = (struct net_shelf){0};
 }
 
-static bool connection_open(struct net_connection *connection, const char *origin, bool own)
+static bool connection_open(struct net_connection *connection, const char *origin, uint64_t list)
 {
     *connection = (struct net_connection){
-        .own = own,
+        .list = list,
         .multi = curl_multi_init(),
         .easy = curl_easy_init(),
     };
@@ -50,15 +50,15 @@ static bool connection_open(struct net_connection *connection, const char *origi
 }
 
 /* Takes the connection that was used last for this origin; when there is none, a new one is made.
- */
-bool net_shelf_take(struct net_shelf *shelf, const char *origin, bool own,
+ * One that was made under another list may lead to an address that this list does not have. */
+bool net_shelf_take(struct net_shelf *shelf, const char *origin, uint64_t list,
                     struct net_connection *ret_connection)
 {
     bool found = false;
     lock_take(&shelf->lock);
     for (size_t i = shelf->count; i > 0 && !found; i--) {
         struct net_connection *idle = &shelf->idle[i - 1];
-        found = idle->own == own && strcmp(idle->origin, origin) == 0;
+        found = idle->list == list && strcmp(idle->origin, origin) == 0;
         if (found) {
             *ret_connection = *idle;
             shelf->count--;
@@ -66,7 +66,7 @@ bool net_shelf_take(struct net_shelf *shelf, const char *origin, bool own,
         }
     }
     lock_release(&shelf->lock);
-    return found || connection_open(ret_connection, origin, own);
+    return found || connection_open(ret_connection, origin, list);
 }
 
 /* A full shelf drops the connection that has been idle longest. */

@@ -186,6 +186,7 @@ static bool prepare(struct zygote *zygote, struct err *err)
     wipe_environment();
     offer_to_the_oom_killer();
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
+    (void)signal(SIGHUP, SIG_IGN); /* has the server read its settings; workers inherit it */
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
     (void)mallopt(M_ARENA_MAX,

@@ -1,6 +1,7 @@
 """The promises of the service: P24 to P29."""
 
 import json
+import os
 import signal
 import statistics
 import threading
@@ -189,6 +190,176 @@ def test_p27_health_is_cheap(rig):
             took.append(time.monotonic() - began)
         connection.close()
         assert statistics.median(took) < 0.005, f"{path}: {statistics.median(took) * 1000:.2f} ms"
+
+
+# ---- P28: SIGHUP ----
+
+QUIET = "EIDER_FLUSH_AGE_MS=3600000\n"
+EAGER = "EIDER_BACKLOG_AGE_MAX_MS=1\nLOG_LEVEL=debug\n"  # both would show at once
+
+
+class Reloaded:
+    """A server with a settings file that tests write anew."""
+
+    def __init__(self, start, folder, text, env=None, lake=None):
+        self.file = folder / "eider.conf"
+        self.file.write_text(text)
+        self.server = start(env, args=["--config", str(self.file)], lake=lake)
+
+    def reload(self, text=None):
+        """The line of the log that says what came of it."""
+        if text is not None:
+            self.file.write_text(text)
+        seen = len(self.outcomes())
+        self.server.send(signal.SIGHUP)
+        wait_until(lambda: len(self.outcomes()) > seen, 10, "an outcome in the log")
+        return self.outcomes()[seen]
+
+    def outcomes(self):
+        names = ("server.reloaded", "server.reload_refused")
+        return [line for line in self.server.log_lines() if line.get("event") in names]
+
+    def backlog(self):
+        return json.loads(exchange(self.server.address(), "GET", "/health/ready")[1])["backlog"]
+
+    def is_eager(self):
+        """Whether the settings of EAGER are in force, both or neither. A record has to wait, and no line of health to
+        be in the log."""
+        late = exchange(self.server.address(), "GET", "/health/ready")[0] == 503
+        awaited = "/health/ready" if late else "/tables"
+        assert exchange(self.server.address(), "GET", "/tables")[0] == 200
+        wait_until(lambda: awaited in self.requests(), 10, "the request's line in the log")
+        assert ("/health/ready" in self.requests()) == late, "one setting of the file, and not the other"
+        return late
+
+    def requests(self):
+        return [line["path"] for line in self.server.events("http.request")]
+
+
+def test_p28_a_good_reload_changes_what_is_hot_while_requests_run(start_eider, tmp_path, s3):
+    """The lake's keys are in the environment, where the server has wiped them: they are no change."""
+    lake = S3Lake(s3, s3.make_bucket("reload"), "lake", s3.endpoint)
+    kept = {"EIDER_FLUSH_ROWS": "1000000"}
+    reloaded = Reloaded(start_eider, tmp_path, QUIET + "EIDER_LOG_MAX=1GiB\n", kept, lake)
+    server = reloaded.server
+    answers, done = [], threading.Event()
+
+    def keep_sending():
+        while not done.is_set():
+            answers.append(send(server.address(), Sent(len(answers), "alpha", "rows", 2))[0])
+
+    sender = threading.Thread(target=keep_sending)
+    sender.start()
+    try:
+        wait_until(lambda: len(answers) > 20, 10, "requests")
+        for number in range(10):
+            age = 3600000 + number % 2
+            text = f"EIDER_FLUSH_AGE_MS={age}\nEIDER_FLUSH_ROWS=1\nEIDER_LOG_MAX=1024MiB\n"
+            outcome = reloaded.reload(text)
+            assert outcome["changed"] == ("EIDER_FLUSH_AGE_MS" if number else "nothing"), outcome
+        assert reloaded.backlog()["rows"] > 0
+    finally:
+        done.set()
+        sender.join(30)
+    assert reloaded.reload("EIDER_FLUSH_AGE_MS=20\nEIDER_LOG_LEVEL=debug\n")["event"] == "server.reload_refused"
+    outcome = reloaded.reload("EIDER_FLUSH_AGE_MS=20\nEIDER_LOG_LEVEL=debug\nEIDER_LOG_MAX=1GiB\n")
+    assert outcome["changed"] == "EIDER_LOG_LEVEL, EIDER_FLUSH_AGE_MS"
+    wait_until(lambda: reloaded.backlog()["rows"] == 0, 30, "rows are flushed by the new age")
+    wait_until(lambda: "/health/ready" in reloaded.requests(), 10, "a line of the new level of the log")
+    assert set(answers) == {200}
+    assert server.sql("SELECT count(*) AS n FROM alpha")["rows"] == [{"n": 2 * len(answers)}]
+    assert not server.events("engine.zygote_ended") and not server.events("engine.worker_died")
+
+
+BAD = {
+    "unknown": "EIDER_FLUSH_AEG_MS=1\n",
+    "value": "EIDER_FLUSH_ROWS=many\n",
+    "line": "no equals sign\n",
+    "list": "EIDER_ALLOWED_ENDPOINTS=http://a/b\n",
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_p28_a_bad_file_changes_nothing_and_is_told_as_at_start(start_eider, tmp_path, bad):
+    reloaded = Reloaded(start_eider, tmp_path, QUIET)
+    assert send(reloaded.server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
+    outcome = reloaded.reload(QUIET + EAGER + bad)
+    assert outcome["event"] == "server.reload_refused" and outcome["level"] == "error"
+    assert not reloaded.is_eager()
+    started = start_eider(args=["--config", str(reloaded.file)], expect_exit=True)
+    assert f"eider: {outcome['error']}" in started.stderr
+    assert reloaded.reload(QUIET + EAGER)["changed"] == "EIDER_BACKLOG_AGE_MAX_MS, LOG_LEVEL"
+    assert reloaded.is_eager()
+
+
+@pytest.mark.parametrize("away", ["missing", "folder", "pipe"])
+def test_p28_a_file_that_cannot_be_read_changes_nothing(start_eider, tmp_path, away):
+    reloaded = Reloaded(start_eider, tmp_path, QUIET + EAGER)
+    assert send(reloaded.server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
+    reloaded.file.unlink()
+    if away == "folder":
+        reloaded.file.mkdir()
+    elif away == "pipe":
+        os.mkfifo(reloaded.file)
+    assert str(reloaded.file) in reloaded.reload()["error"]
+    assert reloaded.is_eager()
+
+
+def test_p28_what_needs_a_restart_is_named_and_nothing_changes(start_eider, tmp_path):
+    reloaded = Reloaded(start_eider, tmp_path, QUIET)
+    assert send(reloaded.server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
+    outcome = reloaded.reload(QUIET + EAGER + "EIDER_LOG_SEGMENT=1MiB\nEIDER_LAKE=/elsewhere\nS3_SECRET_KEY=word\n")
+    assert outcome["event"] == "server.reload_refused"
+    assert "EIDER_LAKE, EIDER_LOG_SEGMENT, S3_SECRET_KEY" in outcome["error"] and "restart" in outcome["error"]
+    assert "word" not in reloaded.server.stderr
+    assert not reloaded.is_eager()
+    assert reloaded.reload(QUIET + "EIDER_DATA=/elsewhere\n")["changed"] == "nothing", "the environment wins"
+
+
+def test_p28_endpoints_are_allowed_and_refused_anew(start_eider, tmp_path, s3):
+    listen = {"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"}
+    reloaded = Reloaded(start_eider, tmp_path, "EIDER_ALLOWED_ENDPOINTS=none\n", listen)
+    server = reloaded.server
+    tables = [{"name": "t", "s3_path": "none.parquet"}]
+    query = {"sql": "SELECT * FROM t", "s3_config": s3.config(s3.make_bucket("reload")), "tables": tables}
+
+    def is_refused():
+        return "EIDER_ALLOWED_ENDPOINTS" in server.post("/query", server.snapshot, json=query).text
+
+    assert is_refused()
+    assert reloaded.reload("EIDER_ALLOWED_ENDPOINTS=localhost\n")["changed"] == "EIDER_ALLOWED_ENDPOINTS"
+    assert not is_refused()
+    assert reloaded.reload("EIDER_ALLOWED_ENDPOINTS=none\n")["changed"] == "EIDER_ALLOWED_ENDPOINTS"
+    assert is_refused()
+    assert reloaded.reload("")["changed"] == "EIDER_ALLOWED_ENDPOINTS"
+    assert not is_refused()
+
+
+def test_p28_without_a_file_nothing_is_read(start_eider):
+    server = start_eider()
+    for pid in [server.pid, *server.children()]:
+        os.kill(pid, signal.SIGHUP)
+    wait_until(lambda: server.events("server.reload_refused"), 10, "a line in the log")
+    assert "--config" in server.events("server.reload_refused")[0]["error"]
+    assert server.post("/ingest", json={"table_name": "t", "records": [{"a": 1}]}).status_code == 200
+    assert server.sql("SELECT a FROM t")["rows"] == [{"a": 1}]
+    assert not server.events("engine.zygote_ended") and not server.events("engine.worker_died")
+
+
+def test_p28_a_hangup_during_the_drain_ends_nothing(s3_rig):
+    rig = s3_rig
+    server = rig.start()
+    assert send(server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
+    stalled = rig.proxy.stall(times=100)
+    server.send(signal.SIGTERM)
+    wait_until(lambda: server.events("server.drained"), 10, "the drain")
+    server.send(signal.SIGHUP)
+    wait_until(lambda: len(server.events("server.signal")) == 2, 10, "SIGHUP is taken")
+    assert server.running()
+    stalled.release()
+    rig.proxy.clear()
+    assert server.wait() == 0
+    assert rig.judge([Sent(1, "alpha", "rows", 2).entry("acked")]) == []
 
 
 # ---- P29: clocks ----

@@ -22,15 +22,15 @@ enum {
 
 /* clang-format off */
 static const struct setting settings[] = {
-    { "E_TEXT",  SETTING_TEXT,        "fallback", 0, 0, false, "A text." },
-    { "E_COUNT", SETTING_COUNT,       "2", COUNT_MIN, COUNT_MAX, false, "A count." },
-    { "E_BYTES", SETTING_BYTES,       "50MiB", 0, 0, false, "A size." },
-    { "E_FLAG",  SETTING_BOOL,        "false", 0, 0, false, "A flag." },
-    { "LOOSE",   SETTING_LOOSE_COUNT, "12", 1, LOOSE_MAX, false, "A loose count." },
-    { "LFLAG",   SETTING_LOOSE_BOOL,  "true", 0, 0, false, "A loose flag." },
-    { "PORT",    SETTING_PORT_NUMBER, NULL, 0, 65535, false, "A port." },
-    { "SECRET",  SETTING_TEXT,        NULL, 0, 0, true, "A secret." },
-    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
+    { "E_TEXT",  SETTING_TEXT,        "fallback", 0, 0, false, "A text.", false },
+    { "E_COUNT", SETTING_COUNT,       "2", COUNT_MIN, COUNT_MAX, false, "A count.", false },
+    { "E_BYTES", SETTING_BYTES,       "50MiB", 0, 0, false, "A size.", false },
+    { "E_FLAG",  SETTING_BOOL,        "false", 0, 0, false, "A flag.", false },
+    { "LOOSE",   SETTING_LOOSE_COUNT, "12", 1, LOOSE_MAX, false, "A loose count.", false },
+    { "LFLAG",   SETTING_LOOSE_BOOL,  "true", 0, 0, false, "A loose flag.", false },
+    { "PORT",    SETTING_PORT_NUMBER, NULL, 0, 65535, false, "A port.", false },
+    { "SECRET",  SETTING_TEXT,        NULL, 0, 0, true, "A secret.", false },
+    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL, false },
 };
 /* clang-format on */
 

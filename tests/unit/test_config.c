@@ -8,18 +8,19 @@
 
 /* clang-format off */
 static const struct setting settings[] = {
-    { "EIDER_TEXT",   SETTING_TEXT,        "fallback", 0, 0,       false, "A text." },
-    { "EIDER_NONE",   SETTING_TEXT,        NULL,       0, 0,       false, "A text without default." },
-    { "EIDER_COUNT",  SETTING_COUNT,       "2",        1, 64,      false, "A count." },
-    { "EIDER_BYTES",  SETTING_BYTES,       "50MiB",    0, 0,       false, "A size." },
-    { "EIDER_FLAG",   SETTING_BOOL,        "false",    0, 0,       false, "A flag." },
-    { "LOOSE",        SETTING_LOOSE_COUNT, "12",       1, 1000000, false, "A loose count." },
-    { "LOOSE_NONE",   SETTING_LOOSE_COUNT, NULL,       1, 1000000, false, "A loose count, unset." },
-    { "LOOSE_FLAG",   SETTING_LOOSE_BOOL,  "true",     0, 0,       false, "A loose flag." },
-    { "PORT",         SETTING_PORT_NUMBER, NULL,       0, 65535,   false, "A port." },
-    { "SECRET_KEY",   SETTING_TEXT,        NULL,       0, 0,       true,  "A secret." },
-    { "SECRET_OLD",   SETTING_TEXT,        "old-word", 0, 0,       true,  "A secret with a default." },
-    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL },
+    { "EIDER_TEXT",   SETTING_TEXT,        "fallback", 0, 0,       false, "A text.", false },
+    { "EIDER_NONE",   SETTING_TEXT,        NULL,       0, 0,       false, "A text without default.", false },
+    { "EIDER_COUNT",  SETTING_COUNT,       "2",        1, 64,      false, "A count.", false },
+    { "EIDER_BYTES",  SETTING_BYTES,       "50MiB",    0, 0,       false, "A size.", false },
+    { "EIDER_FLAG",   SETTING_BOOL,        "false",    0, 0,       false, "A flag.", false },
+    { "LOOSE",        SETTING_LOOSE_COUNT, "12",       1, 1000000, false, "A loose count.", false },
+    { "LOOSE_NONE",   SETTING_LOOSE_COUNT, NULL,       1, 1000000, false, "A loose count, unset.", false },
+    { "LOOSE_FLAG",   SETTING_LOOSE_BOOL,  "true",     0, 0,       false, "A loose flag.", false },
+    { "PORT",         SETTING_PORT_NUMBER, NULL,       0, 65535,   false, "A port.", false },
+    { "SECRET_KEY",   SETTING_TEXT,        NULL,       0, 0,       true,  "A secret.", false },
+    { "SECRET_OLD",   SETTING_TEXT,        "old-word", 0, 0,       true,  "A secret with a default.", false },
+    { "HOT",          SETTING_COUNT,       "1",        1, 64,      false, "A hot count.", true },
+    { NULL, SETTING_TEXT, NULL, 0, 0, false, NULL, false },
 };
 /* clang-format on */
 
@@ -264,8 +265,72 @@ TEST(describe_masks_secrets)
     CHECK(describes(&text, "EIDER_TEXT=shown\n    from: environment; default: fallback\n"));
     CHECK(describes(&text, "EIDER_COUNT=3\n    from: file; default: 2\n    A count.\n"));
     CHECK(describes(&text, "EIDER_NONE=\n    from: default; default: unset\n"));
+    CHECK(describes(&text, "    A hot count. Changes on SIGHUP.\n"));
     buf_finish(&text);
     config_destroy(loaded.config);
+}
+
+static bool write_anew(int fd, const char *text)
+{
+    return ftruncate(fd, 0) == 0 && pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text);
+}
+
+TEST(loaded_again_the_environment_still_wins)
+{
+    CLEANUP(fd_close) int fd = memfd_create("settings", MFD_CLOEXEC);
+    char secret[] = "SECRET_KEY=hidden-word";
+    char empty[] = "EIDER_COUNT=";
+    char *environment[] = {secret, empty, NULL};
+    struct err err = {0};
+    char file[32];
+    (void)snprintf(file, sizeof(file), "/proc/self/fd/%d", fd);
+    CHECK(write_anew(fd, "EIDER_TEXT=a\nEIDER_COUNT=3\n"));
+    struct config *first = config_load(settings, "EIDER_", file, environment, &err);
+    CHECK_OK(first != NULL, err);
+    memset(strchr(secret, '=') + 1, 0, 4); /* wiped, as it is by main */
+    CHECK(write_anew(fd, "EIDER_NONE=b\nSECRET_KEY=file\nEIDER_COUNT=4\n"));
+    struct config *again = config_load_again(first, &err);
+    CHECK_OK(again != NULL, err);
+    CHECK_STR(str_of(config_text(again, "EIDER_TEXT")), "fallback");
+    CHECK_STR(str_of(config_text(again, "EIDER_NONE")), "b");
+    CHECK_STR(str_of(config_text(again, "SECRET_KEY")), "hidden-word");
+    CHECK_U64(config_number(again, "EIDER_COUNT"), 2);
+    CHECK_STR(str_of(config_text(first, "EIDER_TEXT")), "a");
+    CHECK(write_anew(fd, "EIDER_COUNT=65\n"));
+    CHECK(config_load_again(again, &err) == NULL);
+    CHECK(strstr(err.message, "EIDER_COUNT") != NULL);
+    config_destroy(first);
+    config_destroy(again);
+}
+
+/* Whether these are the names of cold and hot settings that differ, in a row. */
+static bool changes_are(const char *before, const char *after, const char *cold, const char *hot)
+{
+    struct loaded a = load(before, NULL, NULL, NULL);
+    struct loaded b = load(after, NULL, NULL, NULL);
+    struct buf names[2];
+    for (size_t i = 0; i < 2; i++) {
+        buf_init(&names[i], 1000);
+        config_append_changes(a.config, b.config, i == 1, &names[i]);
+    }
+    bool same =
+        str_equal(buf_str(&names[0]), str_of(cold)) && str_equal(buf_str(&names[1]), str_of(hot));
+    buf_finish(&names[0]);
+    buf_finish(&names[1]);
+    config_destroy(a.config);
+    config_destroy(b.config);
+    return same;
+}
+
+TEST(changes_are_of_values_and_not_of_spellings)
+{
+    CHECK(changes_are("", "", "", ""));
+    CHECK(changes_are("", "EIDER_BYTES=50MiB\nEIDER_TEXT=\nEIDER_NONE=\n", "", ""));
+    CHECK(changes_are("EIDER_BYTES=1GiB\n", "EIDER_BYTES=1024MiB\n", "", ""));
+    CHECK(changes_are("EIDER_FLAG=1\nLOOSE=0\n", "EIDER_FLAG=true\nLOOSE=x\n", "", ""));
+    CHECK(changes_are("EIDER_TEXT=a\n", "EIDER_TEXT=A\n", "EIDER_TEXT", ""));
+    CHECK(changes_are("SECRET_KEY=a\n", "PORT=1\nHOT=2\n", "PORT, SECRET_KEY", "HOT"));
+    CHECK(changes_are("EIDER_BYTES=1\nEIDER_FLAG=1\n", "", "EIDER_BYTES, EIDER_FLAG", ""));
 }
 
 static const struct test_case cases[] = {
@@ -282,6 +347,8 @@ static const struct test_case cases[] = {
     TEST_CASE(file_errors_name_file_and_line),
     TEST_CASE(a_file_without_end_is_refused),
     TEST_CASE(describe_masks_secrets),
+    TEST_CASE(loaded_again_the_environment_still_wins),
+    TEST_CASE(changes_are_of_values_and_not_of_spellings),
 };
 
 TEST_MAIN(cases)

@@ -34,9 +34,9 @@ static bool open_lake(struct fixture *f)
         .log_folder = f->log_path,
         .log_segment_bytes = f->segment_bytes,
         .log_bytes_max = f->log_bytes_max,
-        .flush_bytes = UINT64_MAX / 4,
-        .flush_rows = UINT64_MAX / 4,
-        .flush_age_ms = INT64_MAX / 4,
+        .flush.bytes = UINT64_MAX / 4,
+        .flush.rows = UINT64_MAX / 4,
+        .flush.age_ms = INT64_MAX / 4,
         .flush_threads = 1,
         .keys_max = 100,
     };

@@ -28,9 +28,9 @@ static bool open_lake(struct fixture *f)
         .spool_folder = f->path,
         .log_folder = f->log_path,
         .log_segment_bytes = 1 << 20,
-        .flush_bytes = UINT64_MAX / 4,
-        .flush_rows = UINT64_MAX / 4,
-        .flush_age_ms = INT64_MAX / 4,
+        .flush.bytes = UINT64_MAX / 4,
+        .flush.rows = UINT64_MAX / 4,
+        .flush.age_ms = INT64_MAX / 4,
         .tail_bytes_max = f->tail_bytes_max,
         .keys_max = 100,
     };

@@ -40,9 +40,9 @@ static bool open_side(struct fixture *f, struct side *side, const char *name)
         .log_folder = side->log_path,
         .log_segment_bytes = 1 << 20,
         .log_bytes_max = 80 << 20,
-        .flush_bytes = 1 << 20,
-        .flush_rows = 1000,
-        .flush_age_ms = 1000,
+        .flush.bytes = 1 << 20,
+        .flush.rows = 1000,
+        .flush.age_ms = 1000,
         .keys_max = 100,
     };
     side->lake = lake_open(&options, &f->err);

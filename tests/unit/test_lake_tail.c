@@ -35,9 +35,9 @@ static bool start(struct fixture *f)
         .spool_folder = f->path,
         .log_folder = f->log_path,
         .log_segment_bytes = 1 << 20,
-        .flush_bytes = UINT64_MAX / 4,
-        .flush_rows = UINT64_MAX / 4,
-        .flush_age_ms = INT64_MAX / 4,
+        .flush.bytes = UINT64_MAX / 4,
+        .flush.rows = UINT64_MAX / 4,
+        .flush.age_ms = INT64_MAX / 4,
         .keys_max = 100,
     };
     f->lake = f->store == NULL ? NULL : lake_open(&options, &f->err);

@@ -173,7 +173,12 @@ static bool passes(struct fixture *f, const char *url)
 {
     const struct net_request request = {.method = "GET", .url = url, .into_fd = -1};
     struct net_pass pass;
-    return net_guard_check(&f->net->guard, &request, clock_now_ms() + 1000, NULL, &pass, &f->err);
+    struct net_guard *guard = &f->net->guard;
+    struct net_rules *rules = net_guard_hold_rules(guard);
+    bool good =
+        net_guard_check(guard, rules, &request, clock_now_ms() + 1000, NULL, &pass, &f->err);
+    net_guard_drop_rules(guard, rules);
+    return good;
 }
 
 #define PUBLIC_NAMES                                                                        \
@@ -338,16 +343,60 @@ TEST(sockets_are_checked_again)
     struct fixture f;
     bool made = fixture_init(&f, "ok.example", "");
     CHECK(made);
-    const struct net_pass pass = {.port = 443};
-    const struct net_pass own = {.port = 443, .own = true};
+    struct net_rules *rules = net_guard_hold_rules(&f.net->guard);
+    const struct net_pass pass = {.port = 443, .rules = rules};
+    const struct net_pass own = {.port = 443, .own = true, .rules = rules};
     struct sockaddr_in address = {.sin_family = AF_INET};
     CHECK(inet_pton(AF_INET, "10.0.0.1", &address.sin_addr) == 1);
-    CHECK(!net_guard_permits(&f.net->guard, &pass, (struct sockaddr *)&address));
-    CHECK(net_guard_permits(&f.net->guard, &own, (struct sockaddr *)&address));
+    CHECK(!net_guard_permits(&pass, (struct sockaddr *)&address));
+    CHECK(net_guard_permits(&own, (struct sockaddr *)&address));
     CHECK(inet_pton(AF_INET, "93.184.216.34", &address.sin_addr) == 1);
-    CHECK(net_guard_permits(&f.net->guard, &pass, (struct sockaddr *)&address));
+    CHECK(net_guard_permits(&pass, (struct sockaddr *)&address));
     CHECK(inet_pton(AF_INET, "169.254.169.254", &address.sin_addr) == 1);
-    CHECK(!net_guard_permits(&f.net->guard, &own, (struct sockaddr *)&address));
+    CHECK(!net_guard_permits(&own, (struct sockaddr *)&address));
+    net_guard_drop_rules(&f.net->guard, rules);
+    fixture_finish(&f);
+}
+
+TEST(another_list_takes_the_place_of_the_first)
+{
+    struct fixture f;
+    bool made = fixture_init(&f, "ok.example", "ok.example=93.184.216.34");
+    CHECK(made);
+    struct net_rules *before = net_guard_hold_rules(&f.net->guard);
+    const struct net_pass begun = {.port = 443, .rules = before};
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    CHECK(inet_pton(AF_INET, "10.0.0.1", &address.sin_addr) == 1);
+    CHECK(!net_allow_endpoints(f.net, STR("10.0.0.0/8, a b"), &f.err));
+    CHECK(passes(&f, "https://ok.example"));
+    CHECK(!passes(&f, "https://10.0.0.1"));
+    CHECK(net_allow_endpoints(f.net, STR("10.0.0.0/8"), &f.err));
+    CHECK(!passes(&f, "https://ok.example"));
+    CHECK(passes(&f, "https://10.0.0.1"));
+    CHECK(!net_guard_permits(&begun, (struct sockaddr *)&address));
+    net_guard_drop_rules(&f.net->guard, before);
+    CHECK(net_allow_endpoints(f.net, str_of(NULL), &f.err));
+    CHECK(passes(&f, "https://ok.example"));
+    fixture_finish(&f);
+}
+
+/* A kept connection leads where the list of its time let it go. */
+TEST(connections_are_reused_under_their_list_only)
+{
+    struct fixture f;
+    bool made = fixture_init(&f, NULL, "");
+    CHECK(made);
+    struct net_connection first;
+    struct net_connection second;
+    CHECK(net_shelf_take(&f.net->shelf, "http://a:1", 1, &first));
+    CURLM *multi = first.multi;
+    net_shelf_return(&f.net->shelf, &first);
+    CHECK(net_shelf_take(&f.net->shelf, "http://a:1", 2, &second));
+    CHECK(second.multi != multi);
+    CHECK(net_shelf_take(&f.net->shelf, "http://a:1", 1, &first));
+    CHECK(first.multi == multi);
+    net_shelf_return(&f.net->shelf, &first);
+    net_shelf_return(&f.net->shelf, &second);
     fixture_finish(&f);
 }
 
@@ -410,6 +459,8 @@ static const struct test_case cases[] = {
     TEST_CASE(refused_requests_send_nothing),
     TEST_CASE(the_servers_own_store_needs_no_entry),
     TEST_CASE(sockets_are_checked_again),
+    TEST_CASE(another_list_takes_the_place_of_the_first),
+    TEST_CASE(connections_are_reused_under_their_list_only),
     TEST_CASE(without_a_list_only_the_forbidden_addresses_are_closed),
     TEST_CASE(a_resolver_that_hangs_holds_nobody),
 };
