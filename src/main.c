@@ -37,7 +37,7 @@ static const char serve_text[] =
     "127.0.0.1:8080 and keeps its lake in the folder ./eider-data/lake.\n"
     "\n"
     "  --config FILE   read settings from FILE too: one KEY=VALUE a line, `#` begins a comment;\n"
-    "                  the environment wins over the file\n"
+    "                  the environment wins over the file; SIGHUP reads it again\n"
     "\n"
     "`eider config` lists every setting.\n";
 
