@@ -308,9 +308,9 @@ def test_p28_a_file_that_cannot_be_read_changes_nothing(start_eider, tmp_path, a
 def test_p28_what_needs_a_restart_is_named_and_nothing_changes(start_eider, tmp_path):
     reloaded = Reloaded(start_eider, tmp_path, QUIET)
     assert send(reloaded.server.address(), Sent(1, "alpha", "rows", 2))[0] == 200
-    outcome = reloaded.reload(QUIET + EAGER + "EIDER_LOG_SEGMENT=1MiB\nEIDER_LAKE=/elsewhere\nS3_SECRET_KEY=word\n")
+    outcome = reloaded.reload(QUIET + EAGER + "EIDER_LOG_FREE_MIN=1MiB\nEIDER_LAKE=/elsewhere\nS3_SECRET_KEY=word\n")
     assert outcome["event"] == "server.reload_refused"
-    assert "EIDER_LAKE, EIDER_LOG_SEGMENT, S3_SECRET_KEY" in outcome["error"] and "restart" in outcome["error"]
+    assert "EIDER_LAKE, EIDER_LOG_FREE_MIN, S3_SECRET_KEY" in outcome["error"] and "restart" in outcome["error"]
     assert "word" not in reloaded.server.stderr
     assert not reloaded.is_eager()
     assert reloaded.reload(QUIET + "EIDER_DATA=/elsewhere\n")["changed"] == "nothing", "the environment wins"

@@ -222,6 +222,7 @@ class EiderFactory:
         settings = {"EIDER_DATA": str(data), "EIDER_LISTEN": "127.0.0.1:0"}
         if lake is not None:
             settings.update(lake.env(data))
+        settings.setdefault("EIDER_LOG_SEGMENT", "8MiB")  # hundreds of servers take their first segments at once
         settings.update(env or {})
         server = Eider(self.binary, settings, list(args), folder, data, lake)
         self._started.append(server)
