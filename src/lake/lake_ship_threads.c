@@ -154,7 +154,7 @@ bool ship_is_stopping(struct lake_ship *ship)
 static bool next_work(struct lake_ship *ship, struct work *ret_work)
 {
     while (!ship_is_stopping(ship)) {
-        int64_t next_ms;
+        int64_t next_ms = INT64_MAX;
         atomic_store(&ship->poked, false);
         *ret_work = look_around(ship, &next_ms);
         if (ret_work->kind != WORK_NONE) {
