@@ -210,16 +210,25 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
+            with self._lock:
+                open_still = self._listener is listener  # else it came in while everything was being closed
+                if open_still:
+                    self._sockets.add(client)
+            if not open_still:
+                client.close()
+                return
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _close_all(self):
         with self._lock:
+            listener, self._listener = self._listener, None
             sockets = list(self._sockets)
-        for one in [self._listener, *sockets]:
+        for one in [*([listener] if listener else []), *sockets]:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        if listener:
+            listener.close()
 
     def close(self):
         self.clear()
@@ -236,8 +245,6 @@ class FaultProxy:
 
     def _serve(self, client):
         upstream = Upstream(self._upstream)
-        with self._lock:
-            self._sockets.add(client)
         try:
             reader = client.makefile("rb")
             while self._serve_one(client, reader, upstream):
