@@ -1,8 +1,6 @@
-#include "test.h"
+#include "lake_fixture.h"
 
-#include "clock.h"
 #include "json_scan.h"
-#include "lake_ingest.h"
 #include "lake_internal.h"
 #include "lake_keys.h"
 #include "lake_replay.h"
@@ -14,74 +12,10 @@
 
 /* What clients may send and disks may do, to a lake without an engine. */
 
-struct fixture {
-    char path[64];
-    char store_path[80];
-    char log_path[80];
-    uint64_t log_bytes_max;
-    uint64_t segment_bytes;
-    struct store *store;
-    struct lake *lake;
-    struct err err;
-};
-
-static bool open_lake(struct fixture *f)
-{
-    struct lake_options options = {
-        .store = f->store,
-        .prefix = STR(""),
-        .spool_folder = f->path,
-        .log_folder = f->log_path,
-        .log_segment_bytes = f->segment_bytes,
-        .log_bytes_max = f->log_bytes_max,
-        .flush.bytes = UINT64_MAX / 4,
-        .flush.rows = UINT64_MAX / 4,
-        .flush.age_ms = INT64_MAX / 4,
-        .flush_threads = 1,
-        .keys_max = 100,
-    };
-    f->lake = lake_open(&options, &f->err);
-    if (f->lake == NULL) {
-        fprintf(stderr, "%s %s\n", f->err.message, f->err.detail);
-    }
-    return f->lake != NULL;
-}
-
 static bool start(struct fixture *f, uint64_t log_bytes_max, uint64_t segment_bytes)
 {
-    *f = (struct fixture){.path = "/tmp/eider-lake-XXXXXX",
-                          .log_bytes_max = log_bytes_max,
-                          .segment_bytes = segment_bytes};
-    if (mkdtemp(f->path) == NULL) {
-        return false;
-    }
-    (void)snprintf(f->store_path, sizeof(f->store_path), "%s/lake", f->path);
-    (void)snprintf(f->log_path, sizeof(f->log_path), "%s/log", f->path);
-    f->store = store_open_folder(f->store_path, &f->err);
-    return f->store != NULL && open_lake(f);
-}
-
-static bool reopen(struct fixture *f)
-{
-    lake_close(f->lake);
-    return open_lake(f);
-}
-
-static void end(struct fixture *f)
-{
-    char command[128];
-    lake_close(f->lake);
-    store_close(f->store);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", f->path);
-    (void)!system(command);
-}
-
-static struct lake_request request_for(const char *table)
-{
-    return (struct lake_request){.table = str_of(table),
-                                 .way = LAKE_BUFFERED,
-                                 .input = LAKE_NDJSON,
-                                 .arrival_ms = clock_wall_ms()};
+    *f = (struct fixture){.log_bytes_max = log_bytes_max, .segment_bytes = segment_bytes};
+    return lake_fixture_start(f);
 }
 
 static bool write_rows(struct fixture *f, const struct lake_request *request, struct str body)
@@ -113,15 +47,15 @@ TEST(a_request_of_which_a_record_is_refused_is_not_kept_in_part)
         }
         buf_append_byte(&body, '\n');
     }
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     request.dead_letter = true;
     CHECK(!write_rows(&f, &request, buf_str(&body)));
     CHECK(f.err.kind == ERR_BUSY);
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 0);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 0);
     buf_finish(&body);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* As many columns as a table may have, with names of many bytes. */
@@ -133,7 +67,7 @@ static bool write_wide(struct fixture *f, const char *table)
         buf_append_format(&body, "%c\"%0240d\":1", i == 0 ? '{' : ',', i);
     }
     buf_append_text(&body, "}\n");
-    struct lake_request request = request_for(table);
+    struct lake_request request = lake_fixture_request(table);
     bool good = write_rows(f, &request, buf_str(&body));
     buf_finish(&body);
     return good;
@@ -154,32 +88,32 @@ TEST(schemas_of_all_tables_together_are_bounded)
     }
     CHECK(!good && f.err.kind == ERR_TOO_LARGE);
     CHECK(written > 3);
-    struct lake_request request = request_for("wide_0");
+    struct lake_request request = lake_fixture_request("wide_0");
     char line[300];
     (void)snprintf(line, sizeof(line), "{\"%0240d\":1.5}\n", 0);
     CHECK(write_rows(&f, &request, str_of(line))); /* a column that there is */
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(lake_buffered_rows(f.lake, STR("wide_0")) == 2);
     CHECK(lake_buffered_rows(f.lake, STR("wide_1")) == 1);
     CHECK(!write_wide(&f, "wide_more"));
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(tables_that_never_had_a_record_do_not_survive_a_start)
 {
     struct fixture f;
     CHECK(start(&f, 0, 1 << 20));
-    struct lake_request request = request_for("never");
+    struct lake_request request = lake_fixture_request("never");
     CHECK(!write_rows(&f, &request, STR("no record\n")));
-    request = request_for("a");
+    request = lake_fixture_request("a");
     CHECK(write_rows(&f, &request, STR("{\"x\":1}\n")));
     wal_rotate(f.lake->records);
     wal_rotate(f.lake->plans);
     CHECK(write_rows(&f, &request, STR("{\"x\":2}\n")));
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(lake_table_find(f.lake, STR("never")) == NULL);
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 2);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* A record of a batch, as a server leaves it that dies before the answer. */
@@ -210,11 +144,11 @@ TEST(a_batch_that_is_replayed_keeps_its_day)
     const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
     CHECK(append_batch_record(&f, false, &section) > 0);
     CHECK(append_batch_record(&f, true, NULL) > 0);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     const struct lake_table *table = lake_table_find(f.lake, STR("a"));
     CHECK(table != NULL && table->batches != NULL);
     CHECK(table->batches->day == 17);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Its object may turn up after the answer, and after a start. */
@@ -232,14 +166,14 @@ TEST(the_object_of_a_cancelled_batch_is_looked_for_after_a_start)
     buf_init(&payload, 4096);
     lake_log_put_position(&payload, STR("a"), position);
     CHECK(wal_append_wait(f.lake->records, &record, &payload, &place, &f.err));
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     const struct lake_table *table = lake_table_find(f.lake, STR("a"));
     CHECK(table != NULL && table->batches == NULL);
     buf_init(&key, STORE_KEY_SIZE_MAX);
     lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position, &key);
     CHECK(lake_ship_is_cancelled(f.lake, buf_str(&key)));
     buf_finish(&key);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 static bool declare(struct fixture *f, const char *table, const char *document)
@@ -266,7 +200,7 @@ TEST(many_days_are_gathered_in_order)
     CHECK(declare(&f, "a",
                   "{\"columns\":[{\"name\":\"d\",\"type\":\"DATE\"}],"
                   "\"partition_by\":\"d\"}"));
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     for (int i = 0; i < DAYS; i += 4000) {
         struct buf body;
         buf_init(&body, 1 << 20);
@@ -286,7 +220,7 @@ TEST(many_days_are_gathered_in_order)
         CHECK(lines.windows[i].day == i && lines.windows[i].rows == 1);
     }
     lake_lines_finish(&lines);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(limits_of_a_table_can_be_added_to)
@@ -298,7 +232,7 @@ TEST(limits_of_a_table_can_be_added_to)
     struct lake_table *table = lake_table_find(f.lake, STR("a"));
     struct ship_limits limits = ship_limits_of(f.lake, table->schema);
     CHECK(limits.age_ms <= INT64_MAX / 2 && limits.bytes <= INT64_MAX / 2);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* A limit that one segment nearly takes up: full is what cannot be written. */
@@ -309,11 +243,11 @@ TEST(a_log_of_one_segment_is_not_full_for_ever)
         struct fixture f;
         unsigned retry_after_s;
         CHECK(start(&f, limits[i], 1 << 20));
-        struct lake_request request = request_for("a");
+        struct lake_request request = lake_fixture_request("a");
         CHECK(write_rows(&f, &request, STR("{\"x\":1}\n")));
         atomic_store(&f.lake->ship->full, true); /* as it was a moment ago */
         CHECK(!lake_ship_is_full(f.lake, &retry_after_s));
-        end(&f);
+        lake_fixture_end(&f);
     }
 }
 
@@ -342,17 +276,17 @@ TEST(a_stored_batch_is_known_as_long_as_the_log_has_its_rows)
     CHECK(start(&f, 0, 1 << 20));
     const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
     uint64_t position = append_batch_record(&f, true, &section);
-    CHECK(position > 0 && reopen(&f));
+    CHECK(position > 0 && lake_fixture_reopen(&f));
     CHECK(append_plans(&f, LAKE_LOG_STORED, position, &mark));
     lake_table_end_batch(lake_table_find(f.lake, STR("a")), position, true);
     wal_rotate(f.lake->plans);
     CHECK(append_plans(&f, LAKE_LOG_KEYS, 0, &mark));
     CHECK(append_plans(&f, LAKE_LOG_KEYS, 0, &mark));
     CHECK(wal_trim(f.lake->plans, mark, &f.err));
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     const struct lake_table *table = lake_table_find(f.lake, STR("a"));
     CHECK(table != NULL && table->batches == NULL);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Used once more when it was forgotten, while the first use is still in the log of plans. */
@@ -373,7 +307,7 @@ TEST(a_key_that_is_used_again_after_its_time_is_saved_again)
     CHECK(lake_keys_needed_from(keys, clock_wall_ms()) == UINT64_MAX);
     buf_finish(&payload);
     lake_keys_destroy(keys);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Each day becomes an object: more than a plan can name would never be flushed. */
@@ -390,13 +324,13 @@ TEST(a_request_has_a_bounded_number_of_days)
         struct lake_date date = lake_date_of(i * SHIP_DAY_MS);
         buf_append_format(&body, "{\"d\":\"%04d-%02d-%02d\"}\n", date.year, date.month, date.day);
     }
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     CHECK(!write_rows(&f, &request, buf_str(&body)));
     CHECK(f.err.kind == ERR_TOO_LARGE);
     CHECK(write_rows(&f, &request, str_first(buf_str(&body), buf_str(&body).len / 9 * 8)));
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 4000);
     buf_finish(&body);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Bad where a later pass finds it, after the first has found a new column. */
@@ -411,7 +345,7 @@ TEST(a_refused_request_lets_others_widen_before_it_is_closed)
         buf_append_text(&body, "{\"y\":\"some text\"}\n");
     }
     buf_append_text(&body, "no record\n");
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
     CHECK(writer != NULL);
     CHECK(!lake_writer_feed(writer, buf_str(&body), true, NULL, &f.err));
@@ -419,7 +353,7 @@ TEST(a_refused_request_lets_others_widen_before_it_is_closed)
     CHECK(lake_table_is_known(f.lake, STR("a")));
     lake_writer_close(writer);
     buf_finish(&body);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(a_batch_that_cannot_be_stored_lets_others_try)
@@ -431,7 +365,7 @@ TEST(a_batch_that_cannot_be_stored_lets_others_try)
     const struct lake_section section = {.day = 17, .rows = 1, .size = 20};
     uint64_t first = append_batch_record(&f, true, &section);
     uint64_t second = append_batch_record(&f, true, &section);
-    CHECK(first > 0 && second > 0 && reopen(&f));
+    CHECK(first > 0 && second > 0 && lake_fixture_reopen(&f));
     (void)snprintf(command, sizeof(command), "rm -rf '%s' && touch '%s'", f.store_path,
                    f.store_path);
     CHECK(system(command) == 0);
@@ -443,7 +377,7 @@ TEST(a_batch_that_cannot_be_stored_lets_others_try)
     CHECK(!ship_store_left(f.lake, table, &cancel, &f.err));
     CHECK(table->batches->position == second);
     cancel_finish(&cancel);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Nothing is flushed: the log must not spend its room on segments that are hardly begun. */
@@ -463,7 +397,7 @@ TEST(a_backlog_fills_its_segments)
         buf_append_text(&body, "0123456789abcdef");
     }
     buf_append_text(&body, "\"}\n");
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     for (int i = 0; i < WRITES; i++) {
         CHECK(write_rows(&f, &request, buf_str(&body)));
     }
@@ -471,7 +405,7 @@ TEST(a_backlog_fills_its_segments)
     lake_backlog(f.lake, &backlog);
     CHECK(backlog.log_bytes <= 4 * (UINT64_C(64) << 20));
     buf_finish(&body);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 static const struct test_case cases[] = {

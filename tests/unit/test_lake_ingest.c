@@ -1,7 +1,5 @@
-#include "test.h"
+#include "lake_fixture.h"
 
-#include "clock.h"
-#include "lake_ingest.h"
 #include "lake_table.h"
 #include "mem.h"
 
@@ -10,70 +8,10 @@
 
 /* A lake without an engine: rows go to the log, and come back from it. */
 
-struct fixture {
-    char path[64];
-    char store_path[80];
-    char log_path[80];
-    struct store *store;
-    struct lake *lake;
-    struct err err;
-    uint64_t tail_bytes_max;
-};
-
-static bool open_lake(struct fixture *f)
-{
-    struct lake_options options = {
-        .store = f->store,
-        .prefix = STR(""),
-        .spool_folder = f->path,
-        .log_folder = f->log_path,
-        .log_segment_bytes = 1 << 20,
-        .flush.bytes = UINT64_MAX / 4,
-        .flush.rows = UINT64_MAX / 4,
-        .flush.age_ms = INT64_MAX / 4,
-        .tail_bytes_max = f->tail_bytes_max,
-        .keys_max = 100,
-    };
-    f->lake = lake_open(&options, &f->err);
-    if (f->lake == NULL) {
-        fprintf(stderr, "%s %s\n", f->err.message, f->err.detail);
-    }
-    return f->lake != NULL;
-}
-
 static bool start(struct fixture *f)
 {
-    *f = (struct fixture){.path = "/tmp/eider-lake-XXXXXX"};
-    if (mkdtemp(f->path) == NULL) {
-        return false;
-    }
-    (void)snprintf(f->store_path, sizeof(f->store_path), "%s/lake", f->path);
-    (void)snprintf(f->log_path, sizeof(f->log_path), "%s/log", f->path);
-    f->store = store_open_folder(f->store_path, &f->err);
-    return f->store != NULL && open_lake(f);
-}
-
-static bool reopen(struct fixture *f)
-{
-    lake_close(f->lake);
-    return open_lake(f);
-}
-
-static void end(struct fixture *f)
-{
-    char command[128];
-    lake_close(f->lake);
-    store_close(f->store);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", f->path);
-    (void)!system(command);
-}
-
-static struct lake_request request_for(const char *table)
-{
-    return (struct lake_request){.table = str_of(table),
-                                 .way = LAKE_BUFFERED,
-                                 .input = LAKE_NDJSON,
-                                 .arrival_ms = clock_wall_ms()};
+    *f = (struct fixture){0};
+    return lake_fixture_start(f);
 }
 
 static bool write_rows(struct fixture *f, const struct lake_request *request, const char *body,
@@ -88,7 +26,7 @@ static bool write_rows(struct fixture *f, const struct lake_request *request, co
 
 static bool write_plain(struct fixture *f, const char *table, const char *body)
 {
-    struct lake_request request = request_for(table);
+    struct lake_request request = lake_fixture_request(table);
     struct lake_result result;
     return write_rows(f, &request, body, &result);
 }
@@ -135,21 +73,21 @@ TEST(rows_come_back_from_the_log)
     const char *wanted = "{\"c0\":1,\"c1\":\"b\"}\n{\"c0\":2}\n{\"c1\":\"c\",\"c2\":1.5}\n";
     CHECK(tail_is(&f, "a", wanted));
     for (int i = 0; i < 3; i++) {
-        CHECK(reopen(&f));
+        CHECK(lake_fixture_reopen(&f));
         CHECK(tail_is(&f, "a", wanted));
         CHECK(tail_is(&f, "b", "{\"c0\":true}\n"));
         CHECK(lake_buffered_rows(f.lake, STR("a")) == 3);
     }
     CHECK(write_plain(&f, "a", "{\"w\":2,\"v\":null}\n"));
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 4);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(a_request_that_is_not_finished_leaves_nothing)
 {
     struct fixture f;
     CHECK(start(&f));
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
     CHECK(writer != NULL);
     CHECK(lake_writer_feed(writer, STR("{\"x\":1}\n{\"q\":2}\n"), true, NULL, &f.err));
@@ -161,9 +99,9 @@ TEST(a_request_that_is_not_finished_leaves_nothing)
     CHECK(table == NULL || table->schema->columns_count == 0);
     CHECK(write_plain(&f, "a", "{\"x\":1}\n"));
     CHECK(tail_is(&f, "a", "{\"c0\":1}\n"));
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(tail_is(&f, "a", "{\"c0\":1}\n"));
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* So large that it takes several records. */
@@ -192,7 +130,7 @@ TEST(a_large_request_is_one_unit)
     };
     struct fixture f;
     CHECK(start(&f));
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
     CHECK(writer != NULL);
     CHECK(feed_large(&f, writer, ROWS));
@@ -206,16 +144,16 @@ TEST(a_large_request_is_one_unit)
     CHECK(feed_large(&f, writer, ROWS));
     lake_writer_close(writer);
     CHECK(lake_buffered_rows(f.lake, STR("a")) == ROWS);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(lake_buffered_rows(f.lake, STR("a")) == ROWS);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(a_key_is_answered_again_and_not_stored_again)
 {
     struct fixture f;
     CHECK(start(&f));
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     request.has_key = true;
     memcpy(request.key, "0123456789abcdef", LAKE_KEY_SIZE);
     struct lake_result first;
@@ -228,7 +166,7 @@ TEST(a_key_is_answered_again_and_not_stored_again)
         CHECK(!write_rows(&f, &request, "{\"x\":2}\n", &second));
         CHECK(f.err.kind == ERR_UNPROCESSABLE);
         CHECK(lake_buffered_rows(f.lake, STR("a")) == 1);
-        CHECK(reopen(&f));
+        CHECK(lake_fixture_reopen(&f));
     }
     struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
     CHECK(writer != NULL);
@@ -241,14 +179,14 @@ TEST(a_key_is_answered_again_and_not_stored_again)
     lake_writer_close(writer);
     CHECK(write_rows(&f, &request, "{\"x\":1}\n", &second));
     CHECK(!second.repeated);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(bad_records_go_to_a_table_of_their_own)
 {
     struct fixture f;
     CHECK(start(&f));
-    struct lake_request request = request_for("a");
+    struct lake_request request = lake_fixture_request("a");
     request.dead_letter = true;
     struct lake_result result;
     CHECK(write_rows(&f, &request, "{\"x\":1}\n{\"x\":}\n{\"y\":2}\nno\n", &result));
@@ -258,12 +196,12 @@ TEST(bad_records_go_to_a_table_of_their_own)
     char *text = tail_text(&f, "a__dead_letter");
     CHECK(text != NULL && strstr(text, "{\\\"x\\\":}") != NULL);
     mem_free(text);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(lake_buffered_rows(f.lake, STR("a")) == 2);
     CHECK(lake_buffered_rows(f.lake, STR("a__dead_letter")) == 2);
     CHECK(write_rows(&f, &request, "no\n", &result));
     CHECK(result.accepted == 0 && result.dead_letters == 1);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 /* Each request in a tail takes memory, however small it is. */
@@ -275,20 +213,20 @@ TEST(a_tail_of_too_many_requests_takes_no_more)
     struct fixture f;
     CHECK(start(&f));
     f.tail_bytes_max = REQUESTS * sizeof(struct lake_tail_record);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     unsigned taken = 0;
     while (taken <= REQUESTS && write_plain(&f, taken % 2 == 0 ? "a" : "b", "{\"x\":1}\n")) {
         taken++;
     }
     CHECK(taken > REQUESTS / 2 && taken <= REQUESTS);
     CHECK(f.err.kind == ERR_BUSY);
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(!write_plain(&f, "a", "{\"x\":1}\n"));
     CHECK(lake_buffered_rows(f.lake, STR("a")) + lake_buffered_rows(f.lake, STR("b")) == taken);
     f.tail_bytes_max = 0;
-    CHECK(reopen(&f));
+    CHECK(lake_fixture_reopen(&f));
     CHECK(write_plain(&f, "a", "{\"x\":1}\n"));
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(days_are_counted_from_1970)

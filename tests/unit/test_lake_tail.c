@@ -1,7 +1,5 @@
-#include "test.h"
+#include "lake_fixture.h"
 
-#include "clock.h"
-#include "lake_ingest.h"
 #include "lake_source.h"
 #include "mem.h"
 
@@ -11,46 +9,10 @@
 
 /* A lake without an engine: what a query would see of its log. */
 
-struct fixture {
-    char path[64];
-    char store_path[80];
-    char log_path[80];
-    struct store *store;
-    struct lake *lake;
-    struct err err;
-};
-
 static bool start(struct fixture *f)
 {
-    *f = (struct fixture){.path = "/tmp/eider-tail-XXXXXX"};
-    if (mkdtemp(f->path) == NULL) {
-        return false;
-    }
-    (void)snprintf(f->store_path, sizeof(f->store_path), "%s/lake", f->path);
-    (void)snprintf(f->log_path, sizeof(f->log_path), "%s/log", f->path);
-    f->store = store_open_folder(f->store_path, &f->err);
-    struct lake_options options = {
-        .store = f->store,
-        .prefix = STR(""),
-        .spool_folder = f->path,
-        .log_folder = f->log_path,
-        .log_segment_bytes = 1 << 20,
-        .flush.bytes = UINT64_MAX / 4,
-        .flush.rows = UINT64_MAX / 4,
-        .flush.age_ms = INT64_MAX / 4,
-        .keys_max = 100,
-    };
-    f->lake = f->store == NULL ? NULL : lake_open(&options, &f->err);
-    return f->lake != NULL;
-}
-
-static void end(struct fixture *f)
-{
-    char command[128];
-    lake_close(f->lake);
-    store_close(f->store);
-    (void)snprintf(command, sizeof(command), "rm -rf '%s'", f->path);
-    (void)!system(command);
+    *f = (struct fixture){0};
+    return lake_fixture_start(f);
 }
 
 static bool write_rows(struct fixture *f, struct lake_date date, const char *body)
@@ -113,7 +75,7 @@ TEST(a_tail_grows_under_those_who_read_it)
     lake_tail_close(f.lake, table, &after);
     CHECK(lake_tail_recall(f.lake, table, &after));
     lake_tail_close(f.lake, table, &after);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(a_file_of_many_windows_is_made_anew)
@@ -133,7 +95,7 @@ TEST(a_file_of_many_windows_is_made_anew)
         CHECK_U64(rows, i + 1);
         lake_tail_close(f.lake, table, &tail);
     }
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 TEST(what_was_gathered_may_go_at_any_time)
@@ -155,7 +117,7 @@ TEST(what_was_gathered_may_go_at_any_time)
     CHECK(window_is(&again, 0, "{\"c0\":1}\n"));
     lake_tail_close(f.lake, table, &tail);
     lake_tail_close(f.lake, table, &again);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 static bool put_object(struct fixture *f, const char *key)
@@ -200,7 +162,7 @@ TEST(a_listing_ends_with_the_next_own_write_or_with_time)
     }
     CHECK_U64(shown_count(&f, &cancel), 2);
     cancel_finish(&cancel);
-    end(&f);
+    lake_fixture_end(&f);
 }
 
 static const struct test_case cases[] = {
