@@ -45,6 +45,7 @@ import pytest
 from harness import eider_process
 from harness.eider_process import EiderFactory
 from harness.fault_proxy import FaultProxy
+from harness.fault_rig import Rig
 from harness.lakes import FolderLake, S3Lake
 from harness.s3_server import MinioServer, S3Server, self_signed_certificate
 from harness.waiting import wait_until as wait_until_function
@@ -209,3 +210,21 @@ def table(request):
     """A table name that no other test uses, so that tests can share a server."""
     stem = "".join(c if c.isalnum() else "_" for c in request.node.originalname.removeprefix("test_"))
     return f"{stem[:48]}_{next(_table_numbers)}"
+
+# ---- a server under the shim that counts and breaks its calls (harness.fault_rig) ----
+
+
+@pytest.fixture
+def rig(eider_binary, tmp_path):
+    made = Rig(eider_binary, tmp_path, plan=[])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def s3_rig(eider_binary, tmp_path, s3, s3_proxy):
+    lake = S3Lake(s3, s3.make_bucket("promises"), "lake", s3_proxy.endpoint)
+    made = Rig(eider_binary, tmp_path, lake, plan=[])
+    made.proxy = s3_proxy
+    yield made
+    made.close()

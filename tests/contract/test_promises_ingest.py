@@ -23,13 +23,6 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 SEGMENT_NAME = re.compile(r"\d{20}")
 
 
-@pytest.fixture
-def rig(eider_binary, tmp_path):
-    made = Rig(eider_binary, tmp_path, plan=[])
-    yield made
-    made.close()
-
-
 def post_rows(server, table, records, headers=None, query=""):
     body = "".join(json.dumps(record) + "\n" for record in records)
     return exchange(server.address(), "POST", f"/tables/{table}/rows{query}", body, NDJSON | (headers or {}))

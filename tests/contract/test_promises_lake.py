@@ -8,33 +8,15 @@ import threading
 
 import pytest
 
-from harness.fault_rig import Rig
 from harness.fault_scenario import Sent, exchange, requests_of, send, waves
 from harness.fault_trace import write_clock
 from harness.ingest_client import in_parallel
-from harness.lakes import S3Lake
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.once
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 DAY_SECONDS = 86400
-
-
-@pytest.fixture
-def rig(eider_binary, tmp_path):
-    made = Rig(eider_binary, tmp_path, plan=[])
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def s3_rig(eider_binary, tmp_path, s3, s3_proxy):
-    lake = S3Lake(s3, s3.make_bucket("promises"), "lake", s3_proxy.endpoint)
-    made = Rig(eider_binary, tmp_path, lake, plan=[])
-    made.proxy = s3_proxy
-    yield made
-    made.close()
 
 
 # ---- P13: nothing is overwritten ----

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.fault_rig import Rig, answer_of
+from harness.fault_rig import answer_of
 from harness.fault_scenario import Sent, exchange, send
 from harness.fault_trace import write_clock
 from harness.ingest_client import in_parallel
@@ -20,22 +20,6 @@ pytestmark = pytest.mark.once
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 HOUR = 3600
-
-
-@pytest.fixture
-def rig(eider_binary, tmp_path):
-    made = Rig(eider_binary, tmp_path, plan=[])
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def s3_rig(eider_binary, tmp_path, s3, s3_proxy):
-    lake = S3Lake(s3, s3.make_bucket("promises"), "lake", s3_proxy.endpoint)
-    made = Rig(eider_binary, tmp_path, lake, plan=[])
-    made.proxy = s3_proxy
-    yield made
-    made.close()
 
 
 # ---- P24: SIGTERM ----

@@ -1,6 +1,6 @@
 /* lake_fixture.h - a lake in a folder of its own, without an engine: rows go to the log, and come
- * back from it. Set the limits after the fixture is zeroed, before lake_fixture_start or _reopen.
- * */
+ * back from it. Set the limits after the fixture is zeroed, before lake_fixture_start or
+ * lake_fixture_reopen. */
 #pragma once
 
 #include "test.h"
