@@ -55,7 +55,7 @@ void api_destroy(struct api *api)
 
 /* ---- one request ---- */
 
-static void release_body(struct request *request)
+void request_release_body(struct request *request)
 {
     atomic_fetch_sub(&request->api->bodies_bytes, request->body_reserved);
     request->body_reserved = 0;
@@ -65,7 +65,7 @@ static void request_finish(void *context)
 {
     struct request *request = context;
     queries_end(request, ERR_CANCELLED);
-    release_body(request);
+    request_release_body(request);
     if (request->work_finish != NULL) {
         request->work_finish(request->work);
     }
@@ -285,7 +285,8 @@ static void refuse(void *context, struct http_exchange *exchange, const struct e
         queries_give_id(request,
                         route_find(request, (enum api_listener)http_tag(exchange), &ignored));
     }
-    release_body(request); /* the client may take long to send the rest, which nobody keeps */
+    request_release_body(
+        request); /* the client may take long to send the rest, which nobody keeps */
     reply_error(request, err);
 }
 

@@ -166,6 +166,8 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
 /* Counts, among the bodies in flight, the body as it is now and `made_bytes` that were made of it.
  * False with ERR_BUSY when that is more than may be held. */
 bool request_reserve(struct request *request, uint64_t made_bytes, struct err *err) MUST_CHECK;
+/* Gives back what is reserved: before the answer, so that who has it may send the next body. */
+void request_release_body(struct request *request);
 void request_set_work(struct request *request, void *work, void (*finish)(void *work));
 
 /* ---- shared pieces of the personalities ---- */

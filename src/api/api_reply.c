@@ -111,7 +111,8 @@ static void send(struct request *request, unsigned status, const char *content_t
     }
     reply.close = request->close;
     queries_answer(request, status, body.len);
-    lane_leave(); /* who has the answer finds the place free */
+    lane_leave();                  /* who has the answer finds the place free, */
+    request_release_body(request); /* and its bytes too */
     http_reply(request->exchange, &reply, body);
 }
 
