@@ -4,8 +4,8 @@
  *           many are open (the one used longest ago, with nothing running), opened again when its
  *           process has died. Requests that change something run one at a time per database; those
  *           that read run beside them. A file that cannot be opened because it is damaged is set
- *           aside - it and its log renamed to <file>.quarantine-<time>, never deleted - and only this
- *           database answers ERR_UNAVAILABLE until it is restored or created anew (P21).
+ *           aside - it and its log renamed to <file>.quarantine-<time>, never deleted - and only
+ *           this database answers ERR_UNAVAILABLE until it is restored or created anew (P21).
  *           Dropping and restoring move what was there to the trash folder; both are one rename.
  *           A version (database_version) stands for what a read can see: two reads under the same
  *           version see the same.
@@ -71,8 +71,8 @@ struct database_outcome {
     uint64_t waited_us;     /* for a place, a writer, or the opening */
     int64_t retry_after_ms; /* of ERR_UNAVAILABLE and ERR_BUSY, where it is known; else 0 */
     bool refused;           /* nothing has run: breaker, quarantine, queue */
-    /* Of a read that succeeded: nothing was changed from its beginning to its end, so its result may
-     * be kept under `version`. */
+    /* Of a read that succeeded: nothing was changed from its beginning to its end, so its result
+     * may be kept under `version`. */
     bool stable;
     uint64_t version;
 };

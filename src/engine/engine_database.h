@@ -1,9 +1,9 @@
 /* engine_database.h - one database file, open in a worker process of its own.
  * Promise   the process has no credential, no socket but ours and no way to open a file by name:
  *           every file it opens, moves or removes is done here, beneath `folder_fd`, and only under
- *           the names that this database may have. The main file is locked (F_OFD_SETLK, which other
- *           DuckDB processes respect) for as long as the process lives, and by nobody twice. A
- *           request that does not end 1 s after it was told to costs the process: the others that
+ *           the names that this database may have. The main file is locked (F_OFD_SETLK, which
+ *           other DuckDB processes respect) for as long as the process lives, and by nobody twice.
+ *           A request that does not end 1 s after it was told to costs the process: the others that
  *           run in it are answered ERR_UNAVAILABLE, and what was committed stays (P21).
  * Not here  which databases there are, when they are opened and closed, who waits for whom
  *           (src/database).
