@@ -30,6 +30,8 @@
     ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")       \
     ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
+    ROW(LOCK_BREAKER,   "ops: the state of one circuit breaker")                    \
+    ROW(LOCK_TIMINGS,   "ops: how long requests took")                              \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
     ROW(LOCK_TABLES,    "lake: which tables there are, and what keeps the log")     \
     ROW(LOCK_LAKE_TABLE, "lake: one table's schema, tail and plan")                 \

@@ -5,8 +5,7 @@
  * Owner     whoever creates it.   Threads  any.   Limits  statements are cut at 1 KiB. */
 #pragma once
 
-#include "err.h"
-#include "str.h"
+#include "buf.h"
 
 struct timings;
 
@@ -19,8 +18,8 @@ enum {
 struct timings *timings_create(void);
 void timings_destroy(struct timings *timings);
 
-/* `statement` without its literals, or empty for what is not to be shown; only looked at when the
- * request is among the slowest, so `redact` is called then only. */
+/* `redact` appends the statement without its literals; called under the lock, and only when the
+ * request is among the slowest. */
 struct timings_entry {
     uint64_t elapsed_us;
     bool good;
@@ -47,4 +46,5 @@ struct timings_status {
 };
 void timings_status(struct timings *timings, struct timings_status *ret_status);
 typedef void timings_visit_fn(void *context, const struct timings_slow *slow);
+/* The longest first; `visit` runs under the lock, so it only copies. */
 void timings_visit_slowest(struct timings *timings, timings_visit_fn *visit, void *context);
