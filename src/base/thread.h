@@ -30,6 +30,7 @@
     ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")       \
     ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
+    ROW(LOCK_DATABASES, "database: which are open, and who runs in them")           \
     ROW(LOCK_BREAKER,   "ops: the state of one circuit breaker")                    \
     ROW(LOCK_TIMINGS,   "ops: how long requests took")                              \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \

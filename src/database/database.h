@@ -28,15 +28,13 @@
 struct databases;
 
 enum {
-    DATABASE_NAME_SIZE = 64,
-    DATABASE_DEFAULT_MAX_OPEN = 16
+    DATABASE_NAME_SIZE = 64
 };
 
 struct databases_options {
     struct engine *engine;       /* borrowed */
     const char *folder;          /* of files <name>.duckdb; made when it is first needed */
     const char *trash_folder;    /* on the same file system */
-    const char *backup_folder;   /* backups to a path go beneath it */
     const char *spool_folder;    /* for backups on their way to a store, and back */
     const char *default_path;    /* the file of the database "default"; NULL: in `folder` */
     const char *temp_folder;     /* what is spilled; NULL: in `folder` */
@@ -63,6 +61,7 @@ struct database_request {
     struct str database; /* empty: "default" */
     /* May change data or definitions: one at a time, and the version goes on. */
     bool writes;
+    bool probe; /* somebody's health check: neither the breaker nor the timings hear of it */
     struct engine_database_request run;
 };
 
@@ -71,6 +70,7 @@ struct database_outcome {
     uint64_t waited_us;     /* for a place, a writer, or the opening */
     int64_t retry_after_ms; /* of ERR_UNAVAILABLE and ERR_BUSY, where it is known; else 0 */
     bool refused;           /* nothing has run: breaker, quarantine, queue */
+    bool breaker_open;      /* that is why */
     /* Of a read that succeeded: nothing was changed from its beginning to its end, so its result
      * may be kept under `version`. */
     bool stable;
@@ -128,17 +128,17 @@ bool databases_drop(struct databases *databases, struct str database, struct can
                     struct err *err) MUST_CHECK;
 
 /* ---- copies ---- */
-/* A place outside the database: an object of a store, or a path beneath the backup folder. */
+/* An object outside the database: of S3, or of the backup folder. */
 struct database_place {
-    struct store *store; /* NULL: a path */
-    struct str key;      /* of the object, or the path */
+    struct store *store;
+    struct str key;
 };
 struct database_copy {
     uint64_t size_bytes;
     char sha256[65];
 };
-/* A consistent copy of everything committed. Changes wait while the file is read, reads do not. A
- * file or object that is there already is ERR_CONFLICT. */
+/* A consistent copy of everything committed. Changes wait while the file is read, reads do not. An
+ * object that is there already is ERR_CONFLICT. */
 bool databases_backup(struct databases *databases, struct str database,
                       const struct database_place *to, struct cancel *cancel,
                       struct database_copy *ret_copy, struct err *err) MUST_CHECK;

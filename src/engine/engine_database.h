@@ -48,7 +48,8 @@ struct engine_database_request {
 
 struct engine_database_outcome {
     struct worker_done done; /* its message is in err */
-    bool died;               /* the process ended before it answered */
+    bool died;               /* the process ended before it answered, */
+    bool killed;             /* because a request in it did not stop when it was told to */
 };
 
 bool engine_database_open(struct engine *engine, const struct engine_database_options *options,

@@ -1,0 +1,396 @@
+#include "clock.h"
+#include "database_internal.h"
+#include "fd.h"
+#include "mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DEFAULT_NAME "default"
+#define FILE_SUFFIX ".duckdb"
+
+bool database_name_is_good(struct str name)
+{
+    bool good =
+        name.len > 0 && name.len < DATABASE_NAME_SIZE && name.ptr[0] != '_' && name.ptr[0] != '-';
+    for (size_t i = 0; good && i < name.len; i++) {
+        char c = name.ptr[i];
+        good = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+    }
+    return good;
+}
+
+/* ---- one database, without its file ---- */
+
+static void set_path(struct database *database, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *file_name = slash == NULL ? path : slash + 1;
+    size_t folder_size = slash == NULL ? 0 : (size_t)(slash - path);
+    database->path = mem_copy_bytes(path, strlen(path));
+    database->folder = slash == NULL      ? mem_copy_bytes(".", 1)
+                       : folder_size == 0 ? mem_copy_bytes("/", 1)
+                                          : mem_copy_bytes(path, folder_size);
+    (void)snprintf(database->file_name, sizeof(database->file_name), "%s", file_name);
+}
+
+static bool is_default(struct str name)
+{
+    return str_equal(name, STR(DEFAULT_NAME));
+}
+
+static struct database *create(struct databases *databases, struct str name)
+{
+    struct database *database = mem_alloc(sizeof(*database));
+    database->owner = databases;
+    (void)snprintf(database->name, sizeof(database->name), "%.*s", STR_ARG(name));
+    if (is_default(name) && databases->options.default_path != NULL) {
+        set_path(database, databases->options.default_path);
+    } else {
+        char path[4096];
+        (void)snprintf(path, sizeof(path), "%s/%s" FILE_SUFFIX, databases->options.folder,
+                       database->name);
+        set_path(database, path);
+    }
+    database->folder_fd = -1;
+    database->temp_fd = -1;
+    database->is_default = is_default(name);
+    database->there = database->is_default;
+    database->breaker = breaker_create(&databases->options.breaker);
+    database->timings = timings_create();
+    return database;
+}
+
+void database_destroy(struct database *database)
+{
+    fd_close(&database->folder_fd);
+    fd_close(&database->temp_fd);
+    breaker_destroy(database->breaker);
+    timings_destroy(database->timings);
+    mem_free(database->path);
+    mem_free(database->folder);
+    mem_free(database);
+}
+
+/* ---- looking for it ---- */
+
+/* Its own file, or one that was set aside. By the path: most names that are asked for and are not
+ * there get no folder opened. */
+static bool is_on_disk(const struct database *database)
+{
+    DIR *folder = opendir(database->folder);
+    size_t size = strlen(database->file_name);
+    bool found = false;
+    while (folder != NULL && !found) {
+        struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            break;
+        }
+        found = strncmp(entry->d_name, database->file_name, size) == 0 &&
+                (entry->d_name[size] == '\0' ||
+                 str_starts(str_of(entry->d_name + size), STR(".quarantine-")));
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+    return found;
+}
+
+static struct database *find_known(struct databases *databases, struct str name)
+{
+    lock_take(&databases->lock);
+    struct database *found = map_find(&databases->by_name, name);
+    lock_release(&databases->lock);
+    return found;
+}
+
+/* Another thread may have added it meanwhile: then that one is it. */
+static struct database *add(struct databases *databases, struct database *database, struct err *err)
+{
+    lock_take(&databases->lock);
+    struct database *known = map_find(&databases->by_name, str_of(database->name));
+    bool full = known == NULL && databases->count >= databases->options.databases_max;
+    if (known == NULL && !full) {
+        map_set(&databases->by_name, str_of(database->name), database);
+        database->next = databases->first;
+        databases->first = database;
+        databases->count++;
+    }
+    lock_release(&databases->lock);
+    if (known == NULL && !full) {
+        return database;
+    }
+    database_destroy(database);
+    if (full) {
+        (void)err_set(err, ERR_CONFLICT, "there are %u databases already, as many as there may be",
+                      databases->options.databases_max);
+    }
+    return known;
+}
+
+static bool check_name(struct str name, struct err *err)
+{
+    return database_name_is_good(name) ||
+           err_set(err, ERR_INVALID,
+                   "a database's name has 1 to 63 of the characters a-z, 0-9, _ and -, and begins "
+                   "with a letter or digit");
+}
+
+static bool look_on_disk(struct database *database)
+{
+    bool there = is_on_disk(database);
+    lock_take(&database->owner->lock);
+    database->there = database->there || there;
+    there = database->there;
+    lock_release(&database->owner->lock);
+    return there;
+}
+
+static bool is_there(struct database *database)
+{
+    lock_take(&database->owner->lock);
+    bool there = database->there;
+    lock_release(&database->owner->lock);
+    return there || look_on_disk(database);
+}
+
+struct database *database_find(struct databases *databases, struct str name, struct err *err)
+{
+    name = name.len == 0 ? STR(DEFAULT_NAME) : name;
+    if (!check_name(name, err)) {
+        return NULL;
+    }
+    struct database *known = find_known(databases, name);
+    if (known != NULL && is_there(known)) {
+        return known;
+    }
+    struct database *fresh = known == NULL ? create(databases, name) : NULL;
+    if (fresh != NULL && is_there(fresh)) {
+        return add(databases, fresh, err);
+    }
+    if (fresh != NULL) {
+        database_destroy(fresh);
+    }
+    (void)err_set(err, ERR_NOT_FOUND, "there is no database '%.*s'", STR_ARG(name));
+    return NULL;
+}
+
+static int open_folder(const char *path, struct err *err)
+{
+    int fd = fd_make_directories(path, err) ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0) {
+        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "a database's folder cannot be opened");
+        err_add_detail(err, "%s", path);
+    }
+    return fd;
+}
+
+/* What was spilled belongs to a process: there is none now. */
+static void sweep(int folder_fd)
+{
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL;
+         entry = readdir(folder)) {
+        if (str_starts(str_of(entry->d_name), STR("duckdb_temp"))) {
+            (void)unlinkat(folder_fd, entry->d_name, 0);
+        }
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    } else {
+        fd_close(&fd);
+    }
+}
+
+bool database_reach(struct database *database, struct err *err)
+{
+    const struct databases_options *options = &database->owner->options;
+    char temp_path[4096];
+    const char *beneath = options->temp_folder == NULL ? options->folder : options->temp_folder;
+    (void)snprintf(temp_path, sizeof(temp_path), "%s/tmp-%s", beneath, database->name);
+    if (database->folder_fd < 0) {
+        database->folder_fd = open_folder(database->folder, err);
+    }
+    if (database->folder_fd >= 0 && database->temp_fd < 0) {
+        database->temp_fd = open_folder(temp_path, err);
+    }
+    if (database->folder_fd < 0 || database->temp_fd < 0) {
+        return false;
+    }
+    sweep(database->temp_fd);
+    return true;
+}
+
+/* ---- making and dropping ---- */
+
+bool databases_make(struct databases *databases, struct str name, struct cancel *cancel,
+                    struct err *err)
+{
+    if (!check_name(name, err)) {
+        return false;
+    }
+    struct database *database = find_known(databases, name);
+    database = database != NULL ? database : add(databases, create(databases, name), err);
+    if (database == NULL) {
+        return false;
+    }
+    bool on_disk = is_on_disk(database);
+    bool aside = on_disk && database_reach(database, err) && database_is_quarantined(database);
+    lock_take(&databases->lock);
+    bool good = (!database->there && !on_disk) || aside ||
+                err_set(err, ERR_CONFLICT, "there is a database '%s' already", database->name);
+    if (good) {
+        int64_t retry_ms;
+        database->there = true;
+        database->anew = true;
+        database->retry_open_ms = 0;
+        good = database_enter(database, false, cancel, &retry_ms, err);
+        database->anew = false;
+        database->there = good;
+    }
+    if (good) {
+        database_leave(database, false);
+    }
+    lock_release(&databases->lock);
+    return good;
+}
+
+bool databases_drop(struct databases *databases, struct str name, struct cancel *cancel,
+                    struct err *err)
+{
+    struct database *database = database_find(databases, name, err);
+    if (database == NULL) {
+        return false;
+    }
+    lock_take(&databases->lock);
+    bool good = database_enter_alone(database, cancel, err);
+    if (good) {
+        lock_release(&databases->lock);
+        good = database_reach(database, err) && database_to_trash(database, err);
+        lock_take(&databases->lock);
+        database->there = database->there && (!good || database->is_default);
+        database_leave_alone(database);
+    }
+    lock_release(&databases->lock);
+    return good;
+}
+
+/* ---- for who looks ---- */
+
+static void add_file(const struct database *database, struct database_info *info)
+{
+    struct stat status;
+    char log_path[4096];
+    (void)snprintf(log_path, sizeof(log_path), "%s.wal", database->path);
+    if (stat(database->path, &status) == 0) {
+        info->exists = true;
+        info->size_bytes = (uint64_t)status.st_size;
+        info->modified_wall_ms = (int64_t)status.st_mtim.tv_sec * 1000;
+        struct statx born;
+        bool known = statx(AT_FDCWD, database->path, 0, STATX_BTIME, &born) == 0 &&
+                     (born.stx_mask & STATX_BTIME) != 0;
+        info->created_wall_ms = known ? (int64_t)born.stx_btime.tv_sec * 1000 : 0;
+    }
+    if (stat(log_path, &status) == 0) {
+        info->log_bytes = (uint64_t)status.st_size;
+    }
+}
+
+/* A user, so that the engine stays for as long as it is asked. */
+static void add_process(struct database *database, struct database_info *info)
+{
+    struct databases *databases = database->owner;
+    lock_take(&databases->lock);
+    bool open = database->phase == PHASE_OPEN;
+    info->status = open ? DATABASE_OPEN : DATABASE_CLOSED;
+    info->memory_limit_bytes = open ? database->granted_bytes : databases->options.memory_bytes;
+    (void)snprintf(info->problem, sizeof(info->problem), "%s", database->open_err.message);
+    database->users += open;
+    lock_release(&databases->lock);
+    if (open) {
+        engine_database_state(database->engine, &info->process);
+        lock_take(&databases->lock);
+        database->users--;
+        condition_broadcast(&databases->changed);
+        lock_release(&databases->lock);
+    }
+}
+
+static void show(struct database *database, database_visit_fn *visit, void *context)
+{
+    struct database_info info = {.path = database->path};
+    (void)snprintf(info.name, sizeof(info.name), "%s", database->name);
+    add_process(database, &info);
+    add_file(database, &info);
+    if (info.status == DATABASE_CLOSED && !info.exists && is_on_disk(database)) {
+        info.status = DATABASE_QUARANTINED;
+    }
+    breaker_status(database->breaker, clock_now_ms(), &info.breaker);
+    visit(context, &info);
+}
+
+bool databases_find(struct databases *databases, struct str name, database_visit_fn *visit,
+                    void *context)
+{
+    struct err ignored;
+    struct database *database = database_find(databases, name, &ignored);
+    if (database != NULL) {
+        show(database, visit, context);
+    }
+    return database != NULL;
+}
+
+/* Those in the folder that nobody has asked for yet become known; one too many is left out. */
+static void find_all(struct databases *databases)
+{
+    DIR *folder = opendir(databases->options.folder);
+    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL;
+         entry = readdir(folder)) {
+        const char *suffix = strstr(entry->d_name, FILE_SUFFIX);
+        struct str name =
+            str_make(entry->d_name, suffix == NULL ? 0 : (size_t)(suffix - entry->d_name));
+        struct err ignored;
+        if (database_name_is_good(name)) {
+            (void)database_find(databases, name, &ignored);
+        }
+    }
+    if (folder != NULL) {
+        (void)closedir(folder);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct database *const *left = a;
+    const struct database *const *right = b;
+    return strcmp((*left)->name, (*right)->name);
+}
+
+void databases_visit(struct databases *databases, database_visit_fn *visit, void *context)
+{
+    struct err ignored;
+    (void)database_find(databases, STR(DEFAULT_NAME), &ignored);
+    find_all(databases);
+    lock_take(&databases->lock);
+    size_t count = 0;
+    struct database **all = mem_alloc(databases->count * sizeof(struct database *));
+    for (struct database *database = databases->first; database != NULL;
+         database = database->next) {
+        if (database->there) {
+            all[count++] = database;
+        }
+    }
+    lock_release(&databases->lock);
+    qsort(all, count, sizeof(struct database *), compare);
+    for (size_t i = 0; i < count; i++) {
+        show(all[i], visit, context);
+    }
+    mem_free(all);
+}

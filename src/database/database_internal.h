@@ -1,0 +1,99 @@
+/* database_internal.h - what the files of this folder share. */
+#pragma once
+
+#include "database.h"
+#include "map.h"
+#include "thread.h"
+
+enum database_phase {
+    PHASE_CLOSED,
+    PHASE_OPENING,
+    PHASE_OPEN,
+    PHASE_CLOSING,
+    PHASE_ALONE /* one caller has the files to itself: drop, restore */
+};
+
+enum {
+    FILE_NAME_SIZE = 256,
+    DATABASE_WAIT_STEP_MS = 50 /* between looks at a cancel that was raised */
+};
+
+struct database {
+    struct databases *owner;
+    char name[DATABASE_NAME_SIZE];
+    bool is_default;                /* it may always be made */
+    char *path;                     /* of the main file, for people */
+    char *folder;                   /* it is in; */
+    char file_name[FILE_NAME_SIZE]; /* its name there */
+    int folder_fd;                  /* -1 until it is first opened; */
+    int temp_fd;                    /* likewise, for what is spilled */
+    struct breaker *breaker;
+    struct timings *timings;
+    /* under the owner's lock */
+    bool there; /* it has a file, or may get one when it is opened */
+    bool anew;  /* the next opening makes a file where there is none */
+    enum database_phase phase;
+    struct engine_database *engine; /* PHASE_OPEN and PHASE_CLOSING */
+    uint64_t granted_bytes;
+    unsigned users;        /* requests that run in it */
+    unsigned waiting;      /* requests that wait for it */
+    unsigned alone_wanted; /* callers that wait until it has no users: nobody else is let in */
+    bool writing;          /* one of the users may change something */
+    uint64_t version;
+    int64_t used_ms; /* when its last user left */
+    unsigned failed_openings;
+    int64_t retry_open_ms; /* not before; 0: at once */
+    struct err open_err;   /* of the last opening that failed */
+    struct database *next;
+};
+
+struct databases {
+    struct databases_options options;
+    struct lock lock;         /* LOCK_DATABASES: everything below, and most of each database */
+    struct condition changed; /* somebody who waits may look again */
+    struct condition keep;    /* the keeper may look again */
+    struct map by_name;
+    struct database *first;
+    unsigned count;
+    unsigned open_count; /* opening and closing ones among them */
+    uint64_t granted_bytes;
+    uint64_t next_version;
+    bool stopping;
+    pthread_t keeper;
+};
+
+/* ---- which there are (database_catalog.c): without the lock ---- */
+/* The database of that name; NULL with ERR_INVALID or ERR_NOT_FOUND. A name that is new is looked
+ * for on disk. "default" is always there. */
+struct database *database_find(struct databases *databases, struct str name, struct err *err);
+void database_destroy(struct database *database);
+/* Opens the folder that its files are in. Once at a time. */
+bool database_reach(struct database *database, struct err *err) MUST_CHECK;
+
+/* ---- its files (database_files.c): the folder is open ---- */
+bool database_has_file(const struct database *database);
+/* One that is not empty. */
+bool database_has_log(const struct database *database);
+/* There is no file, but one that was set aside. */
+bool database_is_quarantined(const struct database *database);
+/* Synced renames of the main file, where there is one, and its log. */
+bool database_set_aside(const struct database *database, struct err *err) MUST_CHECK;
+bool database_to_trash(const struct database *database, struct err *err) MUST_CHECK;
+/* `new_name`, in the same folder, takes the place of the main file, whose copy is in the trash
+ * then. */
+bool database_replace(const struct database *database, const char *new_name,
+                      struct err *err) MUST_CHECK;
+void databases_empty_trash(const struct databases *databases);
+
+/* ---- open and closed (database_open.c): with the lock, which is let go of meanwhile ---- */
+/* Lets the caller in as a user, and opens the database when it has to be. */
+bool database_enter(struct database *database, bool writes, struct cancel *cancel,
+                    int64_t *ret_retry_ms, struct err *err) MUST_CHECK;
+void database_leave(struct database *database, bool writes);
+/* The database is closed, and nobody opens it until database_leave_alone. */
+bool database_enter_alone(struct database *database, struct cancel *cancel,
+                          struct err *err) MUST_CHECK;
+void database_leave_alone(struct database *database);
+/* Closes what nobody uses and is dead, or had its last user idle_ms ago. */
+void databases_close_idle(struct databases *databases, int64_t idle_ms);
+void databases_close_all(struct databases *databases, int64_t deadline_ms);

@@ -1,0 +1,347 @@
+#include "clock.h"
+#include "database_internal.h"
+#include "fd.h"
+#include "log.h"
+
+enum {
+    OPEN_WAIT_MS = 60000,  /* for an opening, with the log to be replayed */
+    CLOSE_WAIT_MS = 60000, /* for the last checkpoint */
+    RETRY_FIRST_MS = 250,  /* after an opening that failed, doubled with each */
+    RETRY_MAX_MS = 60000,
+    DEATHS_MAX = 3, /* of processes that open the file, in a row, before it is set aside */
+    GRANT_MIN_BYTES = 128 << 20, /* a database that gets less waits for another to be closed */
+};
+
+static bool wait_turn(struct databases *databases, struct cancel *cancel, struct err *err)
+    REQUIRES(&databases->lock)
+{
+    (void)condition_wait_until(&databases->changed, &databases->lock,
+                               clock_now_ms() + DATABASE_WAIT_STEP_MS);
+    return cancel_check(cancel, err);
+}
+
+static void enter_phase(struct database *database, enum database_phase phase)
+{
+    static const bool allowed[][PHASE_ALONE + 1] = {
+        [PHASE_CLOSED] = {[PHASE_OPENING] = true, [PHASE_ALONE] = true},
+        [PHASE_OPENING] = {[PHASE_OPEN] = true, [PHASE_CLOSED] = true},
+        [PHASE_OPEN] = {[PHASE_CLOSING] = true},
+        [PHASE_CLOSING] = {[PHASE_CLOSED] = true},
+        [PHASE_ALONE] = {[PHASE_CLOSED] = true},
+    };
+    assert(allowed[database->phase][phase]);
+    (void)allowed;
+    database->phase = phase;
+    condition_broadcast(&database->owner->changed);
+}
+
+/* ---- closing ---- */
+
+/* Gives back the place and the memory of one that is not open any more, or never was. */
+static void give_back(struct database *database)
+{
+    struct databases *databases = database->owner;
+    databases->granted_bytes -= database->granted_bytes;
+    database->granted_bytes = 0;
+    databases->open_count--;
+    database->engine = NULL;
+    enter_phase(database, PHASE_CLOSED);
+}
+
+/* What was committed is in the file and its log, whether or not the last checkpoint succeeds. */
+static void close_engine(struct database *database, int64_t deadline_ms)
+{
+    struct databases *databases = database->owner;
+    struct engine_database *engine = database->engine;
+    enter_phase(database, PHASE_CLOSING);
+    lock_release(&databases->lock);
+    struct err err;
+    if (!engine_database_close(engine, deadline_ms, &err)) {
+        LOG(LOG_WARN, "database.not_closed", LOG_TEXT("database", str_of(database->name)),
+            LOG_ERR(&err));
+    }
+    lock_take(&databases->lock);
+    give_back(database);
+}
+
+static bool is_idle(const struct database *database)
+{
+    return database->phase == PHASE_OPEN && database->users == 0 && database->waiting == 0;
+}
+
+void databases_close_idle(struct databases *databases, int64_t idle_ms)
+{
+    int64_t now_ms = clock_now_ms();
+    for (struct database *database = databases->first; database != NULL;
+         database = database->next) {
+        if (is_idle(database) && (!engine_database_is_alive(database->engine) ||
+                                  now_ms - database->used_ms >= idle_ms)) {
+            close_engine(database, now_ms + CLOSE_WAIT_MS);
+        }
+    }
+}
+
+void databases_close_all(struct databases *databases, int64_t deadline_ms)
+{
+    for (struct database *database = databases->first; database != NULL;
+         database = database->next) {
+        assert(database->users == 0);
+        if (database->phase == PHASE_OPEN) {
+            close_engine(database, deadline_ms);
+        }
+    }
+}
+
+/* ---- opening ---- */
+
+static struct database *used_longest_ago(struct databases *databases)
+{
+    struct database *found = NULL;
+    for (struct database *database = databases->first; database != NULL;
+         database = database->next) {
+        if (is_idle(database) && (found == NULL || database->used_ms < found->used_ms)) {
+            found = database;
+        }
+    }
+    return found;
+}
+
+static uint64_t grant_for(const struct databases *databases)
+{
+    uint64_t left = databases->options.memory_total_bytes - databases->granted_bytes;
+    uint64_t wanted = databases->options.memory_bytes;
+    return wanted < left ? wanted : left;
+}
+
+static bool has_room(const struct databases *databases)
+{
+    uint64_t least = databases->options.memory_bytes < GRANT_MIN_BYTES
+                         ? databases->options.memory_bytes
+                         : GRANT_MIN_BYTES;
+    return databases->open_count < databases->options.open_max && grant_for(databases) >= least;
+}
+
+/* One step towards room for one more: the state has to be looked at again afterwards. */
+static bool make_room(struct databases *databases, struct cancel *cancel, struct err *err)
+{
+    struct database *victim = used_longest_ago(databases);
+    if (victim == NULL) {
+        return wait_turn(databases, cancel, err);
+    }
+    close_engine(victim, clock_now_ms() + CLOSE_WAIT_MS);
+    return true;
+}
+
+/* Without the lock. */
+static bool start_engine(struct database *database, uint64_t granted_bytes, struct cancel *cancel,
+                         struct engine_database **ret_engine, struct err *err)
+{
+    const struct databases_options *options = &database->owner->options;
+    if (!database_reach(database, err)) {
+        return false;
+    }
+    if (!database->anew && database_is_quarantined(database)) {
+        return err_set(err, ERR_UNAVAILABLE,
+                       "database '%s' is damaged and was set aside; restore it from a backup, or "
+                       "create it anew",
+                       database->name);
+    }
+    if (!database->anew && !database->is_default && !database_has_file(database)) {
+        return err_set(err, ERR_NOT_FOUND, "there is no database '%s'", database->name);
+    }
+    /* A log without its file would be replayed into a new one. */
+    if (!database_has_file(database) && database_has_log(database) &&
+        !database_set_aside(database, err)) {
+        return false;
+    }
+    struct engine_database_options opening = {
+        .folder_fd = database->folder_fd,
+        .name = database->file_name,
+        .temp_fd = database->temp_fd,
+        .memory_bytes = granted_bytes,
+        .file_bytes_max = options->file_bytes_max,
+        .temp_bytes_max = options->temp_bytes_max,
+        .threads = options->threads,
+        .slots = options->slots,
+    };
+    return engine_database_open(options->engine, &opening, cancel, ret_engine, err);
+}
+
+/* A file that cannot be read any more, or that ends whatever process opens it, is renamed: the next
+ * request is told so at once, and people find it as it was. */
+static void set_aside_if_damaged(struct database *database, const struct err *problem)
+{
+    bool deadly = problem->kind == ERR_INTERNAL && database->failed_openings + 1 >= DEATHS_MAX;
+    struct err err;
+    if (problem->kind != ERR_CORRUPT && !deadly) {
+        return;
+    }
+    bool done = database_set_aside(database, &err);
+    LOG(LOG_ERROR, "database.quarantined", LOG_TEXT("database", str_of(database->name)),
+        LOG_ERR(problem), LOG_TEXT("not_renamed", str_of(done ? "" : err.message)));
+}
+
+static void note_failure(struct database *database, const struct err *err)
+{
+    if (err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED || err->kind == ERR_TIMEOUT) {
+        return; /* of the one who asked */
+    }
+    unsigned doublings = database->failed_openings < 10 ? database->failed_openings : 10;
+    int64_t pause_ms = (int64_t)RETRY_FIRST_MS << doublings;
+    database->failed_openings++;
+    database->open_err = *err;
+    database->retry_open_ms = clock_now_ms() + (pause_ms < RETRY_MAX_MS ? pause_ms : RETRY_MAX_MS);
+}
+
+static void note_opening(struct database *database, struct engine_database *engine)
+{
+    database->engine = engine;
+    database->failed_openings = 0;
+    database->retry_open_ms = 0;
+    database->open_err = (struct err){0};
+    database->version = ++database->owner->next_version;
+    database->used_ms = clock_now_ms();
+    enter_phase(database, PHASE_OPEN);
+}
+
+/* The log of a crash may take a while to be replayed: an opening goes on when the client that began
+ * it has a short deadline, or leaves. The others have use for it. */
+static bool open_engine(struct database *database, struct err *err)
+{
+    struct databases *databases = database->owner;
+    struct engine_database *engine = NULL;
+    database->granted_bytes = grant_for(databases);
+    databases->granted_bytes += database->granted_bytes;
+    databases->open_count++;
+    enter_phase(database, PHASE_OPENING);
+    lock_release(&databases->lock);
+    struct cancel patience;
+    cancel_init(&patience, clock_now_ms() + OPEN_WAIT_MS);
+    bool good = start_engine(database, database->granted_bytes, &patience, &engine, err);
+    cancel_finish(&patience);
+    if (!good && err->kind == ERR_TIMEOUT) {
+        (void)err_set(err, ERR_UNAVAILABLE, "database '%s' does not open in time", database->name);
+    }
+    if (!good) {
+        set_aside_if_damaged(database, err);
+    }
+    lock_take(&databases->lock);
+    if (good) {
+        note_opening(database, engine);
+    } else {
+        note_failure(database, err);
+        give_back(database);
+    }
+    return good;
+}
+
+static bool still_too_early(const struct database *database, int64_t *ret_retry_ms, struct err *err)
+{
+    int64_t left_ms = database->retry_open_ms - clock_now_ms();
+    if (database->retry_open_ms == 0 || left_ms <= 0) {
+        return false;
+    }
+    *err = database->open_err;
+    *ret_retry_ms = left_ms;
+    return true;
+}
+
+/* ---- users ---- */
+
+static bool step_in(struct database *database, bool writes)
+{
+    if (database->phase != PHASE_OPEN || !engine_database_is_alive(database->engine) ||
+        database->alone_wanted > 0 || database->users >= database->owner->options.slots ||
+        (writes && database->writing)) {
+        return false;
+    }
+    database->users++;
+    database->writing = database->writing || writes;
+    return true;
+}
+
+/* Does what has to be done before the database can be used, or waits for who does it. */
+static bool come_closer(struct database *database, struct cancel *cancel, int64_t *ret_retry_ms,
+                        struct err *err)
+{
+    struct databases *databases = database->owner;
+    if (databases->stopping) {
+        return err_set(err, ERR_UNAVAILABLE, "the server is stopping");
+    }
+    if (database->phase == PHASE_OPEN && database->users == 0 &&
+        !engine_database_is_alive(database->engine)) {
+        close_engine(database, clock_now_ms() + CLOSE_WAIT_MS);
+        return true;
+    }
+    if (database->phase != PHASE_CLOSED || database->alone_wanted > 0) {
+        return wait_turn(databases, cancel, err);
+    }
+    if (still_too_early(database, ret_retry_ms, err)) {
+        return false;
+    }
+    if (!has_room(databases)) {
+        return make_room(databases, cancel, err);
+    }
+    return open_engine(database, err);
+}
+
+bool database_enter(struct database *database, bool writes, struct cancel *cancel,
+                    int64_t *ret_retry_ms, struct err *err)
+{
+    if (step_in(database, writes)) {
+        return true;
+    }
+    if (database->waiting >= database->owner->options.waiting_max) {
+        return err_set(err, ERR_BUSY, "too many requests wait for database '%s'; retry shortly",
+                       database->name);
+    }
+    database->waiting++;
+    bool good = cancel_check(cancel, err);
+    bool in = false;
+    while (good && !in) {
+        good = come_closer(database, cancel, ret_retry_ms, err);
+        in = good && step_in(database, writes);
+    }
+    database->waiting--;
+    return good;
+}
+
+void database_leave(struct database *database, bool writes)
+{
+    struct databases *databases = database->owner;
+    assert(database->users > 0);
+    database->users--;
+    database->used_ms = clock_now_ms();
+    if (writes) {
+        database->writing = false;
+        database->version = ++databases->next_version;
+    }
+    condition_broadcast(&databases->changed);
+}
+
+bool database_enter_alone(struct database *database, struct cancel *cancel, struct err *err)
+{
+    struct databases *databases = database->owner;
+    database->alone_wanted++;
+    bool good = true;
+    while (good && database->phase != PHASE_CLOSED) {
+        if (database->phase == PHASE_OPEN && database->users == 0) {
+            close_engine(database, clock_now_ms() + CLOSE_WAIT_MS);
+        } else {
+            good = wait_turn(databases, cancel, err);
+        }
+    }
+    if (good) {
+        enter_phase(database, PHASE_ALONE);
+    }
+    database->alone_wanted--;
+    return good;
+}
+
+void database_leave_alone(struct database *database)
+{
+    database->failed_openings = 0;
+    database->retry_open_ms = 0;
+    database->open_err = (struct err){0};
+    enter_phase(database, PHASE_CLOSED);
+}
