@@ -311,7 +311,7 @@ static void add_process(struct database *database, struct database_info *info)
     bool open = database->phase == PHASE_OPEN;
     info->status = open ? DATABASE_OPEN : DATABASE_CLOSED;
     info->memory_limit_bytes = open ? database->granted_bytes : databases->options.memory_bytes;
-    (void)snprintf(info->problem, sizeof(info->problem), "%s", database->open_err.message);
+    (void)snprintf(info->problem, sizeof(info->problem), "%.255s", database->open_err.message);
     database->users += open;
     lock_release(&databases->lock);
     if (open) {
