@@ -12,6 +12,7 @@
  * index, if it has one. */
 #pragma once
 
+#include "database.h"
 #include "engine.h"
 #include "http.h"
 #include "lake.h"
@@ -57,6 +58,15 @@ struct api_options {
     int64_t ingest_timeout_ms;
     bool pool_enabled; /* /pool-stats of the snapshot personality */
     unsigned pool_size, pool_max;
+    struct databases *databases;
+    struct breaker_options breaker;
+    struct store *backup_store; /* of the backup folder */
+    unsigned database_slots, database_threads;
+    unsigned databases_queue_max;
+    unsigned database_requests_max; /* of all databases, that run or wait inside */
+    uint64_t database_rows_max;     /* of one result */
+    const char *database_memory_text;
+    int64_t database_copy_timeout_ms;
     const char *version;
 };
 

@@ -5,18 +5,18 @@
 #include "mem.h"
 
 const char *const access_personalities[PERSONALITY_COUNT] = {
-    [PERSONALITY_OPERATE] = "eider",     [PERSONALITY_INGEST] = "ingest",
-    [PERSONALITY_SNAPSHOT] = "snapshot", [PERSONALITY_LAKE] = "lake",
-    [PERSONALITY_ABSENT] = "absent",
+    [PERSONALITY_OPERATE] = "eider",       [PERSONALITY_INGEST] = "ingest",
+    [PERSONALITY_SNAPSHOT] = "snapshot",   [PERSONALITY_LAKE] = "lake",
+    [PERSONALITY_ANALYTICS] = "analytics", [PERSONALITY_ABSENT] = "absent",
 };
 
 const char *const access_methods[ACCESS_METHODS] = {"GET",    "HEAD",    "POST",  "PUT",
                                                     "DELETE", "OPTIONS", "PATCH", "other"};
 
 /* 0: the client had left before it could be sent an answer. */
-const unsigned access_statuses[] = {0,   200, 202, 204, 206, 304, 307, 400, 401, 403,
-                                    404, 405, 408, 409, 411, 412, 413, 415, 416, 422,
-                                    429, 431, 499, 500, 501, 502, 503, 504};
+const unsigned access_statuses[] = {0,   200, 201, 202, 204, 206, 304, 307, 400, 401,
+                                    403, 404, 405, 408, 409, 411, 412, 413, 415, 416,
+                                    422, 429, 431, 499, 500, 501, 502, 503, 504};
 const size_t access_statuses_count = COUNT_OF(access_statuses);
 static_assert(COUNT_OF(access_statuses) < ACCESS_STATUSES, "and one for all others");
 

@@ -6,6 +6,8 @@
 
 enum {
     CHECK_QUEUE_MAX = 1024,
+    HEALTH_THREADS = 2,
+    COPY_THREADS = 2,
     PARAMETER_SIZE_MAX = 4096,
     SMALL_BODY_SIZE_MAX = 8 << 10,
 };
@@ -24,6 +26,13 @@ struct api *api_create(const struct api_options *options)
     api->lanes[LANE_INGEST] =
         lane_create("ingest", options->ingests_max, options->ingests_queue_max);
     api->lanes[LANE_ROWS] = lane_create("rows", options->rows_max, options->ingests_queue_max);
+    api->lanes[LANE_DATABASE] =
+        lane_create("database", options->database_requests_max, options->databases_queue_max);
+    api->lanes[LANE_DATABASE_HEALTH] = lane_create("health", HEALTH_THREADS, CHECK_QUEUE_MAX);
+    api->lanes[LANE_DATABASE_COPY] =
+        lane_create("copy", COPY_THREADS, options->databases_queue_max);
+    api->system = ops_system_create();
+    api->started_ms = clock_now_ms();
     api->access = access_create();
     api_add_metrics(api);
     return api;
@@ -49,6 +58,7 @@ void api_destroy(struct api *api)
     }
     running_destroy(api->running);
     results_destroy(api->results);
+    ops_system_destroy(api->system);
     access_destroy(api->access);
     mem_free(api);
 }

@@ -8,6 +8,7 @@
 #include "ops_lane.h"
 #include "ops_results.h"
 #include "ops_running.h"
+#include "ops_system.h"
 
 #include <stdatomic.h>
 
@@ -15,9 +16,10 @@ enum api_personality {
     PERSONALITY_OPERATE, /* Eider's own routes */
     PERSONALITY_INGEST,
     PERSONALITY_SNAPSHOT,
-    PERSONALITY_LAKE,   /* the lake's tables: on the shared and the ingest listener, with the errors
+    PERSONALITY_LAKE, /* the lake's tables: on the shared and the ingest listener, with the errors
                          of either; no request has it, only routes */
-    PERSONALITY_ABSENT, /* projects, analytics, staging: not there yet */
+    PERSONALITY_ANALYTICS,
+    PERSONALITY_ABSENT, /* projects, staging: not there yet */
     PERSONALITY_COUNT
 };
 
@@ -27,7 +29,10 @@ enum api_lane {
     LANE_QUERY,
     LANE_SNAPSHOT,
     LANE_INGEST,
-    LANE_ROWS, /* bodies that are read while they arrive */
+    LANE_DATABASE,        /* statements of hosted databases */
+    LANE_DATABASE_HEALTH, /* what is told of them, while statements wait */
+    LANE_DATABASE_COPY,   /* backups, imports and the like, which take long */
+    LANE_ROWS,            /* bodies that are read while they arrive */
     LANE_COUNT
 };
 
@@ -106,6 +111,8 @@ struct api {
     struct api_options options;
     struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
     struct results *results;
+    struct ops_system *system;
+    int64_t started_ms;
     struct running *running;
     atomic_bool draining;
     atomic_llong backlog_age_max_ms; /* that of the options at first */
@@ -217,5 +224,29 @@ void snapshot_run(struct request *request);
 void query_check(struct request *request);
 void query_run(struct request *request);
 void snapshot_unknown_check(struct request *request);
+
+void analytics_query_check(struct request *request);
+void analytics_batch_check(struct request *request);
+void analytics_pages_check(struct request *request);
+void analytics_run(struct request *request);
+void analytics_operate_check(struct request *request);
+void analytics_health_run(struct request *request);
+void analytics_statistics_run(struct request *request);
+void analytics_performance_run(struct request *request);
+void analytics_initialize_run(struct request *request);
+void analytics_reset_run(struct request *request);
+void analytics_list_run(struct request *request);
+void analytics_show_run(struct request *request);
+void analytics_make_check(struct request *request);
+void analytics_make_run(struct request *request);
+void analytics_drop_run(struct request *request);
+void analytics_backup_check(struct request *request);
+void analytics_backup_run(struct request *request);
+void analytics_restore_check(struct request *request);
+void analytics_restore_run(struct request *request);
+void analytics_import_check(struct request *request);
+void analytics_import_run(struct request *request);
+void analytics_export_check(struct request *request);
+void analytics_export_run(struct request *request);
 /* True for content types whose body the snapshot personality reads. */
 bool snapshot_reads_type(struct str content_type);

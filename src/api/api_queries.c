@@ -27,7 +27,7 @@ static const char *listener_name(unsigned tag)
 
 void queries_give_id(struct request *request, const struct route *route)
 {
-    if (route != NULL && route->lane == LANE_QUERY) {
+    if (route != NULL && (route->lane == LANE_QUERY || route->lane == LANE_DATABASE)) {
         running_make_id(request->query_id);
         reply_add_header(request, "X-Query-Id", request->query_id);
     }

@@ -1,4 +1,5 @@
 #include "api_reply.h"
+#include "api_analytics.h"
 #include "api_format.h"
 #include "api_queries.h"
 #include "clock.h"
@@ -188,6 +189,8 @@ void reply_status_error(struct request *request, unsigned status, const struct e
     buf_init(&body, REPLY_BODY_MAX);
     if (request->personality == PERSONALITY_INGEST) {
         ingest_error(request, status, err, &body);
+    } else if (request->personality == PERSONALITY_ANALYTICS) {
+        analytics_error(request, status, err, &body);
     } else {
         struct json_writer writer;
         json_writer_init(&writer, &body);
@@ -211,6 +214,10 @@ void reply_error(struct request *request, const struct err *err)
 void reply_not_found(struct request *request)
 {
     struct err err;
+    if (request->personality == PERSONALITY_ANALYTICS) {
+        reply_json(request, 404, STR("{\"detail\":\"Not Found\"}"));
+        return;
+    }
     if (request->personality == PERSONALITY_INGEST) {
         (void)err_set(&err, ERR_NOT_FOUND, "Not Found");
     } else if (request->personality == PERSONALITY_SNAPSHOT) {
@@ -258,7 +265,9 @@ void reply_wrong_method(struct request *request, const char *allow)
         return;
     }
     struct err err;
-    if (request->personality == PERSONALITY_INGEST) {
+    bool like_fastapi =
+        request->personality == PERSONALITY_INGEST || request->personality == PERSONALITY_ANALYTICS;
+    if (like_fastapi) {
         (void)err_set(&err, ERR_METHOD, "Method Not Allowed");
     } else {
         (void)err_set(&err, ERR_METHOD, "this path wants %s", allow);
@@ -267,6 +276,8 @@ void reply_wrong_method(struct request *request, const char *allow)
     buf_init(&body, REPLY_BODY_MAX);
     if (request->personality == PERSONALITY_INGEST) {
         ingest_error(request, 405, &err, &body);
+    } else if (request->personality == PERSONALITY_ANALYTICS) {
+        analytics_plain_error(&err, &body);
     } else {
         struct json_writer writer;
         json_writer_init(&writer, &body);

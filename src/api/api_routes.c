@@ -35,6 +35,33 @@ const struct route api_routes[] = {
     { "GET",  "/snapshot-queue-stats", PERSONALITY_SNAPSHOT, snapshot_queue_stats, NULL,              LANE_INLINE,   0,            "snapshot queue" },
     { "POST", "/snapshot",             PERSONALITY_SNAPSHOT, snapshot_check,       snapshot_run,      LANE_SNAPSHOT, 0,            "rows to a Parquet object" },
     { "POST", "/query",                PERSONALITY_SNAPSHOT, query_check,          query_run,         LANE_QUERY,    ROUTE_AT_ONCE,            "SQL over Parquet objects" },
+
+    { "POST",   "/api/v1/duckdb/query",                              PERSONALITY_ANALYTICS, analytics_query_check,   analytics_run,              LANE_DATABASE,        ROUTE_AT_ONCE, "run SQL" },
+    { "POST",   "/api/v1/duckdb/batch",                              PERSONALITY_ANALYTICS, analytics_batch_check,   analytics_run,              LANE_DATABASE,        0, "run statements in one transaction" },
+    { "GET",    "/api/v1/duckdb/health",                             PERSONALITY_ANALYTICS, analytics_operate_check, analytics_health_run,       LANE_DATABASE_HEALTH, 0, "health" },
+    { "GET",    "/api/v1/duckdb/statistics",                         PERSONALITY_ANALYTICS, analytics_operate_check, analytics_statistics_run,   LANE_DATABASE_HEALTH, 0, "numbers" },
+    { "POST",   "/api/v1/duckdb/initialize",                         PERSONALITY_ANALYTICS, analytics_operate_check, analytics_initialize_run,   LANE_DATABASE_HEALTH, 0, "open the file" },
+    { "POST",   "/api/v1/duckdb/circuit-breaker/reset",              PERSONALITY_ANALYTICS, analytics_operate_check, analytics_reset_run,        LANE_DATABASE_HEALTH, 0, "close the breaker" },
+    { "POST",   "/api/v1/duckdb/backup",                             PERSONALITY_ANALYTICS, analytics_backup_check,  analytics_backup_run,       LANE_DATABASE_COPY,   0, "copy the database" },
+    { "POST",   "/api/v1/duckdb/restore",                            PERSONALITY_ANALYTICS, analytics_restore_check, analytics_restore_run,      LANE_DATABASE_COPY,   0, "replace the database by a copy" },
+    { "POST",   "/api/v1/duckdb/import",                             PERSONALITY_ANALYTICS, analytics_import_check,  analytics_import_run,       LANE_DATABASE_COPY,   0, "Parquet into a table" },
+    { "POST",   "/api/v1/duckdb/export",                             PERSONALITY_ANALYTICS, analytics_export_check,  analytics_export_run,       LANE_DATABASE_COPY,   0, "a query or table to Parquet" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/query",             PERSONALITY_ANALYTICS, analytics_query_check,   analytics_run,              LANE_DATABASE,        ROUTE_AT_ONCE, "run SQL of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/batch",             PERSONALITY_ANALYTICS, analytics_batch_check,   analytics_run,              LANE_DATABASE,        0, "run statements in one transaction of a named database" },
+    { "GET",    "/api/v1/duckdb/databases/{name}/health",            PERSONALITY_ANALYTICS, analytics_operate_check, analytics_health_run,       LANE_DATABASE_HEALTH, 0, "health of a named database" },
+    { "GET",    "/api/v1/duckdb/databases/{name}/statistics",        PERSONALITY_ANALYTICS, analytics_operate_check, analytics_statistics_run,   LANE_DATABASE_HEALTH, 0, "numbers of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/initialize",        PERSONALITY_ANALYTICS, analytics_operate_check, analytics_initialize_run,   LANE_DATABASE_HEALTH, 0, "open the file of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/circuit-breaker/reset", PERSONALITY_ANALYTICS, analytics_operate_check, analytics_reset_run,        LANE_DATABASE_HEALTH, 0, "close the breaker of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/backup",            PERSONALITY_ANALYTICS, analytics_backup_check,  analytics_backup_run,       LANE_DATABASE_COPY,   0, "copy the database of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/restore",           PERSONALITY_ANALYTICS, analytics_restore_check, analytics_restore_run,      LANE_DATABASE_COPY,   0, "replace the database by a copy of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/import",            PERSONALITY_ANALYTICS, analytics_import_check,  analytics_import_run,       LANE_DATABASE_COPY,   0, "Parquet into a table of a named database" },
+    { "POST",   "/api/v1/duckdb/databases/{name}/export",            PERSONALITY_ANALYTICS, analytics_export_check,  analytics_export_run,       LANE_DATABASE_COPY,   0, "a query or table to Parquet of a named database" },
+    { "GET",    "/api/v1/duckdb/templates/page-stats",               PERSONALITY_ANALYTICS, analytics_pages_check,   analytics_run,              LANE_DATABASE,        0, "pages by domain" },
+    { "GET",    "/api/v1/duckdb/templates/performance-metrics",      PERSONALITY_ANALYTICS, analytics_operate_check, analytics_performance_run,  LANE_DATABASE_HEALTH, 0, "performance in short" },
+    { "GET",    "/api/v1/duckdb/databases",                          PERSONALITY_ANALYTICS, analytics_operate_check, analytics_list_run,         LANE_DATABASE_HEALTH, 0, "databases" },
+    { "POST",   "/api/v1/duckdb/databases",                          PERSONALITY_ANALYTICS, analytics_make_check,    analytics_make_run,         LANE_DATABASE_HEALTH, 0, "create a database" },
+    { "GET",    "/api/v1/duckdb/databases/{name}",                   PERSONALITY_ANALYTICS, analytics_operate_check, analytics_show_run,         LANE_DATABASE_HEALTH, 0, "one database" },
+    { "DELETE", "/api/v1/duckdb/databases/{name}",                   PERSONALITY_ANALYTICS, analytics_operate_check, analytics_drop_run,         LANE_DATABASE_HEALTH, 0, "move a database to the trash" },
 };
 /* clang-format on */
 
@@ -59,8 +86,10 @@ static bool on_listener(const struct route *route, enum api_listener listener)
         bool shared_name = strcmp(route->path, "/") == 0 || strcmp(route->path, "/health") == 0;
         return route->personality == PERSONALITY_OPERATE || !shared_name;
     }
-    case API_PROJECTS:
     case API_ANALYTICS:
+        return route->personality == PERSONALITY_ANALYTICS || health_probe ||
+               (route->personality == PERSONALITY_OPERATE && strcmp(route->path, "/health") == 0);
+    case API_PROJECTS:
     case API_STAGING:
     case API_LISTENER_COUNT:
         return health_probe;
@@ -121,8 +150,9 @@ static enum api_personality personality_of(enum api_listener listener)
         return PERSONALITY_INGEST;
     case API_SNAPSHOT:
         return PERSONALITY_SNAPSHOT;
-    case API_PROJECTS:
     case API_ANALYTICS:
+        return PERSONALITY_ANALYTICS;
+    case API_PROJECTS:
     case API_STAGING:
         return PERSONALITY_ABSENT;
     case API_SHARED:
@@ -141,7 +171,10 @@ static enum api_personality shape_of(const struct route *route, enum api_listene
 /* The methods of a path that has `first`, and another one. */
 static const char *add_method(const char *first, const char *other)
 {
-    return first == NULL ? other : strcmp(other, "DELETE") == 0 ? "GET, DELETE" : "GET, PUT";
+    return first == NULL                  ? other
+           : strcmp(other, "DELETE") == 0 ? "GET, DELETE"
+           : strcmp(other, "POST") == 0   ? "GET, POST"
+                                          : "GET, PUT";
 }
 
 static bool wants_snapshot_unknown(const struct request *request)

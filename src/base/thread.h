@@ -32,6 +32,7 @@
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
     ROW(LOCK_DATABASES, "database: which are open, and who runs in them")           \
     ROW(LOCK_BREAKER,   "ops: the state of one circuit breaker")                    \
+    ROW(LOCK_SYSTEM,    "ops: how busy the machine is")                             \
     ROW(LOCK_TIMINGS,   "ops: how long requests took")                              \
     ROW(LOCK_MEMORY,    "engine: bytes of worker memory handed out")                \
     ROW(LOCK_TABLES,    "lake: which tables there are, and what keeps the log")     \
