@@ -255,18 +255,18 @@ bool rules_allow_type(duckdb_statement_type type, enum worker_role role,
                       const struct rules_verdict *verdict)
 {
     static const duckdb_statement_type changing[] = {
-        DUCKDB_STATEMENT_TYPE_INSERT,     DUCKDB_STATEMENT_TYPE_UPDATE,
-        DUCKDB_STATEMENT_TYPE_DELETE,     DUCKDB_STATEMENT_TYPE_MERGE_INTO,
-        DUCKDB_STATEMENT_TYPE_CREATE,     DUCKDB_STATEMENT_TYPE_CREATE_FUNC,
-        DUCKDB_STATEMENT_TYPE_ALTER,      DUCKDB_STATEMENT_TYPE_DROP,
-        DUCKDB_STATEMENT_TYPE_ANALYZE,    DUCKDB_STATEMENT_TYPE_VACUUM,
+        DUCKDB_STATEMENT_TYPE_INSERT,      DUCKDB_STATEMENT_TYPE_UPDATE,
+        DUCKDB_STATEMENT_TYPE_DELETE,      DUCKDB_STATEMENT_TYPE_MERGE_INTO,
+        DUCKDB_STATEMENT_TYPE_CREATE,      DUCKDB_STATEMENT_TYPE_CREATE_FUNC,
+        DUCKDB_STATEMENT_TYPE_ALTER,       DUCKDB_STATEMENT_TYPE_DROP,
+        DUCKDB_STATEMENT_TYPE_ANALYZE,     DUCKDB_STATEMENT_TYPE_VACUUM,
         DUCKDB_STATEMENT_TYPE_TRANSACTION, DUCKDB_STATEMENT_TYPE_CALL,
     };
     if (type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN) {
         return true;
     }
-    if (verdict->pivot && (type == DUCKDB_STATEMENT_TYPE_CREATE ||
-                           type == DUCKDB_STATEMENT_TYPE_TRANSACTION)) {
+    if (verdict->pivot &&
+        (type == DUCKDB_STATEMENT_TYPE_CREATE || type == DUCKDB_STATEMENT_TYPE_TRANSACTION)) {
         return true;
     }
     bool found = false;

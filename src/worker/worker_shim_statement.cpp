@@ -78,8 +78,8 @@ duckdb_pending_result Plan(Connection &connection, unique_ptr<SQLStatement> stat
     }
     QueryParameters parameters(options.stream ? QueryResultOutputType::ALLOW_STREAMING
                                               : QueryResultOutputType::FORCE_MATERIALIZED);
-    auto pending =
-        values.empty() ? connection.context->PendingQuery(std::move(statement), parameters)
+    auto pending = values.empty()
+                       ? connection.context->PendingQuery(std::move(statement), parameters)
                        : connection.context->PendingQuery(std::move(statement), values, parameters);
     if (pending->HasError()) {
         pending->ThrowError();
