@@ -99,6 +99,9 @@ static bool run_statements(struct request *run)
     if (!parameters_read_as(&parameters, PARAMETERS_AS_PYTHON, run->request->parameters, &err)) {
         return request_fail_err(run, &err);
     }
+    if (run->request->format == WORKER_FORMAT_PARQUET) {
+        return request_send_parquet(run, &text, &parameters);
+    }
     duckdb_result result = {0};
     bool good = request_text_run(run, &text, &parameters, &result) && send_result(run, &result);
     duckdb_destroy_result(&result);

@@ -15,8 +15,8 @@
  *             CHECKPOINT  as the engine's
  * Not here  the connection: fresh, and closed by the caller afterwards, who also interrupts it.
  *           duck's own connection is not used. Peak memory, and who asks.
- * Owner     the caller of everything. `fds` are the request's input and output, -1 for none; they
- *           stay open.
+ * Owner     the caller of everything. `fds` are those of the request, -1 for none; they stay open.
+ *           duck->files is the slot's own: job:// of a statement on `connection` is answered by it.
  * Threads   one request per connection and channel; requests of several slots run side by side.
  * Errors    ret_done->kind and fault, by the engine's class of error; the message begins with that
  *           class as the engine words it ("Catalog Error: ...").

@@ -35,7 +35,9 @@ struct request_text {
     struct rules_verdict verdict;
     struct shim_parsed *parsed;
     size_t count;
-    size_t answer; /* the statement whose result is the text's */
+    size_t answer;            /* the statement whose result is the text's */
+    const char *parquet_path; /* where the answer's rows go as a Parquet file; NULL: nowhere */
+    uint64_t parquet_rows_max;
 };
 bool request_text_init(struct request *run, struct request_text *text, struct str sql) MUST_CHECK;
 void request_text_finish(struct request_text *text);
@@ -51,3 +53,7 @@ bool request_text_end(struct request *run, struct request_text *text) MUST_CHECK
 bool request_run_batch(struct request *run) MUST_CHECK;
 bool request_run_import(struct request *run) MUST_CHECK;
 bool request_run_export(struct request *run) MUST_CHECK;
+
+/* The answer's rows, as a Parquet file that is the RESULT. */
+bool request_send_parquet(struct request *run, struct request_text *text,
+                          const struct parameters *parameters) MUST_CHECK;

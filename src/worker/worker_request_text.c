@@ -234,6 +234,12 @@ static bool execute(struct request *run, struct request_text *text, size_t index
                     const struct shim_plan_options *options, duckdb_result *ret_result)
 {
     struct shim_failure failure = {0};
+    struct shim_copy_options copy = {
+        .plan = *options, .path = text->parquet_path, .rows_max = text->parquet_rows_max};
+    if (copy.path != NULL && index == text->answer &&
+        !shim_parsed_copy_to(run->connection, text->parsed, index, &copy, &failure)) {
+        return request_fail_shim(run, &failure);
+    }
     CLEANUP(duckdb_destroy_pending)
     duckdb_pending_result pending =
         shim_plan(run->connection, text->parsed, index, options, &failure);

@@ -2,6 +2,8 @@
 
 #include "worker_shim_statement.h"
 
+#include "worker_shim.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <duckdb/common/error_data.hpp>
@@ -10,9 +12,15 @@
 #include <duckdb/main/connection.hpp>
 #include <duckdb/main/pending_query_result.hpp>
 #include <duckdb/main/prepared_statement.hpp>
+#include <duckdb/parser/expression/cast_expression.hpp>
+#include <duckdb/parser/expression/columnref_expression.hpp>
+#include <duckdb/parser/expression/constant_expression.hpp>
 #include <duckdb/parser/parsed_data/copy_info.hpp>
+#include <duckdb/parser/query_node/select_node.hpp>
+#include <duckdb/parser/result_modifier.hpp>
 #include <duckdb/parser/statement/copy_statement.hpp>
 #include <duckdb/parser/statement/select_statement.hpp>
+#include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/storage/buffer_manager.hpp>
 
 using namespace duckdb;
@@ -64,18 +72,19 @@ template <class WORK> bool Guarded(shim_failure *failure, WORK work)
     return false;
 }
 
-duckdb_pending_result Plan(Connection &connection, unique_ptr<SQLStatement> statement,
-                           const shim_plan_options &options)
+unique_ptr<PendingQueryResult> Plan(Connection &connection, unique_ptr<SQLStatement> statement,
+                                    const shim_plan_options &options)
 {
     case_insensitive_map_t<BoundParameterData> values;
     for (size_t i = 0; i < options.values_count; i++) {
         auto &value = *reinterpret_cast<Value *>(options.values[i].value);
         values[TextOf(options.values[i].name)] = BoundParameterData(value);
     }
-    // What PREPARE and EXECUTE would check; without any value the engine's own words are better.
-    if (!values.empty()) {
-        PreparedStatement::VerifyParameters(values, statement->named_param_map);
+    if (values.empty() && !statement->named_param_map.empty()) {
+        throw InvalidInputException("Expected %llu parameters, but none were supplied",
+                                    statement->named_param_map.size());
     }
+    PreparedStatement::VerifyParameters(values, statement->named_param_map);
     QueryParameters parameters(options.stream ? QueryResultOutputType::ALLOW_STREAMING
                                               : QueryResultOutputType::FORCE_MATERIALIZED);
     auto pending = values.empty()
@@ -88,23 +97,79 @@ duckdb_pending_result Plan(Connection &connection, unique_ptr<SQLStatement> stat
         pending->Close();
         throw PermissionException("this statement changes something: it needs a role that may");
     }
-    auto wrapper = make_uniq<PendingStatementWrapper>();
-    wrapper->allow_streaming = options.stream;
-    wrapper->statement = std::move(pending);
-    return reinterpret_cast<duckdb_pending_result>(wrapper.release());
+    return pending;
 }
 
-unique_ptr<SQLStatement> CopyOf(unique_ptr<SQLStatement> statement, const char *path)
+// Names that no reader of Parquet confuses: a, a_1, a_2, ...
+vector<string> DistinctNames(const vector<string> &names)
+{
+    case_insensitive_set_t used(names.begin(), names.end());
+    case_insensitive_map_t<idx_t> seen;
+    vector<string> distinct;
+    for (auto &name : names) {
+        auto &count = seen[name];
+        auto candidate = name;
+        for (bool repeated = count > 0; repeated; repeated = !used.insert(candidate).second) {
+            candidate = name + "_" + std::to_string(count++);
+        }
+        count += count == 0;
+        distinct.push_back(candidate);
+    }
+    return distinct;
+}
+
+LogicalType ParquetType(LogicalType type)
+{
+    auto kept = shim_parquet_type(reinterpret_cast<duckdb_logical_type>(&type));
+    if (kept == nullptr) {
+        return type;
+    }
+    LogicalType result = *reinterpret_cast<LogicalType *>(kept);
+    duckdb_destroy_logical_type(&kept);
+    return result;
+}
+
+// The query, with each column cast to what a file keeps of it: (SELECT ...) AS r(c0, c1, ...).
+unique_ptr<QueryNode> Keeping(unique_ptr<QueryNode> query, const PendingQueryResult &plan,
+                              uint64_t rows_max)
+{
+    auto inner = make_uniq<SelectStatement>();
+    inner->node = std::move(query);
+    auto rows = make_uniq<SubqueryRef>(std::move(inner), "r");
+    auto names = DistinctNames(plan.names);
+    auto outer = make_uniq<SelectNode>();
+    for (idx_t i = 0; i < plan.types.size(); i++) {
+        auto column = "c" + std::to_string(i);
+        rows->column_name_alias.push_back(column);
+        unique_ptr<ParsedExpression> value = make_uniq<ColumnRefExpression>(column, "r");
+        auto type = ParquetType(plan.types[i]);
+        if (type != plan.types[i]) {
+            value = make_uniq<CastExpression>(type, std::move(value));
+        }
+        value->SetAlias(names[i]);
+        outer->select_list.push_back(std::move(value));
+    }
+    outer->from_table = std::move(rows);
+    if (rows_max > 0) {
+        auto limit = make_uniq<LimitModifier>();
+        limit->limit = make_uniq<ConstantExpression>(Value::UBIGINT(rows_max));
+        outer->modifiers.push_back(std::move(limit));
+    }
+    return std::move(outer);
+}
+
+unique_ptr<SQLStatement> CopyOf(unique_ptr<SQLStatement> statement, const PendingQueryResult &plan,
+                                const shim_copy_options &options)
 {
     auto copy = make_uniq<CopyStatement>();
-    auto names = std::move(statement->named_param_map);
-    copy->info->select_statement = std::move(statement->Cast<SelectStatement>().node);
+    auto query = std::move(statement->Cast<SelectStatement>().node);
+    copy->info->select_statement = Keeping(std::move(query), plan, options.rows_max);
     copy->info->is_from = false;
     copy->info->format = "parquet";
     copy->info->is_format_auto_detected = false;
-    copy->info->file_path = path;
+    copy->info->file_path = options.path;
     copy->info->options["compression"] = {Value("zstd")};
-    copy->named_param_map = std::move(names);
+    copy->named_param_map = std::move(statement->named_param_map);
     copy->query = std::move(statement->query);
     copy->stmt_location = statement->stmt_location;
     copy->stmt_length = statement->stmt_length;
@@ -156,21 +221,24 @@ extern "C" duckdb_pending_result shim_plan(duckdb_connection connection, shim_pa
                                            size_t index, const shim_plan_options *options,
                                            shim_failure *ret_failure)
 {
-    duckdb_pending_result planned = nullptr;
-    (void)Guarded(ret_failure, [&]() {
-        planned = Plan(Of(connection), std::move(parsed->statements[index]), *options);
+    auto wrapper = make_uniq<PendingStatementWrapper>();
+    bool good = Guarded(ret_failure, [&]() {
+        wrapper->allow_streaming = options->stream;
+        wrapper->statement = Plan(Of(connection), std::move(parsed->statements[index]), *options);
     });
-    return planned;
+    return good ? reinterpret_cast<duckdb_pending_result>(wrapper.release()) : nullptr;
 }
 
-extern "C" bool shim_parsed_copy_to(shim_parsed *parsed, size_t index, const char *path,
-                                    shim_failure *ret_failure)
+extern "C" bool shim_parsed_copy_to(duckdb_connection connection, shim_parsed *parsed, size_t index,
+                                    const shim_copy_options *options, shim_failure *ret_failure)
 {
     return Guarded(ret_failure, [&]() {
+        auto &statement = parsed->statements[index];
         if (parsed->types[index] != StatementType::SELECT_STATEMENT) {
-            throw InvalidInputException("only a query has rows to export");
+            throw InvalidInputException("only a query has rows for a Parquet file");
         }
-        parsed->statements[index] = CopyOf(std::move(parsed->statements[index]), path);
+        auto plan = Plan(Of(connection), statement->Copy(), options->plan);
+        statement = CopyOf(std::move(statement), *plan, *options);
     });
 }
 

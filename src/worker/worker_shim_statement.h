@@ -48,9 +48,16 @@ duckdb_pending_result shim_plan(duckdb_connection connection, struct shim_parsed
                                 size_t index, const struct shim_plan_options *options,
                                 struct shim_failure *ret_failure);
 
-/* Makes of a query a statement that writes its rows to a Parquet file. False when it is none. */
-bool shim_parsed_copy_to(struct shim_parsed *parsed, size_t index, const char *path,
-                         struct shim_failure *ret_failure);
+struct shim_copy_options {
+    struct shim_plan_options plan; /* the query's: its types have to be known */
+    const char *path;
+    uint64_t rows_max; /* 0: all */
+};
+
+/* Makes of a query a statement that writes its rows to a Parquet file, with the types of
+ * shim_parquet_type() and no name twice; its result is the number of rows. */
+bool shim_parsed_copy_to(duckdb_connection connection, struct shim_parsed *parsed, size_t index,
+                         const struct shim_copy_options *options, struct shim_failure *ret_failure);
 
 /* Whether a transaction was begun that has not ended. */
 bool shim_in_transaction(duckdb_connection connection);
