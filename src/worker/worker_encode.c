@@ -82,6 +82,7 @@ bool encode_result(struct duck *duck, struct channel *channel, duckdb_result *re
                    struct err *err)
 {
     assert(options->format < WORKER_FORMAT_COUNT);
+    assert(options->format != WORKER_FORMAT_ROWS); /* worker_rows.h */
     const struct encoder *encoder = &encoders[options->format];
     if (encoder->create == NULL) {
         return parquet_encode(duck, channel, result, options, ret_outcome, err);

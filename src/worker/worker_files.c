@@ -156,11 +156,16 @@ struct files *files_create(duckdb_database database)
     return files;
 }
 
+void files_set_descriptors(struct files *files, int input_fd, int output_fd)
+{
+    files->input_fd = input_fd;
+    files->output_fd = output_fd;
+}
+
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd)
 {
     files->objects = objects_create(channel);
-    files->input_fd = input_fd;
-    files->output_fd = output_fd;
+    files_set_descriptors(files, input_fd, output_fd);
 }
 
 void files_set_window(struct files *files, uint64_t offset, uint64_t size)

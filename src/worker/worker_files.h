@@ -14,6 +14,7 @@ struct files;
  * has none). */
 struct files *files_create(duckdb_database database);
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd);
+void files_set_descriptors(struct files *files, int input_fd, int output_fd); /* -1: none */
 /* job://in is this part of the descriptor alone. */
 void files_set_window(struct files *files, uint64_t offset, uint64_t size);
 

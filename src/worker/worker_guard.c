@@ -36,9 +36,19 @@ static bool is_one_of(struct guard_token token, const char *const *words, size_t
     return false;
 }
 
-static bool is_refused_name(struct guard_token token)
+/* A database that a client may change has sequences, which its statements may ask. */
+static bool is_of_sequence(struct guard_token token)
+{
+    return str_equal_nocase(token.text, STR("nextval")) ||
+           str_equal_nocase(token.text, STR("currval"));
+}
+
+static bool is_refused_name(struct guard_token token, bool sequences)
 {
     if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
+        return false;
+    }
+    if (sequences && is_of_sequence(token)) {
         return false;
     }
     for (const char *const *name = guard_refused_names; *name != NULL; name++) {
@@ -291,6 +301,7 @@ bool guard_is_reading(struct str statement)
 /* What the walk over the tokens has seen so far. */
 struct walk {
     struct guard_token last;
+    bool sequences;
     unsigned depth;
     bool pivot;
     bool catalog;
@@ -315,12 +326,20 @@ static void step_listing(struct walk *walk, struct guard_token token)
     walk->inner = is_symbol(token, '(');
 }
 
-static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
+static bool check_name(const struct walk *walk, struct guard_token token, struct err *err)
 {
-    bool call = is_symbol(token, '(') && is_refused_name(walk->last);
+    bool call = is_symbol(token, '(') && is_refused_name(walk->last, walk->sequences);
     if (call || is_refused_view(token)) {
         struct str name = call ? walk->last.text : token.text;
         return err_set(err, ERR_INVALID, "'%.*s' is not available here", STR_ARG(name));
+    }
+    return true;
+}
+
+static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
+{
+    if (!check_name(walk, token, err)) {
+        return false;
     }
     if (walk->depth == 0 && is_symbol(walk->last, ')') &&
         is_one_of(token, changing_words, COUNT_OF(changing_words))) {
@@ -341,7 +360,21 @@ static void step(struct walk *walk, struct guard_token token)
     walk->last = token;
 }
 
-bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct err *err)
+bool guard_check_names(struct str text, bool sequences, struct err *err)
+{
+    struct walk walk = {.sequences = sequences};
+    struct guard_token token;
+    do {
+        if (!guard_next(&text, &token, err) || !check_name(&walk, token, err)) {
+            return false;
+        }
+        walk.last = token;
+    } while (token.kind != GUARD_END);
+    return true;
+}
+
+static bool check(struct str statement, bool sequences, struct guard_verdict *ret_verdict,
+                  struct err *err)
 {
     if (statement.len > GUARD_STATEMENT_SIZE_MAX) {
         return err_set(err, ERR_TOO_LARGE, "the statement is larger than %d bytes",
@@ -349,7 +382,7 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
     }
     struct str rest = statement;
     struct guard_token token;
-    struct walk walk = {.inner = true};
+    struct walk walk = {.inner = true, .sequences = sequences};
     if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
         return false;
     }
@@ -370,4 +403,15 @@ bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct
     *ret_verdict =
         (struct guard_verdict){.pivot = walk.pivot, .catalog = walk.catalog || walk.bare};
     return true;
+}
+
+bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct err *err)
+{
+    return check(statement, false, ret_verdict, err);
+}
+
+bool guard_check_with_sequences(struct str statement, struct guard_verdict *ret_verdict,
+                                struct err *err)
+{
+    return check(statement, true, ret_verdict, err);
 }

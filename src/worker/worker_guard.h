@@ -25,6 +25,13 @@ struct guard_verdict {
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
                  struct err *err) MUST_CHECK;
 
+/* The same, but nextval and currval may be called. */
+bool guard_check_with_sequences(struct str statement, struct guard_verdict *ret_verdict,
+                                struct err *err) MUST_CHECK;
+
+/* Of any text: only that it calls no function and names no view that is refused. */
+bool guard_check_names(struct str text, bool sequences, struct err *err) MUST_CHECK;
+
 /* Only the beginning is judged: the words that the one statement may begin with. */
 bool guard_is_reading(struct str statement);
 

@@ -8,8 +8,7 @@
 #include "worker_number.h"
 
 enum {
-    DAY_MS = 86400000,
-    KEY_STEP = 16
+    DAY_MS = 86400000
 };
 
 struct json_encoder {
@@ -100,8 +99,8 @@ static void add_text(void *context, const char *bytes, size_t size)
 }
 
 /* Everything without a JSON form of its own is the engine's text. */
-static void append_engine_text(const struct plan *plan, const struct view *view, uint64_t row,
-                               struct buf *out)
+void plan_append_engine_text(const struct plan *plan, const struct view *view, uint64_t row,
+                             struct buf *out)
 {
     (void)plan;
     if (!shim_value_text(view->vector, row, add_text, out)) {
@@ -136,12 +135,12 @@ void plan_append_list(const struct plan *plan, const struct view *view, uint64_t
 /* Keys are short, and there are as many as values: they are copied in steps of a fixed size. */
 static void append_key(struct buf *out, struct str key)
 {
-    char *at = buf_room(out, key.len + KEY_STEP);
+    char *at = buf_room(out, key.len + PLAN_KEY_STEP);
     if (at == NULL) {
         return;
     }
-    for (size_t i = 0; i < key.len; i += KEY_STEP) {
-        memcpy(at + i, key.ptr + i, KEY_STEP);
+    for (size_t i = 0; i < key.len; i += PLAN_KEY_STEP) {
+        memcpy(at + i, key.ptr + i, PLAN_KEY_STEP);
     }
     buf_wrote(out, at + key.len);
 }
@@ -211,150 +210,14 @@ static value_appender *const appenders[] = {
 };
 /* clang-format on */
 
-static value_appender *appender_of(duckdb_type type, bool exact)
+value_appender *plan_json_appender(duckdb_type type)
 {
-    if (exact) {
-        return plan_exact_appender(type);
-    }
     bool known = (size_t)type < COUNT_OF(appenders) && appenders[type] != NULL;
-    return known ? appenders[type] : append_engine_text;
-}
-
-static struct str make_key(struct str name, bool first)
-{
-    struct buf key;
-    buf_init(&key, name.len * 6 + 16);
-    if (!first) {
-        buf_append_byte(&key, ',');
-    }
-    json_append_string(&key, name);
-    buf_append_byte(&key, ':');
-    char *bytes = mem_alloc(key.len + KEY_STEP);
-    size_t size = key.len;
-    memcpy(bytes, key.ptr, size);
-    buf_finish(&key);
-    return str_make(bytes, size);
-}
-
-static void plan_enum(struct plan *plan, duckdb_logical_type type)
-{
-    plan->stored = duckdb_enum_internal_type(type);
-    plan->enum_count = duckdb_enum_dictionary_size(type);
-    plan->enum_texts = mem_alloc_array(plan->enum_count, sizeof(*plan->enum_texts));
-    for (uint64_t i = 0; i < plan->enum_count; i++) {
-        char *text = duckdb_enum_dictionary_value(type, i);
-        struct buf quoted;
-        buf_init(&quoted, strlen(text) * 6 + 16);
-        json_append_string(&quoted, str_of(text));
-        size_t size;
-        char *bytes = buf_take(&quoted, &size);
-        plan->enum_texts[i] = str_make(bytes, size);
-        duckdb_free(text);
-    }
-}
-
-static void plan_init(struct plan *plan, duckdb_logical_type type, bool exact);
-
-/* A child type is destroyed. */
-static void plan_part(struct plan *plan, size_t index, duckdb_logical_type child, bool exact)
-{
-    plan->parts[index].nested = true;
-    plan_init(&plan->parts[index], child, exact);
-    duckdb_destroy_logical_type(&child);
-}
-
-static void plan_struct(struct plan *plan, duckdb_logical_type type, bool exact)
-{
-    plan->parts_count = duckdb_struct_type_child_count(type);
-    plan->parts = mem_alloc_array(plan->parts_count, sizeof(*plan->parts));
-    for (size_t i = 0; i < plan->parts_count; i++) {
-        plan_part(plan, i, duckdb_struct_type_child_type(type, i), exact);
-        char *name = duckdb_struct_type_child_name(type, i);
-        plan->parts[i].key = make_key(str_of(name), i == 0);
-        duckdb_free(name);
-    }
-}
-
-/* One part: a list's elements, or a map's pairs, which are a struct of two. */
-static void plan_list(struct plan *plan, duckdb_logical_type type, bool exact)
-{
-    plan->parts_count = 1;
-    plan->parts = mem_alloc(sizeof(*plan->parts));
-    if (plan->type == DUCKDB_TYPE_LIST) {
-        plan_part(plan, 0, duckdb_list_type_child_type(type), exact);
-        return;
-    }
-    struct plan *pair = plan->parts;
-    pair->type = DUCKDB_TYPE_STRUCT;
-    pair->parts_count = 2;
-    pair->parts = mem_alloc_array(2, sizeof(*pair->parts));
-    plan_part(pair, 0, duckdb_map_type_key_type(type), exact);
-    plan_part(pair, 1, duckdb_map_type_value_type(type), exact);
-}
-
-static void plan_init(struct plan *plan, duckdb_logical_type type, bool exact)
-{
-    plan->type = duckdb_get_type_id(type);
-    plan->append = appender_of(plan->type, exact);
-    if (plan->type == DUCKDB_TYPE_DECIMAL) {
-        plan->stored = duckdb_decimal_internal_type(type);
-        plan->scale = duckdb_decimal_scale(type);
-    } else if (plan->type == DUCKDB_TYPE_ENUM) {
-        plan_enum(plan, type);
-    } else if (plan->type == DUCKDB_TYPE_LIST || plan->append == plan_append_map) {
-        plan_list(plan, type, exact);
-    } else if (plan->type == DUCKDB_TYPE_STRUCT) {
-        plan_struct(plan, type, exact);
-    }
-}
-
-static void plan_finish(struct plan *plan)
-{
-    mem_free((char *)(uintptr_t)plan->key.ptr);
-    for (uint64_t i = 0; i < plan->enum_count; i++) {
-        mem_free((char *)(uintptr_t)plan->enum_texts[i].ptr);
-    }
-    mem_free(plan->enum_texts);
-    for (size_t i = 0; i < plan->parts_count; i++) {
-        plan_finish(&plan->parts[i]);
-    }
-    mem_free(plan->parts);
-}
-
-static void view_init(struct view *view, const struct plan *plan, duckdb_vector vector)
-{
-    view->vector = vector;
-    view->validity = duckdb_vector_get_validity(vector);
-    if (plan->type == DUCKDB_TYPE_STRUCT) {
-        for (size_t i = 0; i < plan->parts_count; i++) {
-            view_init(&view->parts[i], &plan->parts[i], duckdb_struct_vector_get_child(vector, i));
-        }
-        return;
-    }
-    view->data = duckdb_vector_get_data(vector);
-    if (plan->type == DUCKDB_TYPE_LIST || plan->append == plan_append_map) {
-        view_init(view->parts, plan->parts, duckdb_list_vector_get_child(vector));
-    }
-}
-
-static void view_create_parts(struct view *view, const struct plan *plan)
-{
-    view->parts = mem_alloc_array(plan->parts_count, sizeof(*view->parts));
-    for (size_t i = 0; i < plan->parts_count; i++) {
-        view_create_parts(&view->parts[i], &plan->parts[i]);
-    }
-}
-
-static void view_destroy_parts(struct view *view, const struct plan *plan)
-{
-    for (size_t i = 0; i < plan->parts_count; i++) {
-        view_destroy_parts(&view->parts[i], &plan->parts[i]);
-    }
-    mem_free(view->parts);
+    return known ? appenders[type] : plan_append_engine_text;
 }
 
 static struct json_encoder *encoder_create(duckdb_result *result, const struct str *names,
-                                           bool exact)
+                                           enum plan_style style)
 {
     struct json_encoder *encoder = mem_alloc(sizeof(*encoder));
     encoder->columns_count = duckdb_column_count(result);
@@ -362,9 +225,9 @@ static struct json_encoder *encoder_create(duckdb_result *result, const struct s
     encoder->views = mem_alloc_array(encoder->columns_count, sizeof(*encoder->views));
     for (size_t i = 0; i < encoder->columns_count; i++) {
         duckdb_logical_type type = duckdb_column_logical_type(result, i);
-        plan_init(&encoder->columns[i], type, exact);
+        plan_init(&encoder->columns[i], type, style);
         duckdb_destroy_logical_type(&type);
-        encoder->columns[i].key = make_key(names[i], i == 0);
+        encoder->columns[i].key = plan_make_key(names[i], i == 0);
         view_create_parts(&encoder->views[i], &encoder->columns[i]);
     }
     return encoder;
@@ -372,7 +235,7 @@ static struct json_encoder *encoder_create(duckdb_result *result, const struct s
 
 void *json_create(duckdb_result *result, const struct str *names, struct sink *sink)
 {
-    struct json_encoder *encoder = encoder_create(result, names, false);
+    struct json_encoder *encoder = encoder_create(result, names, PLAN_JSON);
     struct json_writer writer;
     json_writer_init(&writer, &sink->out);
     json_begin_object(&writer);
@@ -390,7 +253,7 @@ void *json_create(duckdb_result *result, const struct str *names, struct sink *s
 void *ndjson_create(duckdb_result *result, const struct str *names, struct sink *sink)
 {
     (void)sink;
-    struct json_encoder *encoder = encoder_create(result, names, false);
+    struct json_encoder *encoder = encoder_create(result, names, PLAN_JSON);
     encoder->lines = true;
     return encoder;
 }
@@ -398,7 +261,7 @@ void *ndjson_create(duckdb_result *result, const struct str *names, struct sink 
 void *exact_create(duckdb_result *result, const struct str *names, struct sink *sink)
 {
     (void)sink;
-    struct json_encoder *encoder = encoder_create(result, names, true);
+    struct json_encoder *encoder = encoder_create(result, names, PLAN_EXACT);
     encoder->lines = true;
     return encoder;
 }

@@ -16,6 +16,7 @@ enum {
 enum width {
     WIDTH_INTEGER,
     WIDTH_BIGINT,
+    WIDTH_UBIGINT, /* of Python's integers, outside lists */
     WIDTH_HUGEINT,
     WIDTH_DECIMAL,
     WIDTH_DOUBLE
@@ -24,6 +25,7 @@ enum width {
 /* One value in the making; `where` names the parameter in errors. */
 struct maker {
     const char *where;
+    enum parameters_style style;
     bool in_list;     /* numbers of a list have one type */
     enum width width; /* that type */
     struct err *err;
@@ -77,6 +79,23 @@ static enum width width_of(struct json_span number)
                                      : WIDTH_HUGEINT;
 }
 
+static enum width width_for(const struct maker *maker, struct json_span number)
+{
+    enum width width = width_of(number);
+    if (maker->style == PARAMETERS_AS_SQL) {
+        return width;
+    }
+    bool negative = number.text.ptr[0] == '-';
+    if (width == WIDTH_HUGEINT && !negative && !maker->in_list) {
+        __int128 value;
+        unsigned digits;
+        unsigned scale;
+        (void)read_digits(number.text, &value, &digits, &scale);
+        return value <= (__int128)UINT64_MAX ? WIDTH_UBIGINT : WIDTH_HUGEINT;
+    }
+    return width == WIDTH_DECIMAL ? WIDTH_DOUBLE : width;
+}
+
 static duckdb_hugeint hugeint_of(__int128 value)
 {
     return (duckdb_hugeint){.lower = (uint64_t)value, .upper = (int64_t)(value >> 64)};
@@ -91,7 +110,7 @@ static duckdb_value make_double(struct str text)
 
 static duckdb_value make_number(const struct maker *maker, struct json_span span)
 {
-    enum width width = maker->in_list ? maker->width : width_of(span);
+    enum width width = maker->in_list ? maker->width : width_for(maker, span);
     __int128 value = 0;
     unsigned digits = 0;
     unsigned scale = 0;
@@ -103,6 +122,8 @@ static duckdb_value make_number(const struct maker *maker, struct json_span span
         return duckdb_create_int32((int32_t)value);
     case WIDTH_BIGINT:
         return duckdb_create_int64((int64_t)value);
+    case WIDTH_UBIGINT:
+        return duckdb_create_uint64((uint64_t)value);
     case WIDTH_HUGEINT:
         return duckdb_create_hugeint(hugeint_of(value));
     case WIDTH_DECIMAL:
@@ -312,6 +333,80 @@ static duckdb_value make_struct(const struct maker *maker, struct json_span span
     return value != NULL ? value : refuse(maker, "is an object the engine does not take");
 }
 
+/* Exactly two members, lists of one length: what Python's dictionaries look like to the engine. */
+static bool is_map(struct json_span span, struct json_span *ret_keys, struct json_span *ret_values)
+{
+    return json_count(span) == 2 && json_find(span, STR("key"), ret_keys) &&
+           json_find(span, STR("value"), ret_values) && ret_keys->kind == JSON_ARRAY &&
+           ret_values->kind == JSON_ARRAY && json_count(*ret_keys) == json_count(*ret_values);
+}
+
+/* One side of a map, which is a list of its own as to its numbers. */
+static bool read_side(const struct maker *outer, struct json_span span, struct parts *parts,
+                      struct buf *shape, duckdb_logical_type *ret_type)
+{
+    struct maker maker = *outer;
+    if (!outer->in_list) {
+        maker.in_list = true;
+        maker.width = widest_in(span);
+    }
+    parts_init(parts, json_count(span));
+    struct buf own;
+    buf_init(&own, TEXT_SIZE_MAX);
+    buf_append_byte(&own, '<');
+    *ret_type = NULL;
+    bool good = read_elements(&maker, span, parts, &own, ret_type);
+    buf_append(shape, buf_str(&own));
+    buf_finish(&own);
+    return good;
+}
+
+static bool has_null(struct json_span list)
+{
+    struct json_cursor cursor = json_open(list);
+    struct json_span element;
+    while (json_next(&cursor, NULL, &element)) {
+        if (element.kind == JSON_NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static duckdb_value make_map(const struct maker *maker, struct json_span keys_span,
+                             struct json_span values_span, struct buf *shape)
+{
+    CLEANUP(parts_finish) struct parts keys = {0};
+    CLEANUP(parts_finish) struct parts values = {0};
+    duckdb_logical_type key_type = NULL;
+    duckdb_logical_type value_type = NULL;
+    if (has_null(keys_span)) {
+        return refuse(maker, "is a map with a key that is null");
+    }
+    if (!read_side(maker, keys_span, &keys, shape, &key_type) ||
+        !read_side(maker, values_span, &values, shape, &value_type)) {
+        return NULL;
+    }
+    buf_append_byte(shape, '>');
+    CLEANUP(duckdb_destroy_logical_type)
+    duckdb_logical_type nothing = duckdb_create_logical_type(DUCKDB_TYPE_SQLNULL);
+    CLEANUP(duckdb_destroy_logical_type)
+    duckdb_logical_type type = duckdb_create_map_type(key_type != NULL ? key_type : nothing,
+                                                      value_type != NULL ? value_type : nothing);
+    duckdb_value value = duckdb_create_map_value(type, keys.values, values.values, keys.count);
+    return value != NULL ? value : refuse(maker, "is a map the engine does not take");
+}
+
+static duckdb_value make_object(const struct maker *maker, struct json_span span, struct buf *shape)
+{
+    struct json_span keys;
+    struct json_span values;
+    if (maker->style == PARAMETERS_AS_PYTHON && is_map(span, &keys, &values)) {
+        return make_map(maker, keys, values, shape);
+    }
+    return make_struct(maker, span, shape);
+}
+
 static duckdb_value make_value(const struct maker *maker, struct json_span span, struct buf *shape)
 {
     static const char shapes[] = {
@@ -322,7 +417,7 @@ static duckdb_value make_value(const struct maker *maker, struct json_span span,
         return make_list(maker, span, shape);
     }
     if (span.kind == JSON_OBJECT) {
-        return make_struct(maker, span, shape);
+        return make_object(maker, span, shape);
     }
     if (span.kind == JSON_NONFINITE || span.text.len > NUMBER_SIZE_MAX) {
         if (span.kind != JSON_STRING) {
@@ -349,8 +444,8 @@ static duckdb_value make_value(const struct maker *maker, struct json_span span,
 
 /* ---- all parameters ---- */
 
-static bool read_item(struct parameters *parameters, struct json_span key, struct json_span span,
-                      struct err *err)
+static bool read_item(struct parameters *parameters, enum parameters_style style,
+                      struct json_span key, struct json_span span, struct err *err)
 {
     char where[160];
     struct parameter *item = &parameters->items[parameters->count];
@@ -361,7 +456,7 @@ static bool read_item(struct parameters *parameters, struct json_span key, struc
         (void)snprintf(where, sizeof(where), "params[%zu]", parameters->count);
     }
     parameters->count++;
-    struct maker maker = {.where = where, .err = err};
+    struct maker maker = {.where = where, .style = style, .err = err};
     struct buf shape;
     buf_init(&shape, TEXT_SIZE_MAX);
     item->value = make_value(&maker, span, &shape);
@@ -370,6 +465,12 @@ static bool read_item(struct parameters *parameters, struct json_span key, struc
 }
 
 bool parameters_read(struct parameters *parameters, struct str json, struct err *err)
+{
+    return parameters_read_as(parameters, PARAMETERS_AS_SQL, json, err);
+}
+
+bool parameters_read_as(struct parameters *parameters, enum parameters_style style, struct str json,
+                        struct err *err)
 {
     *parameters = (struct parameters){0};
     if (json.len == 0) {
@@ -391,7 +492,7 @@ bool parameters_read(struct parameters *parameters, struct str json, struct err 
     struct json_span span;
     bool good = true;
     while (good && json_next(&cursor, &key, &span)) {
-        good = read_item(parameters, key, span, err);
+        good = read_item(parameters, style, key, span, err);
     }
     return good;
 }

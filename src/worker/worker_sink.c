@@ -24,6 +24,9 @@ static void send_pieces(struct sink *sink, struct str rest)
 
 void sink_flush(struct sink *sink)
 {
+    if (sink->channel == NULL) {
+        return; /* all of it is gathered */
+    }
     if (buf_failed(&sink->out)) {
         return; /* what is there ends in the middle of something */
     }

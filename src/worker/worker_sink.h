@@ -1,6 +1,7 @@
 /* worker_sink.h - where encoded bytes go: gathered into RESULT frames of a good size.
  * Promise   sink_offer() sends what has gathered when it is much or a tenth of a second old, so
- *           that a slow statement's rows do not wait for the next ones.
+ *           that a slow statement's rows do not wait for the next ones. A sink without a channel
+ *           only gathers.
  * Owner     whoever called sink_init.   Threads  one at a time.   Limits  one row, 256 MiB. */
 #pragma once
 

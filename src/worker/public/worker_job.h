@@ -87,6 +87,7 @@ enum worker_format {
     WORKER_FORMAT_ARROW,   /* Arrow IPC stream */
     WORKER_FORMAT_PARQUET, /* one file */
     WORKER_FORMAT_EXACT,   /* NDJSON of worker_exact.h, for rows on their way in */
+    WORKER_FORMAT_ROWS,    /* rows as JSON arrays; of a database worker (worker_rows.h) */
     WORKER_FORMAT_COUNT
 };
 

@@ -15,5 +15,12 @@ void worker_visit_names(struct str statement, void (*visit)(void *context, struc
  * random numbers, no sampling, no catalog, no EXPLAIN. */
 bool worker_is_repeatable(struct str statement);
 
+/* Whether no statement of a text for a database changes anything (worker_rules.h): what a role that
+ * reads may send. False for a text that is none. */
+bool worker_only_reads(struct str text);
+
+/* Whether a statement of the text begins or ends a transaction. */
+bool worker_controls_transaction(struct str text);
+
 /* pg_..., duckdb_..., sqlite_..., pragma_...: names of the engine's own views. */
 bool worker_is_catalog_name(struct str name);

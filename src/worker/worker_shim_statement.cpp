@@ -1,0 +1,259 @@
+// The second C++ file, for the same reason as worker_shim.cpp: DuckDB's C API has no words for this.
+
+#include "worker_shim_statement.h"
+
+#include "worker_shim.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <duckdb/common/error_data.hpp>
+#include <duckdb/main/capi/capi_internal.hpp>
+#include <duckdb/main/client_context.hpp>
+#include <duckdb/main/connection.hpp>
+#include <duckdb/main/pending_query_result.hpp>
+#include <duckdb/main/prepared_statement.hpp>
+#include <duckdb/parser/expression/cast_expression.hpp>
+#include <duckdb/parser/expression/columnref_expression.hpp>
+#include <duckdb/parser/expression/constant_expression.hpp>
+#include <duckdb/parser/parsed_data/copy_info.hpp>
+#include <duckdb/parser/query_node/select_node.hpp>
+#include <duckdb/parser/result_modifier.hpp>
+#include <duckdb/parser/statement/copy_statement.hpp>
+#include <duckdb/parser/statement/select_statement.hpp>
+#include <duckdb/parser/tableref/subqueryref.hpp>
+#include <duckdb/storage/buffer_manager.hpp>
+
+using namespace duckdb;
+
+struct shim_parsed {
+    vector<unique_ptr<SQLStatement>> statements;
+    vector<StatementType> types; // what they were before they were used up
+};
+
+namespace
+{
+
+char *CopyText(const string &text)
+{
+    auto copy = reinterpret_cast<char *>(duckdb_malloc(text.size() + 1));
+    if (copy != nullptr) {
+        memcpy(copy, text.c_str(), text.size() + 1);
+    }
+    return copy;
+}
+
+void Fail(shim_failure *failure, const ErrorData &error)
+{
+    failure->type = ErrorTypeToC(error.Type());
+    failure->text = CopyText(error.Message());
+}
+
+Connection &Of(duckdb_connection connection)
+{
+    return *reinterpret_cast<Connection *>(connection);
+}
+
+string TextOf(str text)
+{
+    return string(text.ptr, text.len);
+}
+
+// Runs what may throw; whatever it throws is the failure.
+template <class WORK> bool Guarded(shim_failure *failure, WORK work)
+{
+    try {
+        work();
+        return true;
+    } catch (std::exception &error) {
+        Fail(failure, ErrorData(error));
+    } catch (...) {
+        Fail(failure, ErrorData(ExceptionType::INTERNAL, "unknown"));
+    }
+    return false;
+}
+
+unique_ptr<PendingQueryResult> Plan(Connection &connection, unique_ptr<SQLStatement> statement,
+                                    const shim_plan_options &options)
+{
+    case_insensitive_map_t<BoundParameterData> values;
+    for (size_t i = 0; i < options.values_count; i++) {
+        auto &value = *reinterpret_cast<Value *>(options.values[i].value);
+        values[TextOf(options.values[i].name)] = BoundParameterData(value);
+    }
+    if (values.empty() && !statement->named_param_map.empty()) {
+        throw InvalidInputException("Expected %llu parameters, but none were supplied",
+                                    statement->named_param_map.size());
+    }
+    PreparedStatement::VerifyParameters(values, statement->named_param_map);
+    QueryParameters parameters(options.stream ? QueryResultOutputType::ALLOW_STREAMING
+                                              : QueryResultOutputType::FORCE_MATERIALIZED);
+    auto pending = values.empty()
+                       ? connection.context->PendingQuery(std::move(statement), parameters)
+                       : connection.context->PendingQuery(std::move(statement), values, parameters);
+    if (pending->HasError()) {
+        pending->ThrowError();
+    }
+    if (options.reads_only && !pending->properties.IsReadOnly()) {
+        pending->Close();
+        throw PermissionException("this statement changes something: it needs a role that may");
+    }
+    return pending;
+}
+
+// Names that no reader of Parquet confuses: a, a_1, a_2, ...
+vector<string> DistinctNames(const vector<string> &names)
+{
+    case_insensitive_set_t used(names.begin(), names.end());
+    case_insensitive_map_t<idx_t> seen;
+    vector<string> distinct;
+    for (auto &name : names) {
+        auto &count = seen[name];
+        auto candidate = name;
+        for (bool repeated = count > 0; repeated; repeated = !used.insert(candidate).second) {
+            candidate = name + "_" + std::to_string(count++);
+        }
+        count += count == 0;
+        distinct.push_back(candidate);
+    }
+    return distinct;
+}
+
+LogicalType ParquetType(LogicalType type)
+{
+    auto kept = shim_parquet_type(reinterpret_cast<duckdb_logical_type>(&type));
+    if (kept == nullptr) {
+        return type;
+    }
+    LogicalType result = *reinterpret_cast<LogicalType *>(kept);
+    duckdb_destroy_logical_type(&kept);
+    return result;
+}
+
+// The query, with each column cast to what a file keeps of it: (SELECT ...) AS r(c0, c1, ...).
+unique_ptr<QueryNode> Keeping(unique_ptr<QueryNode> query, const PendingQueryResult &plan,
+                              uint64_t rows_max)
+{
+    auto inner = make_uniq<SelectStatement>();
+    inner->node = std::move(query);
+    auto rows = make_uniq<SubqueryRef>(std::move(inner), "r");
+    auto names = DistinctNames(plan.names);
+    auto outer = make_uniq<SelectNode>();
+    for (idx_t i = 0; i < plan.types.size(); i++) {
+        auto column = "c" + std::to_string(i);
+        rows->column_name_alias.push_back(column);
+        unique_ptr<ParsedExpression> value = make_uniq<ColumnRefExpression>(column, "r");
+        auto type = ParquetType(plan.types[i]);
+        if (type != plan.types[i]) {
+            value = make_uniq<CastExpression>(type, std::move(value));
+        }
+        value->SetAlias(names[i]);
+        outer->select_list.push_back(std::move(value));
+    }
+    outer->from_table = std::move(rows);
+    if (rows_max > 0) {
+        auto limit = make_uniq<LimitModifier>();
+        limit->limit = make_uniq<ConstantExpression>(Value::UBIGINT(rows_max));
+        outer->modifiers.push_back(std::move(limit));
+    }
+    return std::move(outer);
+}
+
+unique_ptr<SQLStatement> CopyOf(unique_ptr<SQLStatement> statement, const PendingQueryResult &plan,
+                                const shim_copy_options &options)
+{
+    auto copy = make_uniq<CopyStatement>();
+    auto query = std::move(statement->Cast<SelectStatement>().node);
+    copy->info->select_statement = Keeping(std::move(query), plan, options.rows_max);
+    copy->info->is_from = false;
+    copy->info->format = "parquet";
+    copy->info->is_format_auto_detected = false;
+    copy->info->file_path = options.path;
+    copy->info->options["compression"] = {Value("zstd")};
+    copy->named_param_map = std::move(statement->named_param_map);
+    copy->query = std::move(statement->query);
+    copy->stmt_location = statement->stmt_location;
+    copy->stmt_length = statement->stmt_length;
+    return std::move(copy);
+}
+
+} // namespace
+
+extern "C" shim_parsed *shim_parse(duckdb_connection connection, str text,
+                                   shim_failure *ret_failure)
+{
+    auto parsed = make_uniq<shim_parsed>();
+    bool good = Guarded(ret_failure, [&]() {
+        parsed->statements = Of(connection).context->ParseStatements(TextOf(text));
+        for (auto &statement : parsed->statements) {
+            parsed->types.push_back(statement->type);
+        }
+    });
+    return good ? parsed.release() : nullptr;
+}
+
+extern "C" void shim_parsed_destroy(shim_parsed *parsed)
+{
+    delete parsed;
+}
+
+extern "C" size_t shim_parsed_count(const shim_parsed *parsed)
+{
+    return parsed->types.size();
+}
+
+extern "C" duckdb_statement_type shim_parsed_type(const shim_parsed *parsed, size_t index)
+{
+    return StatementTypeToC(parsed->types[index]);
+}
+
+extern "C" size_t shim_parsed_asks_count(const shim_parsed *parsed, size_t index)
+{
+    return parsed->statements[index]->named_param_map.size();
+}
+
+extern "C" bool shim_parsed_asks(const shim_parsed *parsed, size_t index, str name)
+{
+    auto &names = parsed->statements[index]->named_param_map;
+    return !names.empty() && names.find(TextOf(name)) != names.end();
+}
+
+extern "C" duckdb_pending_result shim_plan(duckdb_connection connection, shim_parsed *parsed,
+                                           size_t index, const shim_plan_options *options,
+                                           shim_failure *ret_failure)
+{
+    auto wrapper = make_uniq<PendingStatementWrapper>();
+    bool good = Guarded(ret_failure, [&]() {
+        wrapper->allow_streaming = options->stream;
+        wrapper->statement = Plan(Of(connection), std::move(parsed->statements[index]), *options);
+    });
+    return good ? reinterpret_cast<duckdb_pending_result>(wrapper.release()) : nullptr;
+}
+
+extern "C" bool shim_parsed_copy_to(duckdb_connection connection, shim_parsed *parsed, size_t index,
+                                    const shim_copy_options *options, shim_failure *ret_failure)
+{
+    return Guarded(ret_failure, [&]() {
+        auto &statement = parsed->statements[index];
+        if (parsed->types[index] != StatementType::SELECT_STATEMENT) {
+            throw InvalidInputException("only a query has rows for a Parquet file");
+        }
+        auto plan = Plan(Of(connection), statement->Copy(), options->plan);
+        statement = CopyOf(std::move(statement), *plan, *options);
+    });
+}
+
+extern "C" bool shim_in_transaction(duckdb_connection connection)
+{
+    return !Of(connection).context->transaction.IsAutoCommit();
+}
+
+extern "C" uint64_t shim_memory_used(duckdb_connection connection)
+{
+    uint64_t used = 0;
+    shim_failure ignored = {};
+    (void)Guarded(&ignored, [&]() {
+        used = BufferManager::GetBufferManager(*Of(connection).context).GetUsedMemory();
+    });
+    duckdb_free(ignored.text);
+    return used;
+}

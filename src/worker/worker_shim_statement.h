@@ -1,0 +1,69 @@
+/* worker_shim_statement.h - statements one by one, as DuckDB's C++ classes offer them: the type of
+ * a statement before it is planned, its values bound before it is planned (the C API plans twice),
+ * and the class of an error where the C API has only its words.
+ * Promise   no C++ exception crosses this line. A text is parsed once, a statement planned once.
+ * Owner     what shim_parse() answers: shim_parsed_destroy. A failure's text: the caller, duckdb_free.
+ * Threads   as the connection's.
+ * Errors    false or NULL, with *ret_failure filled. */
+#pragma once
+
+#include "str.h"
+
+#include <duckdb.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct shim_failure {
+    duckdb_error_type type;
+    char *text; /* begins with the class, as the engine words it */
+};
+
+struct shim_parsed;
+
+struct shim_parsed *shim_parse(duckdb_connection connection, struct str text,
+                               struct shim_failure *ret_failure);
+void shim_parsed_destroy(struct shim_parsed *parsed);
+size_t shim_parsed_count(const struct shim_parsed *parsed);
+duckdb_statement_type shim_parsed_type(const struct shim_parsed *parsed, size_t index);
+/* Whether the statement has a parameter of that name, or number, without regard to case. */
+bool shim_parsed_asks(const struct shim_parsed *parsed, size_t index, struct str name);
+size_t shim_parsed_asks_count(const struct shim_parsed *parsed, size_t index);
+
+struct shim_value {
+    struct str name;
+    duckdb_value value;
+};
+
+struct shim_plan_options {
+    const struct shim_value *values;
+    size_t values_count;
+    bool reads_only; /* a plan that changes anything is refused (DUCKDB_ERROR_PERMISSION) */
+    bool stream;     /* the result's chunks are made as they are fetched, where that can be */
+};
+
+/* Plans one statement, which is used up: what it answers is for duckdb_execute_pending. */
+duckdb_pending_result shim_plan(duckdb_connection connection, struct shim_parsed *parsed,
+                                size_t index, const struct shim_plan_options *options,
+                                struct shim_failure *ret_failure);
+
+struct shim_copy_options {
+    struct shim_plan_options plan; /* the query's: its types have to be known */
+    const char *path;
+    uint64_t rows_max; /* 0: all */
+};
+
+/* Makes of a query a statement that writes its rows to a Parquet file, with the types of
+ * shim_parquet_type() and no name twice; its result is the number of rows. */
+bool shim_parsed_copy_to(duckdb_connection connection, struct shim_parsed *parsed, size_t index,
+                         const struct shim_copy_options *options, struct shim_failure *ret_failure);
+
+/* Whether a transaction was begun that has not ended. */
+bool shim_in_transaction(duckdb_connection connection);
+/* What the engine has allocated, of its memory limit. */
+uint64_t shim_memory_used(duckdb_connection connection);
+
+#ifdef __cplusplus
+}
+#endif
