@@ -92,7 +92,7 @@ bool condition_wait_until(struct condition *condition, struct lock *lock, int64_
 /* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start
  * only). */
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);
-/* The same for one that is started while the server runs; false when the system has none to give. */
+/* For one that is started while the server runs; false when the system has none to give. */
 bool thread_try_start(const char *name, void *(*run)(void *), void *argument,
                       pthread_t *ret_thread) MUST_CHECK;
 /* Starts a thread that nobody waits for; false when the system has none to give. */

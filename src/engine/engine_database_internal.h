@@ -114,9 +114,10 @@ struct engine_database {
     struct database_stream control;
     struct zygote_child child;
     pthread_t thread;
-    atomic_bool gone;      /* phase is DATABASE_GONE */
-    struct lock send_lock; /* LOCK_SEND: whole frames on the control socket */
-    struct lock lock;      /* LOCK_SLOTS: everything below */
+    atomic_bool gone;       /* phase is DATABASE_GONE */
+    atomic_ullong requests; /* so far */
+    struct lock send_lock;  /* LOCK_SEND: whole frames on the control socket */
+    struct lock lock;       /* LOCK_SLOTS: everything below */
     struct condition changed;
     enum database_phase phase;
     bool killed;   /* by us */
@@ -131,7 +132,6 @@ struct engine_database {
     struct database_waiter **last_waiter;
     unsigned running;
     unsigned waiting;
-    uint64_t requests; /* so far */
 };
 
 /* Sends SIGKILL unless somebody has, and ends every request. */

@@ -99,6 +99,7 @@ static struct database_slot *wait_slot(struct engine_database *database, struct 
     database->waiting--;
     if (waiter.slot == NULL) {
         unlink_waiter(database, &waiter);
+        condition_broadcast(&database->changed); /* whoever closes waits for this one too */
     }
     condition_finish(&waiter.granted);
     return waiter.slot;
@@ -219,9 +220,8 @@ static bool send_request(struct conversation *talk, struct err *err)
     }
     const int *fds = talk->request->fds;
     size_t fds_count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
-    int wait_ms = cancel_left_ms(talk->cancel, WORKER_ANSWER_SEND_MS);
     return worker_send(slot->stream.fd, WORKER_REQUEST, buf_str(&slot->outgoing), fds, fds_count,
-                       wait_ms, err) ||
+                       WORKER_ANSWER_SEND_MS, err) ||
            fail_ended(talk, err);
 }
 
@@ -424,14 +424,6 @@ static bool run_in(struct conversation *talk, struct err *err)
     return talk->outcome->done.kind == ERR_NONE;
 }
 
-static uint64_t next_number(struct engine_database *database)
-{
-    lock_take(&database->lock);
-    uint64_t number = ++database->requests;
-    lock_release(&database->lock);
-    return number;
-}
-
 static void trim(struct database_slot *slot)
 {
     if (database_stream_is_empty(&slot->stream)) {
@@ -458,9 +450,10 @@ bool engine_database_run(struct engine_database *database,
         .request = request,
         .cancel = cancel,
         .outcome = ret_outcome,
-        .number = next_number(database),
+        .number = atomic_fetch_add(&database->requests, 1) + 1,
     };
-    bool good = (slot->stream.fd >= 0 || connect_slot(database, slot, err)) && run_in(&talk, err);
+    bool good = cancel_check(cancel, err) &&
+                (slot->stream.fd >= 0 || connect_slot(database, slot, err)) && run_in(&talk, err);
     trim(slot);
     give_back(database, slot);
     return good;
