@@ -97,6 +97,17 @@ static void collect_kills(void *context, struct ops_samples *samples)
     }
 }
 
+static void collect_database_workers(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS,
+                not_negative(metric_level(&engine_counts(context)->databases)));
+}
+
+static void collect_files_refused(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, metric_value(&engine_counts(context)->files_refused));
+}
+
 static void collect_memory_reserved(void *context, struct ops_samples *samples)
 {
     uint64_t total;
@@ -115,6 +126,8 @@ static const struct ops_family engine_families[] = {
     { "eider_workers",                      OPS_GAUGE,   "Worker processes, by state; stopping: asked to end, or about to be killed.",    collect_workers },
     { "eider_workers_forked_total",         OPS_COUNTER, "Worker processes that were started.",                                           collect_forked },
     { "eider_worker_kills_total",           OPS_COUNTER, "Worker processes that ended before their job was done, by reason.",             collect_kills },
+    { "eider_database_workers",             OPS_GAUGE,   "Worker processes that hold a database open; not among eider_workers.",          collect_database_workers },
+    { "eider_database_files_refused_total", OPS_COUNTER, "Files that such a process asked for and may not have.",                         collect_files_refused },
     { "eider_worker_memory_reserved_bytes", OPS_GAUGE,   "Memory that running jobs were granted.",                                        collect_memory_reserved },
     { "eider_worker_memory_max_bytes",      OPS_GAUGE,   "Memory that all jobs together may be granted (see EIDER_MEMORY_TOTAL).",        collect_memory_total },
     { "eider_zygote_ready",                 OPS_GAUGE,   "1 while the idle, warm process from which workers are forked is there.",        collect_zygote_ready },

@@ -130,13 +130,21 @@ pthread_t thread_start(const char *name, void *(*run)(void *), void *argument)
     return thread;
 }
 
-bool thread_start_detached(const char *name, void *(*run)(void *), void *argument)
+bool thread_try_start(const char *name, void *(*run)(void *), void *argument, pthread_t *ret_thread)
 {
     struct beginning *beginning = mem_alloc(sizeof(*beginning));
     *beginning = (struct beginning){.name = name, .run = run, .argument = argument};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, begin, beginning) != 0) {
+    bool started = pthread_create(ret_thread, NULL, begin, beginning) == 0;
+    if (!started) {
         mem_free(beginning);
+    }
+    return started;
+}
+
+bool thread_start_detached(const char *name, void *(*run)(void *), void *argument)
+{
+    pthread_t thread;
+    if (!thread_try_start(name, run, argument, &thread)) {
         return false;
     }
     must(pthread_detach(thread), "thread_detach");

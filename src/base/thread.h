@@ -42,6 +42,7 @@
     ROW(LOCK_SHIP,      "lake: what the flush threads share")                       \
     ROW(LOCK_SCHEMA,    "lake: schemas of objects already read")                    \
     ROW(LOCK_WAL,       "wal: the queue and the list of segments")                  \
+    ROW(LOCK_SLOTS,     "engine: who runs and who waits in one database's process") \
     ROW(LOCK_ZYGOTE,    "engine: the socket to the zygote and the jobs that wait")  \
     ROW(LOCK_FETCH,     "engine: ranges that workers wait for")                     \
     ROW(LOCK_CACHE,     "store: which blocks of which objects are kept")            \
@@ -50,7 +51,7 @@
     ROW(LOCK_RUNNING,   "ops: the queries that are listed")                         \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
-    ROW(LOCK_SEND,      "worker: whole frames on the job's socket")
+    ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")
 /* clang-format on */
 
 #define LOCK_ENUM_ROW(name, meaning) name,
@@ -95,5 +96,8 @@ bool condition_wait_until(struct condition *condition, struct lock *lock, int64_
 /* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start
  * only). */
 pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);
+/* For one that is started while the server runs; false when the system has none to give. */
+bool thread_try_start(const char *name, void *(*run)(void *), void *argument,
+                      pthread_t *ret_thread) MUST_CHECK;
 /* Starts a thread that nobody waits for; false when the system has none to give. */
 bool thread_start_detached(const char *name, void *(*run)(void *), void *argument) MUST_CHECK;

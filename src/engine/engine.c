@@ -1,8 +1,8 @@
 #include "engine.h"
 
 #include "clock.h"
+#include "engine_internal.h"
 #include "engine_job.h"
-#include "engine_memory.h"
 #include "fd.h"
 #include "log.h"
 #include "mem.h"
@@ -24,14 +24,6 @@ enum {
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
-};
-
-struct engine {
-    struct engine_options options;
-    struct zygote *zygote;
-    struct fetch_pool *fetchers;
-    struct engine_memory memory;
-    struct engine_counts counts;
 };
 
 struct engine *engine_create(const struct engine_options *options)
@@ -103,9 +95,7 @@ uint64_t engine_memory_reserved(struct engine *engine, uint64_t *ret_total_bytes
 
 /* ---- starting a worker ---- */
 
-/* Address space is more than memory: stacks, allocator arenas and mapped code come on top of what
- * the engine counts. */
-static uint64_t address_space_for(uint64_t memory_bytes, unsigned threads)
+uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     (void)memory_bytes;
@@ -116,17 +106,18 @@ static uint64_t address_space_for(uint64_t memory_bytes, unsigned threads)
 #endif
 }
 
-static bool fork_worker(struct engine *engine, struct engine_job *job, struct err *err)
+bool engine_fork_worker(struct engine *engine, struct zygote_child *child, struct cancel *cancel,
+                        int *ret_socket_fd, struct err *err)
 {
     for (int i = 0; i < FORK_TRIES; i++) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
             return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
         }
-        bool good = zygote_fork(engine->zygote, pair[1], &job->child, job->cancel, err);
+        bool good = zygote_fork(engine->zygote, pair[1], child, cancel, err);
         fd_close(&pair[1]);
         if (good) {
-            job->socket_fd = pair[0];
+            *ret_socket_fd = pair[0];
             return true;
         }
         fd_close(&pair[0]);
@@ -144,7 +135,7 @@ static bool send_job(struct engine *engine, struct engine_job *job, struct err *
     uint64_t left_s = (uint64_t)cancel_left_ms(job->cancel, 86400000) / 1000;
     message.limits = (struct worker_limits){
         .memory_bytes = job->memory_bytes,
-        .address_space_bytes = address_space_for(job->memory_bytes, threads),
+        .address_space_bytes = engine_address_space(job->memory_bytes, threads),
         .output_bytes = job->request->output_bytes_max,
         .cpu_seconds = (left_s + 3) * threads,
         .threads = threads,
@@ -436,7 +427,7 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     buf_init(&job.incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);
     bool good = fetch_queue_init(&job.fetches, engine->fetchers, cancel->deadline_ms, err);
     if (good) {
-        good = fork_worker(engine, &job, err);
+        good = engine_fork_worker(engine, &job.child, job.cancel, &job.socket_fd, err);
         if (good) {
             metric_add(&engine->counts.forked, 1);
             metric_enter(&engine->counts.running);

@@ -144,6 +144,8 @@ struct engine_counts {
     struct metric_gauge running;  /* workers that are there */
     struct metric_gauge stopping; /* those of them that were asked to stop */
     struct metric_counter forked;
+    struct metric_gauge databases;       /* database workers that are there; not in `running` */
+    struct metric_counter files_refused; /* that a database worker asked for and may not have */
     struct metric_counter kills[ENGINE_KILL_COUNT];
 };
 

@@ -4,12 +4,15 @@
  *           the names that this database may have. The main file is locked (F_OFD_SETLK, which
  *           other DuckDB processes respect) for as long as the process lives, and by nobody twice.
  *           A request that does not end 1 s after it was told to costs the process: the others that
- *           run in it are answered ERR_UNAVAILABLE, and what was committed stays (P21).
+ *           run in it are answered ERR_UNAVAILABLE, and what was committed stays (P21). So does a
+ *           frame that breaks the protocol, and an engine that says it is broken. A zygote that
+ *           dies takes no database with it.
  * Not here  which databases there are, when they are opened and closed, who waits for whom
  *           (src/database).
  * Owner     src/database. Requests end before engine_database_close returns.
  * Threads   any number may call engine_database_run at once: up to `slots` run, more wait.
- *           Inside: one thread, `database`, reads the control socket.
+ *           Inside: one thread, `database`, reads the control socket and answers for files. A
+ *           request that waits for a slot comes before those that came later.
  * Errors    of open: ERR_CORRUPT (the file is no database, or it or its log is damaged: nothing was
  *           changed), ERR_CONFLICT (another process has it), ERR_NOT_IMPLEMENTED (made by a newer
  *           engine), ERR_UNAVAILABLE (disk, rights, no worker), ERR_UNPROCESSABLE (memory).
@@ -47,9 +50,11 @@ struct engine_database_request {
 };
 
 struct engine_database_outcome {
-    struct worker_done done; /* its message is in err */
-    bool died;               /* the process ended before it answered, */
-    bool killed;             /* because a request in it did not stop when it was told to */
+    /* Its message is in err. A request that was told to end has one too, unless it died: kind
+     * ERR_NONE there says that it was over all the same. */
+    struct worker_done done;
+    bool died;   /* the process ended before it answered, */
+    bool killed; /* because a request in it did not stop when it was told to */
 };
 
 bool engine_database_open(struct engine *engine, const struct engine_database_options *options,

@@ -48,6 +48,10 @@ void worker_put_job(struct buf *buf, const struct worker_job *job)
 {
     worker_put_u32(buf, job->kind);
     buf_append_bytes(buf, &job->limits, sizeof(job->limits));
+    if (job->kind == WORKER_DATABASE) {
+        buf_append(buf, job->database);
+        return;
+    }
     worker_put_text(buf, job->statement);
     put_columns(buf, job->columns, job->columns_count);
     worker_put_u32(buf, job->format);
@@ -191,6 +195,11 @@ bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *
     struct worker_cursor cursor = {.rest = payload};
     struct worker_job job = {.kind = worker_get_u32(&cursor)};
     get_bytes(&cursor, &job.limits, sizeof(job.limits));
+    if (job.kind == WORKER_DATABASE && !cursor.failed) {
+        job.database = cursor.rest;
+        *ret_job = job;
+        return true;
+    }
     job.statement = worker_get_text(&cursor);
     job.columns = get_columns(&cursor, &job.columns_count);
     job.format = worker_get_u32(&cursor);

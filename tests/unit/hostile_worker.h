@@ -1,14 +1,15 @@
 /* hostile_worker.h - a zygote and workers of the test's own, which say to the server whatever a
  * script tells them. The engine starts its own program again as `eider zygote`: in a test that
  * program is the test, and its main() hands over to hostile_zygote_main().
- * Use       a script is found by the job's statement, which is its name; a name that ends with a
- *           colon is followed by the script's argument. It runs in a child with the worker's end of
- *           the job's socket; when it returns, the child ends with status 0. */
+ * Use       a script is found by the job's statement, or by the name of a database's file: that is
+ *           its name. One that ends with a colon is followed by the script's argument. It runs in a
+ *           child with the worker's end of the job's socket; when it returns, the child ends with
+ *           status 0. */
 #pragma once
 
 #include "fd.h"
 #include "worker.h"
-#include "worker_job.h"
+#include "worker_database.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -133,6 +134,15 @@ static inline void hostile_stay(struct hostile_worker *worker)
 
 /* ---- the zygote ---- */
 
+/* A job's statement, or the name of a database's file. */
+static inline struct str hostile_name_of(const struct worker_job *job)
+{
+    struct worker_cursor cursor = {.rest = job->database};
+    struct worker_database database;
+    bool is_database = job->kind == WORKER_DATABASE;
+    return is_database && worker_get_database(&cursor, &database) ? database.name : job->statement;
+}
+
 static inline _Noreturn void hostile_child(int socket_fd, const struct hostile_script *scripts,
                                            size_t count)
 {
@@ -144,11 +154,12 @@ static inline _Noreturn void hostile_child(int socket_fd, const struct hostile_s
         !worker_get_job(buf_str(&worker.frame.payload), &job, &err)) {
         _exit(1);
     }
+    struct str called = hostile_name_of(&job);
     for (size_t i = 0; i < count; i++) {
         struct str name = str_of(scripts[i].name);
-        bool prefix = str_ends(name, STR(":")) && str_starts(job.statement, name);
-        if (prefix || str_equal(job.statement, name)) {
-            worker.argument = str_from(job.statement, name.len);
+        bool prefix = str_ends(name, STR(":")) && str_starts(called, name);
+        if (prefix || str_equal(called, name)) {
+            worker.argument = str_from(called, name.len);
             worker_frame_init(&worker.frame); /* the job's bytes stay where they are */
             scripts[i].run(&worker);
             _exit(0);

@@ -4,19 +4,18 @@
  * The frames are those of worker_job.h. A database worker has one control socket (the job's socket
  * of its fork) and slots: sockets of their own, each of which serves one request at a time.
  *
- *   control   server -> worker   JOB       kind WORKER_DATABASE: limits and struct worker_database
+ *   control   server -> worker   JOB       kind WORKER_DATABASE: limits (no cpu_seconds) and struct
+ *                                          worker_database
  *                                SLOT      one descriptor: the worker's end of a new slot; u32 its
  *                                          number
  *                                FILED     answer to FILE: u32 id, i32 errno, u64 value, text; at
  *                                          most one descriptor
- *                                INTERRUPT u32 slot, u64 request: ends it if that is what runs
- *                                there CLOSE     finish what runs, checkpoint, close, OUTCOME, exit
- *             worker -> server   FILE      u32 id, u32 operation, u32 flags, text name, text new
- *             name
- *                                READY     the file is open: u64 bytes of its log that were
- *                                replayed OUTCOME   the end: after CLOSE, or why the file does not
- *   open slot      server -> worker   REQUEST   struct worker_request; descriptors: input and
- *   output,
+ *                                INTERRUPT u32 slot, u64 request: ends it if that is what runs there
+ *                                CLOSE     finish what runs, checkpoint, close, OUTCOME, exit
+ *             worker -> server   FILE      u32 id, u32 operation, u32 flags, text name, text new name
+ *                                READY     the file is open: u64 bytes of its log that were replayed
+ *                                OUTCOME   the end: after CLOSE, or why the file does not open
+ *   slot      server -> worker   REQUEST   struct worker_request; descriptors: input and output,
  *                                          where the kind has them
  *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before the first RESULT: the
  *                                          names (worker_put_schema, types as the engine has them)
@@ -57,7 +56,8 @@ enum worker_file_flags {
     WORKER_FILE_TRUNCATE = 1 << 2, /* when it is there */
 };
 
-/* In the JOB of a database worker, after the fields of struct worker_job that all kinds have. */
+/* In the JOB of a database worker: what worker_put_database wrote is struct worker_job's `database`.
+ */
 struct worker_database {
     struct str name; /* of the main file, such as "default.duckdb" */
     uint32_t read_only;

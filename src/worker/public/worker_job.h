@@ -64,12 +64,22 @@ enum worker_frame_type {
     WORKER_OUTCOME,
     WORKER_PROGRESS,
     WORKER_COLUMNS,
+    /* of a database worker (worker_database.h) */
+    WORKER_SLOT,
+    WORKER_FILE,
+    WORKER_FILED,
+    WORKER_INTERRUPT,
+    WORKER_CLOSE,
+    WORKER_READY,
+    WORKER_REQUEST,
+    WORKER_DONE,
 };
 
 enum worker_job_kind {
     WORKER_QUERY = 1, /* one statement over declared tables, result in a format */
     WORKER_WRITE,     /* canonical lines (lake_rows.h) in, Parquet out */
     WORKER_READ,      /* a body with rows in, their columns and lines out */
+    WORKER_DATABASE,  /* no job but many: worker_database.h */
 };
 
 /* What a body is written in. */
@@ -97,7 +107,7 @@ struct worker_limits {
     uint64_t address_space_bytes; /* RLIMIT_AS beyond what the zygote has; 0 for none (sanitizer
                                      builds) */
     uint64_t output_bytes;        /* RLIMIT_FSIZE */
-    uint64_t cpu_seconds;         /* RLIMIT_CPU */
+    uint64_t cpu_seconds;         /* RLIMIT_CPU; 0 for none */
     uint32_t threads;
     uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
@@ -129,6 +139,8 @@ struct worker_job {
     uint64_t row_group_rows;
     /* WORKER_READ: descriptor 0 the body, a file that nobody changes meanwhile */
     uint32_t input_format; /* enum worker_input */
+    /* WORKER_DATABASE has none of the above: what follows in the frame is worker_get_database's. */
+    struct str database;
 };
 
 /* One table of TABLES. */

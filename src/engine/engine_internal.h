@@ -1,0 +1,24 @@
+/* engine_internal.h - what jobs and databases share of the engine. Internal to the folder. */
+#pragma once
+
+#include "engine.h"
+#include "engine_fetch.h"
+#include "engine_memory.h"
+#include "engine_zygote.h"
+
+struct engine {
+    struct engine_options options;
+    struct zygote *zygote;
+    struct fetch_pool *fetchers;
+    struct engine_memory memory;
+    struct engine_counts counts;
+};
+
+/* RLIMIT_AS of a worker. Address space is more than memory: stacks, allocator arenas and mapped
+ * code come on top of what the engine counts. */
+uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads);
+
+/* Forks a worker, again with another zygote when one dies over it. On success the child is the
+ * caller's to forget, and the socket its to close. */
+bool engine_fork_worker(struct engine *engine, struct zygote_child *child, struct cancel *cancel,
+                        int *ret_socket_fd, struct err *err) MUST_CHECK;
