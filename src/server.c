@@ -6,6 +6,7 @@
 #include "fd.h"
 #include "log.h"
 #include "mem.h"
+#include "server_databases.h"
 #include "server_lake.h"
 #include "server_layers.h"
 #include "server_machine.h"
@@ -30,6 +31,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum {
+    CLOSE_DATABASES_MS = 10000 /* for the last checkpoints, after the drain */
+};
+
 struct server {
     const struct config *config;
     struct config *reloaded; /* the same, when it is not the one of the start */
@@ -41,6 +46,7 @@ struct server {
     struct store_cache *cache;
     struct engine *engine;
     struct lake *lake;
+    struct server_databases hosted;
     struct ops_metrics *metrics;
     struct server_metrics counted;
     struct api *api;
@@ -216,6 +222,7 @@ static void create_api(struct server *server)
         .pool_max = count_of(server, "DUCKDB_POOL_MAX"),
         .version = EIDER_VERSION,
     };
+    server_describe_databases(config, &server->hosted, &options);
     server->api = api_create(&options);
 }
 
@@ -440,7 +447,9 @@ struct server *server_start(const struct config *config, struct err *err)
     if (good) {
         server->lake =
             server_open_tables(config, &server->where, server->engine, server->spool_folder, err);
-        good = server->lake != NULL;
+        good = server->lake != NULL &&
+               server_open_databases(config, server->engine, server->spool_folder, &server->hosted,
+                                     err);
     }
     if (good) {
         server->metrics = ops_metrics_create();
@@ -533,6 +542,7 @@ void server_stop(struct server *server)
     api_destroy(server->api);
     ops_metrics_destroy(server->metrics);
     lake_close(server->lake);
+    server_close_databases(&server->hosted, clock_now_ms() + CLOSE_DATABASES_MS);
     engine_destroy(server->engine);
     store_cache_close(server->cache);
     server_lake_close(&server->where);
