@@ -95,15 +95,17 @@ static bool try_out(struct storage *storage, const struct shim_database *how, st
     struct shim_database trial = *how;
     struct duck duck = {0};
     trial.read_only = true;
-    storage_set_read_only(storage, true);
+    storage_set_phase(storage, STORAGE_TRIAL);
     bool good = open_file(&duck, storage, &trial, err);
     duckdb_close(&duck.database);
-    storage_set_read_only(storage, false);
+    storage_set_phase(storage, STORAGE_OPENS);
     return good;
 }
 
-static bool shut(struct duck *duck, const struct worker_limits *limits, struct err *err)
+static bool shut(struct duck *duck, struct storage *storage, const struct worker_limits *limits,
+                 struct err *err)
 {
+    storage_set_phase(storage, STORAGE_SERVES);
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
         return err_set(err, ERR_UNPROCESSABLE, "there is no memory for a connection");
     }
@@ -128,7 +130,7 @@ bool database_open(struct duck *duck, struct storage *storage, const struct work
     };
     return look(storage, ret_log_bytes, err) &&
            (*ret_log_bytes == 0 || how.read_only || try_out(storage, &how, err)) &&
-           open_file(duck, storage, &how, err) && shut(duck, limits, err);
+           open_file(duck, storage, &how, err) && shut(duck, storage, limits, err);
 }
 
 bool database_close(struct duck *duck, const struct worker_database *options, struct err *err)

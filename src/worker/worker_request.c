@@ -3,9 +3,9 @@
 
 #include "mem.h"
 
-bool request_run(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
-                 const struct worker_request *request, const int fds[2],
-                 struct worker_done *ret_done)
+bool request_serve(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
+                   const struct worker_request *request, const int fds[2],
+                   struct worker_done *ret_done)
 {
     struct buf out;
     (void)duck;

@@ -233,6 +233,10 @@ class ShimFileSystem : public FileSystem
         one.emplace_back(path);
         return one;
     }
+    string CanonicalizePath(const string &path, optional_ptr<FileOpener>) override
+    {
+        return path;
+    }
     string PathSeparator(const string &) override
     {
         return "/";
@@ -274,7 +278,6 @@ void SetOptions(DBConfig &config, const struct shim_database *options)
 {
     config.options.access_mode =
         options->read_only ? AccessMode::READ_ONLY : AccessMode::READ_WRITE;
-    config.options.load_extensions = false;
     config.SetOptionByName("autoload_known_extensions", Value::BOOLEAN(false));
     config.SetOptionByName("autoinstall_known_extensions", Value::BOOLEAN(false));
     config.SetOptionByName("threads", Value::BIGINT(int64_t(options->threads)));

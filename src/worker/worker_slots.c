@@ -96,7 +96,7 @@ static void run_request(struct slot *slot, duckdb_connection connection,
     };
     files_set_descriptors(slot->files, writes ? -1 : fds[0], writes ? fds[0] : fds[1]);
     storage_set_client(slot->slots->storage, slot->number, shim_client(connection), slot->files);
-    (void)request_run(&duck, connection, slot->channel, request, fds, done);
+    (void)request_serve(&duck, connection, slot->channel, request, fds, done);
     storage_set_client(slot->slots->storage, slot->number, NULL, NULL);
     files_set_descriptors(slot->files, -1, -1);
 }

@@ -18,7 +18,7 @@ struct storage {
     struct channel *channel;
     struct str name;
     struct shim_files operations;
-    atomic_bool read_only;
+    atomic_int phase; /* enum storage_phase */
     atomic_bool failed;
     struct lock lock; /* LOCK_REQUESTS */
     struct client clients[WORKER_SLOTS_MAX] GUARDED_BY(lock);
@@ -118,7 +118,9 @@ static int open_stored(struct storage *storage, struct str name, const struct sh
                        char *problem, size_t size)
 {
     bool for_writing = (how->flags & SHIM_OPEN_WRITE) != 0;
-    if (how->client != NULL || (for_writing && atomic_load(&storage->read_only))) {
+    int phase = atomic_load(&storage->phase);
+    if ((how->client != NULL && phase == STORAGE_SERVES) ||
+        (for_writing && phase == STORAGE_TRIAL)) {
         say(problem, size, "access to this path is not allowed");
         return -1;
     }
@@ -247,7 +249,7 @@ static int storage_change(void *context, enum shim_change change, const char *pa
     if (change == SHIM_EXISTS) {
         return exists(storage, name);
     }
-    if (atomic_load(&storage->read_only)) {
+    if (atomic_load(&storage->phase) == STORAGE_TRIAL) {
         return -1;
     }
     struct question question = {.operation = WORKER_FILE_REMOVE, .name = name};
@@ -287,9 +289,9 @@ const struct shim_files *storage_operations(struct storage *storage)
     return &storage->operations;
 }
 
-void storage_set_read_only(struct storage *storage, bool on)
+void storage_set_phase(struct storage *storage, enum storage_phase phase)
 {
-    atomic_store(&storage->read_only, on);
+    atomic_store(&storage->phase, phase);
 }
 
 bool storage_failed(const struct storage *storage)

@@ -23,8 +23,12 @@ struct storage *storage_create(struct channel *channel, struct str name);
 /* What shim_open_database takes. */
 const struct shim_files *storage_operations(struct storage *storage);
 
-/* While it is on, whoever wants to change a file is told that it failed. */
-void storage_set_read_only(struct storage *storage, bool on);
+enum storage_phase {
+    STORAGE_OPENS,  /* the engine looks at the file with a connection of its own */
+    STORAGE_TRIAL,  /* the same, and whoever wants to change a file is told that it failed */
+    STORAGE_SERVES, /* no connection sees db:// */
+};
+void storage_set_phase(struct storage *storage, enum storage_phase phase);
 
 /* A read or write failed for another reason than the end of the file. */
 bool storage_failed(const struct storage *storage);
