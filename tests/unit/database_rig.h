@@ -310,18 +310,37 @@ static inline void rig_kill(struct rig *rig)
     (void)rig_reap(rig);
 }
 
-/* CLOSE, and the end of the process. */
-static inline bool rig_close(struct rig *rig)
+static inline bool rig_close_begin(struct rig *rig)
 {
     struct err err;
-    if (!worker_send(rig->control, WORKER_CLOSE, STR(""), NULL, 0, -1, &err)) {
-        return false;
-    }
+    return worker_send(rig->control, WORKER_CLOSE, STR(""), NULL, 0, -1, &err);
+}
+
+static inline bool rig_close_end(struct rig *rig)
+{
     while (!rig->ended && rig_wait(rig, -1)) {
     }
     bool good = rig->ended && rig->outcome == ERR_NONE;
     int status = rig_reap(rig);
     return good && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* CLOSE, and the end of the process. */
+static inline bool rig_close(struct rig *rig)
+{
+    return rig_close_begin(rig) && rig_close_end(rig);
+}
+
+static inline bool rig_interrupt(struct rig *rig, uint32_t slot, uint64_t request)
+{
+    struct buf payload;
+    struct err err;
+    buf_init(&payload, 64);
+    worker_put_u32(&payload, slot);
+    worker_put_u64(&payload, request);
+    bool sent = worker_send(rig->control, WORKER_INTERRUPT, buf_str(&payload), NULL, 0, -1, &err);
+    buf_finish(&payload);
+    return sent;
 }
 
 static inline void rig_end(struct rig *rig)
