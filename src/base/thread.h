@@ -49,6 +49,7 @@
     ROW(LOCK_STORE,     "store: retry budgets per endpoint")                        \
     ROW(LOCK_NET,       "net: idle connections, and the list of endpoints")         \
     ROW(LOCK_RUNNING,   "ops: the queries that are listed")                         \
+    ROW(LOCK_REQUESTS,  "worker: which request runs in which slot of a database")   \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
     ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")

@@ -46,13 +46,23 @@ struct channel *channel_create(int socket_fd)
     return channel;
 }
 
+void channel_destroy(struct channel *channel)
+{
+    if (channel != NULL) {
+        condition_finish(&channel->answered);
+        lock_finish(&channel->lock);
+        lock_finish(&channel->send_lock);
+        mem_free(channel);
+    }
+}
+
 /* The server has closed its end: nobody wants the result, and this process must not outlive it. */
 static _Noreturn void leave(void)
 {
     _exit(0);
 }
 
-static void take_answer(struct channel *channel, struct worker_frame *frame)
+void channel_answer(struct channel *channel, struct worker_frame *frame)
 {
     struct worker_cursor cursor = {.rest = buf_str(&frame->payload)};
     uint32_t id = worker_get_u32(&cursor);
@@ -71,14 +81,19 @@ static void take_answer(struct channel *channel, struct worker_frame *frame)
     lock_release(&channel->lock);
 }
 
-static bool send_progress(struct channel *channel) REQUIRES(&channel->send_lock)
+uint64_t channel_peak_bytes(void)
 {
     struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+static bool send_progress(struct channel *channel) REQUIRES(&channel->send_lock)
+{
     double percentage = duckdb_query_progress(channel->connection).percentage;
     struct worker_progress progress = {
         .permille = percentage > 0 ? (uint32_t)((percentage < 100 ? percentage : 100) * 10) : 0,
         .rows = atomic_load(&channel->rows),
-        .peak_bytes = getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0,
+        .peak_bytes = channel_peak_bytes(),
     };
     struct buf payload;
     struct err err;
@@ -124,6 +139,27 @@ static void wait_frame(struct channel *channel)
     }
 }
 
+void channel_begin(struct channel *channel, duckdb_connection connection, int progress_after_ms)
+{
+    channel->connection = connection;
+    atomic_store(&channel->cancelled, false);
+    atomic_store(&channel->rows, 0);
+    atomic_store(&channel->progress_at_ms, clock_now_ms() + progress_after_ms);
+}
+
+void channel_cancel(struct channel *channel)
+{
+    atomic_store(&channel->cancelled, true);
+    duckdb_interrupt(channel->connection);
+}
+
+void channel_offer_progress(struct channel *channel)
+{
+    if (progress_wait_ms(channel) == 0) {
+        try_progress(channel);
+    }
+}
+
 static void *control_run(void *argument)
 {
     struct channel *channel = argument;
@@ -132,10 +168,9 @@ static void *control_run(void *argument)
     struct err err;
     while (wait_frame(channel), worker_receive(channel->socket_fd, &frame, &err)) {
         if (frame.type == WORKER_CANCEL) {
-            atomic_store(&channel->cancelled, true);
-            duckdb_interrupt(channel->connection);
+            channel_cancel(channel);
         } else {
-            take_answer(channel, &frame);
+            channel_answer(channel, &frame);
         }
     }
     leave();

@@ -13,10 +13,22 @@
 struct channel;
 
 struct channel *channel_create(int socket_fd);
+/* Of one that was never started; the socket stays open. NULL is nothing. */
+void channel_destroy(struct channel *channel);
 
 /* Starts the control thread. A CANCEL frame interrupts the connection from then on. After the
  * sandbox is in place. */
 void channel_start(struct channel *channel, duckdb_connection connection);
+
+/* ---- where `control` is somebody else's: a database worker (worker_slots.h) ---- */
+
+/* Hands an answer to who asked for it. */
+void channel_answer(struct channel *channel, struct worker_frame *frame);
+/* The channel of a slot is used for one request after the other: begins one. NULL ends it. */
+void channel_begin(struct channel *channel, duckdb_connection connection, int progress_after_ms);
+void channel_cancel(struct channel *channel);
+/* Sends PROGRESS when it is due; the connection is there until this returns. */
+void channel_offer_progress(struct channel *channel);
 
 /* Sends a frame without an answer; a server that is gone ends the process. */
 void channel_send(struct channel *channel, uint32_t type, struct str payload);
@@ -26,6 +38,8 @@ void channel_send(struct channel *channel, uint32_t type, struct str payload);
  * descriptor, if any, goes to ret_fd (may be NULL). */
 void channel_ask(struct channel *channel, uint32_t type, struct str body, struct buf *answer,
                  int *ret_fd);
+
+uint64_t channel_peak_bytes(void); /* of resident memory, of this process so far */
 
 bool channel_cancelled(struct channel *channel);
 

@@ -9,21 +9,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* What is shut once and for all, before any job. External access goes last, since some settings
- * cannot be changed without it; the prefixes of our own file system are allowed just before. */
+/* What is shut once and for all, before any job or request. */
 static const char *const closing_settings[] = {
     "SET autoload_known_extensions = false",
     "SET autoinstall_known_extensions = false",
     "SET allow_community_extensions = false",
     "SET allow_unsigned_extensions = false",
     "SET allow_persistent_secrets = false",
-    "SET temp_directory = ''",
     "SET enable_external_file_cache = false",
     "SET preserve_insertion_order = true",
     "SET GLOBAL TimeZone = 'UTC'",
     "SET errors_as_json = false",
-    "SET allowed_directories = ['job://', 's3://', 'lake://']",
-    "SET enable_external_access = false",
 };
 
 bool duck_fail(struct err *err, duckdb_error_type type, const char *text)
@@ -87,18 +83,27 @@ static bool open_database(struct duck *duck, struct err *err)
            err_set(err, ERR_INTERNAL, "the engine does not take the file system");
 }
 
-bool duck_open(struct duck *duck, struct err *err)
+/* External access goes last, since some settings cannot be changed without it; the prefixes of our
+ * own file system are allowed just before. */
+bool duck_shut(struct duck *duck, const char *allowed_directories, struct err *err)
 {
-    if (!open_database(duck, err)) {
-        return false;
-    }
     for (size_t i = 0; i < COUNT_OF(closing_settings); i++) {
         if (!duck_run(duck, str_of(closing_settings[i]), NULL, err)) {
             return false;
         }
     }
+    if (!duck_run(duck, str_of(allowed_directories), NULL, err) ||
+        !duck_run(duck, STR("SET enable_external_access = false"), NULL, err)) {
+        return false;
+    }
     return shim_forget_file_names(duck->database) ||
            err_set(err, ERR_INTERNAL, "the engine keeps taking names for files");
+}
+
+bool duck_open(struct duck *duck, struct err *err)
+{
+    return open_database(duck, err) && duck_run(duck, STR("SET temp_directory = ''"), NULL, err) &&
+           duck_shut(duck, "SET allowed_directories = ['job://', 's3://', 'lake://']", err);
 }
 
 bool duck_warm(struct duck *duck, struct err *err)

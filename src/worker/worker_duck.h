@@ -16,6 +16,10 @@ struct duck {
 
 bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
 
+/* Shuts what no statement may use: extensions, secrets, and all files but those of the directories
+ * that this statement allows. */
+bool duck_shut(struct duck *duck, const char *allowed_directories, struct err *err) MUST_CHECK;
+
 /* Runs typical work once, so that each fork finds code and catalogs in memory. */
 bool duck_warm(struct duck *duck, struct err *err) MUST_CHECK;
 

@@ -36,9 +36,11 @@ static void say(char *problem, size_t size, const char *text)
     (void)snprintf(problem, size, "%s", text);
 }
 
-static void *vfs_open(void *context, const char *path, bool for_writing, char *problem, size_t size)
+static void *vfs_open(void *context, const char *path, const struct shim_open *how, char *problem,
+                      size_t size)
 {
     struct files *files = context;
+    bool for_writing = (how->flags & SHIM_OPEN_WRITE) != 0;
     struct file file = {.files = files, .fd = -1};
     if (strcmp(path, "job://in") == 0 && !for_writing) {
         file.fd = files->input_fd;
@@ -135,20 +137,33 @@ static void vfs_close(void *opened)
     mem_free(file);
 }
 
-struct files *files_create(duckdb_database database)
+static const struct shim_files operations = {
+    .open = vfs_open,
+    .read = vfs_read,
+    .write = vfs_write,
+    .size = vfs_size,
+    .close = vfs_close,
+};
+
+const struct shim_files *files_operations(void)
 {
-    static const char *const prefixes[] = {"job://", "s3://", "lake://"};
+    return &operations;
+}
+
+struct files *files_create_apart(void)
+{
     struct files *files = mem_alloc(sizeof(*files));
     files->input_fd = -1;
     files->output_fd = -1;
-    struct shim_files table = {
-        .context = files,
-        .open = vfs_open,
-        .read = vfs_read,
-        .write = vfs_write,
-        .size = vfs_size,
-        .close = vfs_close,
-    };
+    return files;
+}
+
+struct files *files_create(duckdb_database database)
+{
+    static const char *const prefixes[] = {"job://", "s3://", "lake://"};
+    struct files *files = files_create_apart();
+    struct shim_files table = operations;
+    table.context = files;
     if (!shim_register_files(database, &table, prefixes, COUNT_OF(prefixes))) {
         mem_free(files);
         return NULL;

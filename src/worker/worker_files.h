@@ -13,6 +13,12 @@ struct files;
 /* Registers the file system with the database. The channel and descriptors come later (the zygote
  * has none). */
 struct files *files_create(duckdb_database database);
+/* For who registers a file system of their own and passes these on (worker_storage.h): the files of
+ * one request at a time, job:// alone; `context` of the operations is one of them. */
+struct files *files_create_apart(void);
+const struct shim_files *files_operations(void);
+void files_set_descriptors(struct files *files, int input_fd, int output_fd); /* -1: none */
+
 void files_set_job(struct files *files, struct channel *channel, int input_fd, int output_fd);
 void files_set_descriptors(struct files *files, int input_fd, int output_fd); /* -1: none */
 /* job://in is this part of the descriptor alone. */

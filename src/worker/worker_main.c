@@ -1,19 +1,13 @@
 #include "worker_main.h"
 
 #include "fd.h"
+#include "worker_database_main.h"
 #include "worker_layers.h"
 #include "worker_run.h"
 #include "worker_sandbox.h"
 
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-static uint64_t peak_bytes(void)
-{
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
-}
 
 static void report(struct channel *channel, bool good, const struct encode_outcome *done,
                    const struct err *err)
@@ -21,7 +15,7 @@ static void report(struct channel *channel, bool good, const struct encode_outco
     struct worker_outcome outcome = {
         .rows = done->rows,
         .truncated = done->truncated,
-        .peak_bytes = peak_bytes(),
+        .peak_bytes = channel_peak_bytes(),
     };
     if (!good) {
         outcome.kind = (uint32_t)err->kind;
@@ -58,6 +52,9 @@ void worker_main(struct duck *duck, int socket_fd)
     if (!worker_receive(socket_fd, &frame, &err) || frame.type != WORKER_JOB ||
         !worker_get_job(buf_str(&frame.payload), &job, &err)) {
         _exit(1);
+    }
+    if (job.kind == WORKER_DATABASE) {
+        database_main(socket_fd, &job);
     }
     struct channel *channel = channel_create(socket_fd);
     struct encode_outcome done = {0};

@@ -83,7 +83,7 @@ static const int allowed_calls[] = {
     /* bytes on descriptors it was given */
     SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(readv), SCMP_SYS(writev),
     SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(ftruncate),
-    SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll),
+    SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(fdatasync),
     /* memory */
     SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(brk),
     /* threads and their life */
@@ -224,7 +224,7 @@ static bool set_limits(const struct worker_limits *limits, struct err *err)
 {
     bool good = set_limit(RLIMIT_CORE, 0, err) && set_limit(RLIMIT_NOFILE, DESCRIPTORS_MAX, err) &&
                 set_limit(RLIMIT_FSIZE, limits->output_bytes, err) &&
-                set_cpu_limit(limits->cpu_seconds, err);
+                (limits->cpu_seconds == 0 || set_cpu_limit(limits->cpu_seconds, err));
     if (good && limits->address_space_bytes > 0) {
         good = set_limit(RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
     }

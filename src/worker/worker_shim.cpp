@@ -1,6 +1,5 @@
-// The project's one C++ file. DuckDB's C API can neither register a file system nor print one value
-// of a nested vector; its C++ classes can, when headers and library are of the same version
-// (checked at build and at start).
+// What DuckDB's C API cannot do, such as print one value of a nested vector, its C++ classes can,
+// when headers and library are of the same version (checked at build and at start).
 
 #include "worker_shim.h"
 
@@ -9,12 +8,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <duckdb/common/error_data.hpp>
-#include <duckdb/common/file_system.hpp>
 #include <duckdb/common/type_visitor.hpp>
 #include <duckdb/common/types/value.hpp>
 #include <duckdb/common/types/vector.hpp>
 #include <duckdb/common/vector_operations/vector_operations.hpp>
-#include <duckdb/common/virtual_file_system.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
 #include <duckdb/main/client_config.hpp>
 #include <duckdb/main/client_context.hpp>
@@ -25,176 +22,6 @@ using namespace duckdb;
 
 namespace
 {
-
-class ShimHandle : public FileHandle
-{
-  public:
-    ShimHandle(FileSystem &system, const string &path, FileOpenFlags flags,
-               const shim_files &files_p, void *file_p)
-        : FileHandle(system, path, flags), files(files_p), file(file_p)
-    {
-    }
-    ~ShimHandle() override
-    {
-        Close();
-    }
-    void Close() override
-    {
-        if (file != nullptr) {
-            files.close(file);
-            file = nullptr;
-        }
-    }
-
-    const shim_files &files;
-    void *file;
-    idx_t position = 0;
-};
-
-ShimHandle &Of(FileHandle &handle)
-{
-    return handle.Cast<ShimHandle>();
-}
-
-class ShimFileSystem : public FileSystem
-{
-  public:
-    ShimFileSystem(const shim_files &files_p, vector<string> prefixes_p)
-        : files(files_p), prefixes(std::move(prefixes_p))
-    {
-    }
-
-    bool CanHandleFile(const string &path) override
-    {
-        for (auto &prefix : prefixes) {
-            if (path.compare(0, prefix.size(), prefix) == 0) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    unique_ptr<FileHandle> OpenFile(const string &path, FileOpenFlags flags,
-                                    optional_ptr<FileOpener>) override
-    {
-        char problem[SHIM_TEXT_SIZE] = "";
-        void *file = files.open(files.context, path.c_str(), flags.OpenForWriting(), problem,
-                                sizeof(problem));
-        if (file == nullptr) {
-            throw IOException("%s", string(problem));
-        }
-        return make_uniq<ShimHandle>(*this, path, flags, files, file);
-    }
-
-    void Read(FileHandle &handle, void *buffer, int64_t size, idx_t location) override
-    {
-        char problem[SHIM_TEXT_SIZE] = "";
-        if (!files.read(Of(handle).file, buffer, uint64_t(size), location, problem,
-                        sizeof(problem))) {
-            throw IOException("%s", string(problem));
-        }
-    }
-
-    int64_t Read(FileHandle &handle, void *buffer, int64_t size) override
-    {
-        auto &mine = Of(handle);
-        uint64_t whole = files.size(mine.file);
-        uint64_t left = mine.position < whole ? whole - mine.position : 0;
-        uint64_t taken = MinValue<uint64_t>(left, uint64_t(size));
-        if (taken > 0) {
-            Read(handle, buffer, int64_t(taken), mine.position);
-            mine.position += taken;
-        }
-        return int64_t(taken);
-    }
-
-    void Write(FileHandle &handle, void *buffer, int64_t size, idx_t location) override
-    {
-        if (!files.write(Of(handle).file, buffer, uint64_t(size), location)) {
-            throw IOException("the file would be larger than its limit");
-        }
-    }
-
-    int64_t Write(FileHandle &handle, void *buffer, int64_t size) override
-    {
-        auto &mine = Of(handle);
-        Write(handle, buffer, size, mine.position);
-        mine.position += idx_t(size);
-        return size;
-    }
-
-    int64_t GetFileSize(FileHandle &handle) override
-    {
-        return int64_t(files.size(Of(handle).file));
-    }
-    timestamp_t GetLastModifiedTime(FileHandle &) override
-    {
-        return timestamp_t(0);
-    }
-    FileType GetFileType(FileHandle &) override
-    {
-        return FileType::FILE_TYPE_REGULAR;
-    }
-    // Asked before an input is opened (open says what is wrong with it) and before an output is
-    // made: the output is ours alone, so it never stands in the way.
-    bool FileExists(const string &path, optional_ptr<FileOpener>) override
-    {
-        return path.compare(0, 6, "job://") != 0;
-    }
-    bool IsPipe(const string &, optional_ptr<FileOpener>) override
-    {
-        return false;
-    }
-    bool DirectoryExists(const string &, optional_ptr<FileOpener>) override
-    {
-        return false;
-    }
-    void RemoveFile(const string &, optional_ptr<FileOpener>) override
-    {
-    }
-    bool TryRemoveFile(const string &, optional_ptr<FileOpener>) override
-    {
-        return true;
-    }
-    void FileSync(FileHandle &) override
-    {
-    }
-    void Seek(FileHandle &handle, idx_t location) override
-    {
-        Of(handle).position = location;
-    }
-    idx_t SeekPosition(FileHandle &handle) override
-    {
-        return Of(handle).position;
-    }
-    bool CanSeek() override
-    {
-        return true;
-    }
-    bool OnDiskFile(FileHandle &) override
-    {
-        return false;
-    }
-    // Paths are exact: a star in a key is a star.
-    vector<OpenFileInfo> Glob(const string &path, FileOpener *) override
-    {
-        vector<OpenFileInfo> one;
-        one.emplace_back(path);
-        return one;
-    }
-    string PathSeparator(const string &) override
-    {
-        return "/";
-    }
-    string GetName() const override
-    {
-        return "eider";
-    }
-
-  private:
-    shim_files files;
-    vector<string> prefixes;
-};
 
 void FlattenParts(Vector &vector, idx_t rows)
 {
@@ -241,20 +68,6 @@ bool IsLocked(DatabaseInstance &instance)
 }
 
 } // namespace
-
-extern "C" bool shim_register_files(duckdb_database database, const shim_files *files,
-                                    const char *const *prefixes, size_t prefixes_count)
-{
-    try {
-        auto wrapper = reinterpret_cast<DatabaseWrapper *>(database);
-        vector<string> names(prefixes, prefixes + prefixes_count);
-        wrapper->database->instance->GetFileSystem().RegisterSubSystem(
-            make_uniq<ShimFileSystem>(*files, std::move(names)));
-        return true;
-    } catch (...) {
-        return false;
-    }
-}
 
 extern "C" bool shim_forget_file_names(duckdb_database database)
 {

@@ -1,4 +1,4 @@
-/* worker_shim.h - what DuckDB's C API cannot do, offered to C by the project's one C++ file.
+/* worker_shim.h - what DuckDB's C API cannot do, offered to C by files in C++.
  * Promise   no C++ exception crosses this line. Works with a libduckdb of exactly the version of
  *           the headers.
  * Threads   the file operations are called from any of the engine's threads. */
@@ -16,20 +16,69 @@ enum {
     SHIM_TEXT_SIZE = 512
 };
 
+enum shim_open_flags {
+    SHIM_OPEN_WRITE = 1 << 0,
+    SHIM_OPEN_CREATE = 1 << 1,
+    SHIM_OPEN_TRUNCATE = 1 << 2,
+};
+
+struct shim_open {
+    unsigned flags;
+    const void *client; /* shim_client of the connection whose statement wants the file; NULL: the
+                           engine's own storage */
+};
+
+enum shim_change {
+    SHIM_EXISTS,
+    SHIM_REMOVE,
+    SHIM_MOVE,
+};
+
 /* A file system made of functions. Every path that begins with one of the prefixes goes to it. */
 struct shim_files {
     void *context;
-    /* NULL on failure, with a text in `problem`. */
-    void *(*open)(void *context, const char *path, bool for_writing, char *problem, size_t size);
+    /* NULL on failure, with a text in `problem`; without one: there is no such file. */
+    void *(*open)(void *context, const char *path, const struct shim_open *how, char *problem,
+                  size_t size);
     bool (*read)(void *file, void *into, uint64_t size, uint64_t offset, char *problem,
                  size_t problem_size);
     bool (*write)(void *file, const void *bytes, uint64_t size, uint64_t offset);
     uint64_t (*size)(void *file);
     void (*close)(void *file);
+    /* For a database's own files, db://; NULL where there are none. */
+    bool (*sync)(void *file);
+    bool (*truncate)(void *file, uint64_t size);
+    /* 1: done, or it exists; 0: no such file; -1: it failed. */
+    int (*change)(void *context, enum shim_change change, const char *path, const char *to);
 };
 
 bool shim_register_files(duckdb_database database, const struct shim_files *files,
                          const char *const *prefixes, size_t prefixes_count);
+
+/* A database that lives in files: `path` begins with db://. */
+struct shim_database {
+    const struct shim_files *files;
+    const char *path;
+    bool read_only;
+    uint64_t memory_bytes;
+    uint64_t temp_bytes_max;   /* of what is spilled to db://tmp/; 0: nothing is */
+    uint64_t checkpoint_bytes; /* of log; 0: the engine's default */
+    unsigned threads;
+};
+
+/* False with *ret_type, DUCKDB_ERROR_INVALID for all that is neither IO nor OUT_OF_MEMORY, and a
+ * text. */
+bool shim_open_database(const struct shim_database *options, duckdb_database *ret_database,
+                        duckdb_error_type *ret_type, char *problem, size_t size);
+
+/* Names a connection in struct shim_open. */
+const void *shim_client(duckdb_connection connection);
+
+/* Which files this engine reads: versions from least to most, up to this compatibility. */
+void shim_storage_versions(uint64_t *ret_least, uint64_t *ret_most, uint64_t *ret_compatibility);
+
+/* As the engine computes it over its pages. */
+uint64_t shim_checksum(const void *bytes, size_t size);
 
 /* From now on a name that is no table is an error, and never a file of that name. */
 bool shim_forget_file_names(duckdb_database database);

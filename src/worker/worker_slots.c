@@ -1,0 +1,251 @@
+#include "worker_slots.h"
+
+#include "clock.h"
+#include "fd.h"
+#include "mem.h"
+#include "worker_database.h"
+#include "worker_request.h"
+
+enum {
+    PROGRESS_AFTER_MS = 250,
+    INTERRUPT_AGAIN_MS = 10
+};
+
+#define NO_REQUEST UINT64_MAX
+
+struct slot {
+    struct slots *slots;
+    unsigned number;
+    int fd;
+    struct channel *channel;
+    struct files *files;
+    bool used;
+    uint64_t running;     /* the request, or NO_REQUEST */
+    uint64_t interrupted; /* the last one that was to be interrupted */
+};
+
+struct slots {
+    duckdb_database database;
+    struct storage *storage;
+    struct lock lock; /* LOCK_REQUESTS */
+    struct condition idle;
+    bool draining GUARDED_BY(lock);
+    unsigned running_count GUARDED_BY(lock);
+    struct slot slots[WORKER_SLOTS_MAX] GUARDED_BY(lock); /* but what its own thread alone uses */
+};
+
+struct slots *slots_create(struct storage *storage)
+{
+    struct slots *slots = mem_alloc(sizeof(*slots));
+    slots->storage = storage;
+    lock_init(&slots->lock, LOCK_REQUESTS);
+    condition_init(&slots->idle);
+    return slots;
+}
+
+void slots_open(struct slots *slots, duckdb_database database)
+{
+    lock_take(&slots->lock);
+    slots->database = database;
+    lock_release(&slots->lock);
+}
+
+/* ---- one request ---- */
+
+/* False when it is not to run: `err` says why. */
+static bool begin(struct slot *slot, duckdb_connection connection, uint64_t number, struct err *err)
+{
+    struct slots *slots = slot->slots;
+    lock_take(&slots->lock);
+    bool draining = slots->draining;
+    bool stopped = slot->interrupted == number;
+    if (!draining && !stopped) {
+        slots->running_count++;
+        slot->running = number;
+        channel_begin(slot->channel, connection, PROGRESS_AFTER_MS);
+    }
+    lock_release(&slots->lock);
+    if (draining) {
+        return err_set(err, ERR_UNAVAILABLE, "the database is being closed");
+    }
+    return !stopped || err_set(err, ERR_STOPPED, "the request was stopped");
+}
+
+static void end(struct slot *slot)
+{
+    struct slots *slots = slot->slots;
+    lock_take(&slots->lock);
+    slot->running = NO_REQUEST;
+    slots->running_count--;
+    channel_begin(slot->channel, NULL, PROGRESS_AFTER_MS);
+    if (slots->running_count == 0) {
+        condition_broadcast(&slots->idle);
+    }
+    lock_release(&slots->lock);
+}
+
+static void run_request(struct slot *slot, duckdb_connection connection,
+                        const struct worker_request *request, const int fds[2],
+                        struct worker_done *done)
+{
+    bool writes = request->kind == WORKER_EXPORT;
+    struct duck duck = {
+        .database = slot->slots->database,
+        .connection = connection,
+        .files = slot->files,
+    };
+    files_set_descriptors(slot->files, writes ? -1 : fds[0], writes ? fds[0] : fds[1]);
+    storage_set_client(slot->slots->storage, slot->number, shim_client(connection), slot->files);
+    (void)request_serve(&duck, connection, slot->channel, request, fds, done);
+    storage_set_client(slot->slots->storage, slot->number, NULL, NULL);
+    files_set_descriptors(slot->files, -1, -1);
+}
+
+static void send_done(struct slot *slot, struct worker_done *done)
+{
+    struct buf payload;
+    done->peak_bytes = channel_peak_bytes();
+    buf_init(&payload, 64 * 1024);
+    done->message = str_first(done->message, 32 * 1024);
+    worker_put_done(&payload, done);
+    channel_send(slot->channel, WORKER_DONE, buf_str(&payload));
+    buf_finish(&payload);
+}
+
+static void refuse(struct slot *slot, const struct err *err)
+{
+    struct worker_done done = {
+        .kind = (uint32_t)err->kind,
+        .fault = err->kind == ERR_STOPPED ? WORKER_FAULT_STOPPED : WORKER_FAULT_ENGINE,
+        .message = str_of(err->message),
+    };
+    send_done(slot, &done);
+}
+
+static void serve(struct slot *slot, const struct worker_request *request, const int fds[2])
+{
+    struct err err;
+    duckdb_connection connection = NULL;
+    if (duckdb_connect(slot->slots->database, &connection) != DuckDBSuccess) {
+        (void)err_set(&err, ERR_UNPROCESSABLE, "there is no memory for a connection");
+        refuse(slot, &err);
+        return;
+    }
+    (void)shim_count_progress(connection);
+    if (!begin(slot, connection, request->number, &err)) {
+        duckdb_disconnect(&connection);
+        refuse(slot, &err);
+        return;
+    }
+    struct worker_done done = {0};
+    run_request(slot, connection, request, fds, &done);
+    end(slot);
+    duckdb_disconnect(&connection);
+    send_done(slot, &done);
+    request_done_finish(&done);
+}
+
+/* ---- a slot ---- */
+
+static void leave_slot(struct slot *slot)
+{
+    lock_take(&slot->slots->lock);
+    fd_close(&slot->fd);
+    slot->used = false;
+    lock_release(&slot->slots->lock);
+}
+
+static void *slot_run(void *argument)
+{
+    struct slot *slot = argument;
+    struct worker_frame frame;
+    struct err err;
+    worker_frame_init(&frame);
+    while (worker_receive(slot->fd, &frame, &err)) {
+        struct worker_request request;
+        if (frame.type != WORKER_REQUEST ||
+            !worker_get_request(buf_str(&frame.payload), &request, &err)) {
+            (void)err_set(&err, ERR_CORRUPT, "a request message is damaged");
+            refuse(slot, &err);
+            break;
+        }
+        serve(slot, &request, frame.fds);
+        worker_request_finish(&request);
+    }
+    worker_frame_finish(&frame);
+    leave_slot(slot);
+    return NULL;
+}
+
+void slots_add(struct slots *slots, struct worker_frame *frame)
+{
+    struct worker_cursor cursor = {.rest = buf_str(&frame->payload)};
+    uint32_t number = worker_get_u32(&cursor);
+    if (!worker_get_end(&cursor) || number >= WORKER_SLOTS_MAX || frame->fds[0] < 0) {
+        return;
+    }
+    struct slot *slot = &slots->slots[number];
+    lock_take(&slots->lock);
+    bool free = !slot->used;
+    if (free) {
+        slot->used = true;
+        slot->slots = slots;
+        slot->number = number;
+        slot->running = NO_REQUEST;
+        slot->interrupted = NO_REQUEST;
+        slot->fd = frame->fds[0];
+        frame->fds[0] = -1;
+        channel_destroy(slot->channel);
+        slot->channel = channel_create(slot->fd);
+        slot->files = slot->files == NULL ? files_create_apart() : slot->files;
+    }
+    lock_release(&slots->lock);
+    if (free && !thread_start_detached("slot", slot_run, slot)) {
+        leave_slot(slot);
+    }
+}
+
+void slots_interrupt(struct slots *slots, unsigned number, uint64_t request)
+{
+    if (number >= WORKER_SLOTS_MAX) {
+        return;
+    }
+    struct slot *slot = &slots->slots[number];
+    lock_take(&slots->lock);
+    slot->interrupted = request;
+    if (slot->running == request && request != NO_REQUEST) {
+        channel_cancel(slot->channel);
+    }
+    lock_release(&slots->lock);
+}
+
+/* The engine forgets an interrupt that comes just before a statement begins: it is repeated. */
+int slots_tick(struct slots *slots)
+{
+    int again_ms = PROGRESS_AFTER_MS;
+    lock_take(&slots->lock);
+    for (size_t i = 0; i < WORKER_SLOTS_MAX; i++) {
+        struct slot *slot = &slots->slots[i];
+        if (!slot->used || slot->running == NO_REQUEST) {
+            continue;
+        }
+        if (slot->interrupted == slot->running) {
+            channel_cancel(slot->channel);
+            again_ms = INTERRUPT_AGAIN_MS;
+        } else {
+            channel_offer_progress(slot->channel);
+        }
+    }
+    lock_release(&slots->lock);
+    return again_ms;
+}
+
+void slots_drain(struct slots *slots)
+{
+    lock_take(&slots->lock);
+    slots->draining = true;
+    while (slots->running_count > 0) {
+        condition_wait(&slots->idle, &slots->lock);
+    }
+    lock_release(&slots->lock);
+}
