@@ -1,5 +1,5 @@
-/* worker_json_plan.h - how the JSON encoders (worker_json.c, worker_json_exact.c, worker_rows.c) print a
- * column.
+/* worker_json_plan.h - how the JSON encoders (worker_json.c, worker_json_exact.c, worker_rows.c)
+ * print a column.
  * Owner     the encoder.   Threads  none shared. */
 #pragma once
 

@@ -60,7 +60,12 @@ static bool put_result(struct batch *batch, duckdb_result *result, int64_t begun
     struct encode_outcome outcome = {0};
     struct err err;
     buf_append_text(out, batch->at > 0 ? ",{\"data\":" : "{\"data\":");
-    if (!rows_encode(result, &options, &batch->sink, &outcome, &err)) {
+    bool good = rows_encode(result, &options, &batch->sink, &outcome, &err);
+    if (!good && buf_failed(out)) {
+        (void)err_set(&err, ERR_TOO_LARGE, "the results of this batch are larger than %zu bytes",
+                      out->size_max);
+    }
+    if (!good) {
         return request_fail_result(batch->run, result, &err);
     }
     buf_append_text(out, ",\"execution_time\":");

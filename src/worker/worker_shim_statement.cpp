@@ -1,4 +1,4 @@
-// The second C++ file, for the same reason as worker_shim.cpp: DuckDB's C API has no words for this.
+// In C++ for the same reason as worker_shim.cpp: DuckDB's C API has no words for this.
 
 #include "worker_shim_statement.h"
 

@@ -2,7 +2,8 @@
  * a statement before it is planned, its values bound before it is planned (the C API plans twice),
  * and the class of an error where the C API has only its words.
  * Promise   no C++ exception crosses this line. A text is parsed once, a statement planned once.
- * Owner     what shim_parse() answers: shim_parsed_destroy. A failure's text: the caller, duckdb_free.
+ * Owner     what shim_parse() answers: shim_parsed_destroy. A failure's text: the caller,
+ *           duckdb_free.
  * Threads   as the connection's.
  * Errors    false or NULL, with *ret_failure filled. */
 #pragma once
