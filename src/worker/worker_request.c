@@ -152,9 +152,9 @@ static void end_transaction(struct request *run)
     run->done->rolled_back = 1;
 }
 
-bool request_run(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
-                 const struct worker_request *request, const int fds[2],
-                 struct worker_done *ret_done)
+bool request_serve(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
+                   const struct worker_request *request, const int fds[2],
+                   struct worker_done *ret_done)
 {
     int64_t begun_us = clock_now_us();
     *ret_done = (struct worker_done){.message = STR("")};

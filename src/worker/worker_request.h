@@ -28,7 +28,7 @@
 #include "worker_duck.h"
 
 /* `message` in ret_done points into memory of the request that request_done_finish frees. */
-bool request_run(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
-                 const struct worker_request *request, const int fds[2],
-                 struct worker_done *ret_done);
+bool request_serve(struct duck *duck, duckdb_connection connection, struct channel *slot_channel,
+                   const struct worker_request *request, const int fds[2],
+                   struct worker_done *ret_done);
 void request_done_finish(struct worker_done *done);

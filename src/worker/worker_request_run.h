@@ -1,7 +1,7 @@
 /* worker_request_run.h - what the kinds of requests (worker_request*.c) share: one request on its
  * way, the statements of a text, and what went wrong.
  * Promise   the first failure is the one that is told.
- * Owner     request_run.   Threads  none shared. */
+ * Owner     request_serve.   Threads  none shared. */
 #pragma once
 
 #include "worker_params.h"
