@@ -88,7 +88,7 @@ static bool scene_run(const struct worker_request *request, const int fds[2])
     buf_reset(&scene.columns);
     buf_reset(&scene.result);
     pthread_t reader = thread_start("reader", read_frames, NULL);
-    bool good = request_run(&scene.duck, connection, scene.channel, request, fds, &scene.done);
+    bool good = request_serve(&scene.duck, connection, scene.channel, request, fds, &scene.done);
     channel_send(scene.channel, WORKER_OUTCOME, STR(""));
     must(pthread_join(reader, NULL) == 0, "pthread_join(reader, NULL) == 0");
     must(good == (scene.done.kind == ERR_NONE), "good == (scene.done.kind == ERR_NONE)");
