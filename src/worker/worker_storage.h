@@ -1,8 +1,8 @@
 /* worker_storage.h - the files of one persistent database inside its worker: db:// and what each
  * slot's request may read and write, job://.
  * Promise   no file is opened, moved or removed here: the server does it (WORKER_FILE) and passes
- *           the descriptor. A statement cannot name a db:// path; only the engine's own storage can.
- *           job:// belongs to the slot whose connection asks for it, and to no other.
+ *           the descriptor. A statement cannot name a db:// path; only the engine's own storage
+ *           can. job:// belongs to the slot whose connection asks for it, and to no other.
  *           A sync that has returned is on the disk (fdatasync).
  * Owner     the worker's main.   Threads  any of the engine's, and the slots'.
  * Errors    answered to the engine; storage_failed tells a disk that failed from bytes that are

@@ -1,6 +1,7 @@
 /* database_scene.h - a folder with a database in it, and requests for it, for tests of the
  * server's side. The process is a script (fake_database.h).
- * Use       CHECK_SCENE, CHECK_OPENS, run_statement or begin_statement and end_statement; at the end
+ * Use       CHECK_SCENE, CHECK_OPENS, run_statement or begin_statement and end_statement; at the
+ * end
  *           CHECK_CLOSES, or CHECK_BURIES when the process has ended: both look for leaks. */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* fake_database.h - the process of a database, in which a script answers instead of an engine:
  * what a request's statement says is what happens.
- * Use       a script of hostile_worker.h under the name of the database's file; `serve` is the whole
+ * Use       a script of hostile_worker.h under the name of the database's file; `serve` is the
+ * whole
  *           life of an honest one. */
 #pragma once
 

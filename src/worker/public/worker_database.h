@@ -10,12 +10,14 @@
  *                                          number
  *                                FILED     answer to FILE: u32 id, i32 errno, u64 value, text; at
  *                                          most one descriptor
- *                                INTERRUPT u32 slot, u64 request: ends it if that is what runs there
- *                                CLOSE     finish what runs, checkpoint, close, OUTCOME, exit
- *             worker -> server   FILE      u32 id, u32 operation, u32 flags, text name, text new name
- *                                READY     the file is open: u64 bytes of its log that were replayed
- *                                OUTCOME   the end: after CLOSE, or why the file does not open
- *   slot      server -> worker   REQUEST   struct worker_request; descriptors: input and output,
+ *                                INTERRUPT u32 slot, u64 request: ends it if that is what runs
+ *                                there CLOSE     finish what runs, checkpoint, close, OUTCOME, exit
+ *             worker -> server   FILE      u32 id, u32 operation, u32 flags, text name, text new
+ *             name
+ *                                READY     the file is open: u64 bytes of its log that were
+ *                                replayed OUTCOME   the end: after CLOSE, or why the file does not
+ *   open slot      server -> worker   REQUEST   struct worker_request; descriptors: input and
+ *   output,
  *                                          where the kind has them
  *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before the first RESULT: the
  *                                          names (worker_put_schema, types as the engine has them)
@@ -56,7 +58,8 @@ enum worker_file_flags {
     WORKER_FILE_TRUNCATE = 1 << 2, /* when it is there */
 };
 
-/* In the JOB of a database worker: what worker_put_database wrote is struct worker_job's `database`.
+/* In the JOB of a database worker: what worker_put_database wrote is struct worker_job's
+ * `database`.
  */
 struct worker_database {
     struct str name; /* of the main file, such as "default.duckdb" */
