@@ -3,6 +3,7 @@
 #include "fd.h"
 #include "mem.h"
 #include "worker_database.h"
+#include "worker_patches.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct stored {
     struct storage *storage;
     int fd;
     void *of_job;
+    struct patches patches; /* of a trial; under the storage's lock */
 };
 
 /* ---- questions to the server ---- */
@@ -154,6 +156,34 @@ static void *storage_open(void *context, const char *path, const struct shim_ope
     return opened;
 }
 
+/* Not fstat: libc asks by an empty path, and the sandbox allows no question about paths. */
+static uint64_t file_size(const struct stored *stored)
+{
+    off_t size = lseek(stored->fd, 0, SEEK_END);
+    return size < 0 ? 0 : (uint64_t)size;
+}
+
+static bool is_trial(const struct stored *stored)
+{
+    return atomic_load(&stored->storage->phase) == STORAGE_TRIAL;
+}
+
+static bool read_patched(struct stored *stored, void *into, uint64_t size, uint64_t offset)
+{
+    uint64_t whole = file_size(stored);
+    uint64_t there = offset >= whole ? 0 : whole - offset;
+    there = there < size ? there : size;
+    memset((char *)into + there, 0, size - there);
+    if (!fd_read_at(stored->fd, into, there, offset)) {
+        return false;
+    }
+    lock_take(&stored->storage->lock);
+    uint64_t reached = patches_apply(&stored->patches, into, size, offset);
+    lock_release(&stored->storage->lock);
+    errno = 0;
+    return there == size || reached == offset + size;
+}
+
 static bool storage_read(void *file, void *into, uint64_t size, uint64_t offset, char *problem,
                          size_t problem_size)
 {
@@ -161,7 +191,8 @@ static bool storage_read(void *file, void *into, uint64_t size, uint64_t offset,
     if (stored->of_job != NULL) {
         return files_operations()->read(stored->of_job, into, size, offset, problem, problem_size);
     }
-    bool good = fd_read_at(stored->fd, into, size, offset);
+    bool good = is_trial(stored) ? read_patched(stored, into, size, offset)
+                                 : fd_read_at(stored->fd, into, size, offset);
     if (!good && errno != 0) {
         (void)note_failure(stored->storage, EIO);
         say(problem, problem_size, "the disk failed");
@@ -171,28 +202,43 @@ static bool storage_read(void *file, void *into, uint64_t size, uint64_t offset,
     return good;
 }
 
+/* A log with an index is replayed by writing its pages, also for who only reads. */
+static bool write_patch(struct stored *stored, const void *bytes, uint64_t size, uint64_t offset)
+{
+    lock_take(&stored->storage->lock);
+    bool good = patches_add(&stored->patches, bytes, size, offset);
+    lock_release(&stored->storage->lock);
+    return good;
+}
+
 static bool storage_write(void *file, const void *bytes, uint64_t size, uint64_t offset)
 {
     struct stored *stored = file;
     if (stored->of_job != NULL) {
         return files_operations()->write(stored->of_job, bytes, size, offset);
     }
-    bool good = fd_write_at(stored->fd, bytes, size, offset);
+    bool good = is_trial(stored) ? write_patch(stored, bytes, size, offset)
+                                 : fd_write_at(stored->fd, bytes, size, offset);
     if (!good) {
         (void)note_failure(stored->storage, EIO);
     }
     return good;
 }
 
-/* Not fstat: libc asks by an empty path, and the sandbox allows no question about paths. */
 static uint64_t storage_size(void *file)
 {
     struct stored *stored = file;
     if (stored->of_job != NULL) {
         return files_operations()->size(stored->of_job);
     }
-    off_t size = lseek(stored->fd, 0, SEEK_END);
-    return size < 0 ? 0 : (uint64_t)size;
+    uint64_t size = file_size(stored);
+    if (is_trial(stored)) {
+        lock_take(&stored->storage->lock);
+        uint64_t end = patches_end(&stored->patches);
+        lock_release(&stored->storage->lock);
+        size = end > size ? end : size;
+    }
+    return size;
 }
 
 static bool storage_sync(void *file)
@@ -211,7 +257,8 @@ static bool storage_sync(void *file)
 static bool storage_truncate(void *file, uint64_t size)
 {
     struct stored *stored = file;
-    return stored->of_job == NULL && size <= INT64_MAX && ftruncate(stored->fd, (off_t)size) == 0;
+    return stored->of_job == NULL && !is_trial(stored) && size <= INT64_MAX &&
+           ftruncate(stored->fd, (off_t)size) == 0;
 }
 
 static void storage_close(void *file)
@@ -220,6 +267,7 @@ static void storage_close(void *file)
     if (stored->of_job != NULL) {
         files_operations()->close(stored->of_job);
     }
+    patches_finish(&stored->patches);
     fd_close(&stored->fd);
     mem_free(stored);
 }

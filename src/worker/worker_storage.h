@@ -25,7 +25,7 @@ const struct shim_files *storage_operations(struct storage *storage);
 
 enum storage_phase {
     STORAGE_OPENS,  /* the engine looks at the file with a connection of its own */
-    STORAGE_TRIAL,  /* the same, and whoever wants to change a file is told that it failed */
+    STORAGE_TRIAL,  /* the same; files do not change: writes are kept in memory, the rest fails */
     STORAGE_SERVES, /* no connection sees db:// */
 };
 void storage_set_phase(struct storage *storage, enum storage_phase phase);

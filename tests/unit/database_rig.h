@@ -411,3 +411,44 @@ static inline bool rig_run(struct rig *rig, unsigned slot, const char *sql)
 {
     return rig_send(rig, slot, sql) && rig_receive(rig, slot) && rig->done.kind == ERR_NONE;
 }
+
+/* The first value of the last result, which is one number. */
+static inline uint64_t rig_number(const struct rig *rig)
+{
+    struct str text = buf_str(&rig->result);
+    size_t colon = str_find_byte(text, ':');
+    uint64_t value = 0;
+    bool begun = false;
+    for (size_t i = colon < text.len ? colon : 0; i < text.len; i++) {
+        bool digit = text.ptr[i] >= '0' && text.ptr[i] <= '9';
+        if (begun && !digit) {
+            break;
+        }
+        begun = begun || digit;
+        value = digit ? value * 10 + (uint64_t)(text.ptr[i] - '0') : value;
+    }
+    return begun ? value : UINT64_MAX;
+}
+
+static inline bool rig_ask(struct rig *rig, unsigned slot, const char *sql, uint64_t *ret_number)
+{
+    bool good = rig_run(rig, slot, sql);
+    *ret_number = good ? rig_number(rig) : UINT64_MAX;
+    return good;
+}
+
+#define CHECK_ANSWER(rig, sql, expected)             \
+    do {                                             \
+        uint64_t rig_found;                          \
+        if (!rig_ask((rig), 0, (sql), &rig_found)) { \
+            TEST_FAIL("%s: %s", (sql), (rig)->text); \
+        }                                            \
+        CHECK_U64(rig_found, (expected));            \
+    } while (0)
+
+#define CHECK_OPENS(rig)                                                                    \
+    do {                                                                                    \
+        if (!rig_open(rig)) {                                                               \
+            TEST_FAIL("it does not open: %d %s", (int)(rig)->outcome, (rig)->outcome_text); \
+        }                                                                                   \
+    } while (0)

@@ -2,52 +2,11 @@
 
 #define FOREVER "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"
 
-/* The first value of the last result, which the encoder has put somewhere among brackets. */
-static uint64_t number(const struct rig *rig)
-{
-    uint64_t value = 0;
-    struct str text = buf_str(&rig->result);
-    for (struct str colon = str_from(text, str_find_byte(text, ':')); colon.len > 0;
-         colon = STR("")) {
-        text = colon;
-    }
-    for (size_t i = 0; i < text.len && (value == 0 || (text.ptr[i] >= '0' && text.ptr[i] <= '9'));
-         i++) {
-        if (text.ptr[i] >= '0' && text.ptr[i] <= '9') {
-            value = value * 10 + (uint64_t)(text.ptr[i] - '0');
-        }
-    }
-    return value;
-}
-
-static bool ask_number(struct rig *rig, unsigned slot, const char *sql, uint64_t *ret_number)
-{
-    bool good = rig_run(rig, slot, sql);
-    *ret_number = good ? number(rig) : UINT64_MAX;
-    return good;
-}
-
-#define CHECK_ANSWER(rig, sql, expected)             \
-    do {                                             \
-        uint64_t answer;                             \
-        if (!ask_number((rig), 0, (sql), &answer)) { \
-            TEST_FAIL("%s: %s", (sql), (rig)->text); \
-        }                                            \
-        CHECK_U64(answer, (expected));               \
-    } while (0)
-
-#define OPEN(rig)                                                                           \
-    do {                                                                                    \
-        if (!rig_open(rig)) {                                                               \
-            TEST_FAIL("it does not open: %d %s", (int)(rig)->outcome, (rig)->outcome_text); \
-        }                                                                                   \
-    } while (0)
-
 TEST(rows_stay_when_it_is_closed_and_opened)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK_U64(rig.log_bytes, 0);
     CHECK(rig_run(&rig, 0, "CREATE TABLE t (a INTEGER)"));
     CHECK(rig_run(&rig, 1, "INSERT INTO t VALUES (7), (8)"));
@@ -55,7 +14,7 @@ TEST(rows_stay_when_it_is_closed_and_opened)
     CHECK_ANSWER(&rig, "SELECT sum(a) AS s FROM t", 15);
     CHECK(rig_close(&rig));
     CHECK(faccessat(rig.folder_fd, RIG_NAME ".wal", F_OK, 0) != 0); /* a checkpoint was made */
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK_U64(rig.log_bytes, 0);
     CHECK_ANSWER(&rig, "SELECT sum(a) AS s FROM t", 15);
 }
@@ -64,13 +23,13 @@ TEST(what_was_committed_is_in_the_log_after_a_kill)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "CREATE TABLE t (a INTEGER PRIMARY KEY, b VARCHAR)"));
-    CHECK(rig_run(&rig, 0, "CREATE INDEX i ON t (b)"));
     CHECK(rig_run(&rig, 0, "INSERT INTO t SELECT range, range::VARCHAR FROM range(200000)"));
+    CHECK(rig_run(&rig, 0, "CREATE INDEX i ON t (b)"));
     CHECK(rig_run(&rig, 0, "CREATE VIEW v AS SELECT a FROM t WHERE b = '77'"));
     rig_kill(&rig);
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig.log_bytes > 100);
     CHECK_ANSWER(&rig, "SELECT count(*) AS c FROM t", 200000);
     CHECK_ANSWER(&rig, "SELECT a FROM v", 77);
@@ -138,7 +97,7 @@ static bool find_acknowledged(struct rig *rig, struct writer *writer, unsigned s
                    "SELECT count(*) AS c FROM t WHERE a > %llu AND a <= %llu AND a < %llu", from,
                    from + writer->acknowledged, from + ROWS_PER_WRITER);
     uint64_t found;
-    bool good = ask_number(rig, 0, sql, &found) && found >= writer->acknowledged;
+    bool good = rig_ask(rig, 0, sql, &found) && found >= writer->acknowledged;
     if (!good) {
         (void)fprintf(stderr, "%llu of %llu rows of writer %u\n", (unsigned long long)found,
                       (unsigned long long)writer->acknowledged, slot);
@@ -146,7 +105,7 @@ static bool find_acknowledged(struct rig *rig, struct writer *writer, unsigned s
     /* What was not acknowledged may be there or not. */
     (void)snprintf(sql, sizeof(sql), "SELECT count(*) AS c FROM t WHERE a > %llu AND a < %llu",
                    from, from + ROWS_PER_WRITER);
-    good = good && ask_number(rig, 0, sql, &found) && found <= writer->sent;
+    good = good && rig_ask(rig, 0, sql, &found) && found <= writer->sent;
     return good;
 }
 
@@ -157,7 +116,7 @@ TEST(a_kill_loses_no_row_that_was_acknowledged)
     rig.checkpoint_bytes = 2000; /* of log: many of the kills hit a checkpoint */
     struct writer writers[WRITERS] = {0};
     for (unsigned i = 0; i < KILLS; i++) {
-        OPEN(&rig);
+        CHECK_OPENS(&rig);
         CHECK(rig_run(&rig, 0, "CREATE TABLE IF NOT EXISTS t (a BIGINT)"));
         for (unsigned slot = 0; slot < WRITERS; slot++) {
             CHECK(find_acknowledged(&rig, &writers[slot], slot));
@@ -178,12 +137,12 @@ TEST(slots_run_at_once_and_are_interrupted_alone)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_send(&rig, 0, FOREVER));
     uint64_t first = rig.next_request;
     CHECK(rig_send(&rig, 1, FOREVER));
     CHECK(rig_run(&rig, 2, "SELECT 41 + 1 AS a"));
-    CHECK_U64(number(&rig), 42);
+    CHECK_U64(rig_number(&rig), 42);
     CHECK(rig_interrupt(&rig, 0, first + 1)); /* not what runs there */
     CHECK(rig_interrupt(&rig, 0, first));
     CHECK(rig_receive(&rig, 0));
@@ -199,7 +158,7 @@ TEST(an_interrupt_may_come_before_its_request)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_interrupt(&rig, 0, rig.next_request + 1));
     CHECK(rig_run(&rig, 1, "SELECT 1 AS a")); /* so that it has been read */
     rig.next_request--;
@@ -213,7 +172,7 @@ TEST(nothing_goes_from_one_request_to_another)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "CREATE TABLE t (a INTEGER)"));
     CHECK(rig_run(&rig, 0, "CREATE TEMP TABLE mine AS SELECT 1 AS a; SELECT a FROM mine"));
     CHECK(!rig_run(&rig, 0, "SELECT a FROM mine"));
@@ -229,7 +188,7 @@ TEST(progress_is_told_of_long_requests_alone)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "SELECT 1 AS a"));
     CHECK_U64(rig.progress, 0);
     CHECK(rig_send(&rig, 0, FOREVER));
@@ -248,13 +207,16 @@ TEST(a_close_waits_for_what_runs)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
-    CHECK(rig_send(&rig, 0, "CREATE TABLE t AS SELECT sum(hash(range)) AS a FROM range(3000000)"));
+    CHECK_OPENS(&rig);
+    CHECK(rig_send(&rig, 0,
+                   "CREATE TABLE t AS SELECT count(*) AS a FROM range(10000) a, "
+                   "range(10000) b WHERE hash(a.range + b.range) % 7 = 0"));
+    CHECK(rig_wait(&rig, rig.slots[0])); /* it says how far it is, or is through */
     CHECK(rig_close_begin(&rig));
     CHECK(rig_receive(&rig, 0));
     CHECK_U64(rig.done.kind, ERR_NONE);
     CHECK(rig_close_end(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK_U64(rig.log_bytes, 0);
     CHECK_ANSWER(&rig, "SELECT count(*) AS c FROM t", 1);
 }
@@ -263,7 +225,7 @@ TEST(it_ends_when_the_server_is_gone)
 {
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_send(&rig, 0, FOREVER));
     int status = rig_reap(&rig);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -302,7 +264,7 @@ TEST(all_of_its_threads_are_in_the_sandbox)
     CLEANUP(rig_end) struct rig rig;
     unsigned threads;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "SELECT 1 AS a"));
     CHECK(all_threads_are_filtered(rig.pid, &threads));
     CHECK(threads >= 2 + RIG_SLOTS); /* main, control, one per slot, and the engine's */
@@ -333,7 +295,7 @@ TEST(statements_reach_no_file)
     };
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "CREATE TABLE t (a INTEGER)"));
     rig.changes = 0;
     for (size_t i = 0; i < COUNT_OF(attempts); i++) {
@@ -357,14 +319,14 @@ TEST(what_does_not_fit_is_spilled_where_that_is_allowed)
     CHECK(rig_begin(&rig));
     rig.memory_bytes = 64 << 20;
     rig.temp_bytes_max = 512 << 20;
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK_ANSWER(&rig, MANY_GROUPS, 1500000);
     CHECK(rig.changes > 0); /* files were made for it, */
     CHECK(rig_close(&rig));
     CHECK(unlinkat(rig.folder_fd, "tmp", AT_REMOVEDIR) == 0); /* and are gone */
     CHECK(mkdirat(rig.folder_fd, "tmp", 0700) == 0);
     rig.temp_bytes_max = 0;
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(!rig_run(&rig, 0, MANY_GROUPS));
     CHECK_ANSWER(&rig, "SELECT 41 + 1 AS a", 42);
 }
@@ -374,7 +336,7 @@ TEST(the_memory_limit_is_what_was_asked_for)
     CLEANUP(rig_end) struct rig rig;
     CHECK(rig_begin(&rig));
     rig.memory_bytes = UINT64_C(2) << 30;
-    OPEN(&rig);
+    CHECK_OPENS(&rig);
     CHECK(rig_run(&rig, 0, "SELECT current_setting('memory_limit') AS m"));
     CHECK(memmem(rig.result.ptr, rig.result.len, "2.0 GiB", 7) != NULL);
 }
