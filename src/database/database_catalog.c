@@ -191,24 +191,6 @@ static int open_folder(const char *path, struct err *err)
     return fd;
 }
 
-/* What was spilled belongs to a process: there is none now. */
-static void sweep(int folder_fd)
-{
-    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL;
-         entry = readdir(folder)) {
-        if (str_starts(str_of(entry->d_name), STR("duckdb_temp"))) {
-            (void)unlinkat(folder_fd, entry->d_name, 0);
-        }
-    }
-    if (folder != NULL) {
-        (void)closedir(folder);
-    } else {
-        fd_close(&fd);
-    }
-}
-
 bool database_reach(struct database *database, struct err *err)
 {
     const struct databases_options *options = &database->owner->options;
@@ -221,11 +203,7 @@ bool database_reach(struct database *database, struct err *err)
     if (database->folder_fd >= 0 && database->temp_fd < 0) {
         database->temp_fd = open_folder(temp_path, err);
     }
-    if (database->folder_fd < 0 || database->temp_fd < 0) {
-        return false;
-    }
-    sweep(database->temp_fd);
-    return true;
+    return database->folder_fd >= 0 && database->temp_fd >= 0;
 }
 
 /* ---- making and dropping ---- */

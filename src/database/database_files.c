@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 enum {
-    NAME_SIZE = FILE_NAME_SIZE + 64
+    NAME_SIZE = FILE_NAME_SIZE + 64,
+    HEADERS_SIZE = 3 * 4096 /* what the engine writes before a file is a database */
 };
 
 #define LOG_SUFFIX ".wal"
@@ -36,6 +37,11 @@ bool database_has_file(const struct database *database)
 bool database_has_log(const struct database *database)
 {
     return has(database, LOG_SUFFIX, 1);
+}
+
+bool database_is_half_made(const struct database *database)
+{
+    return has(database, "", 1) && !has(database, "", HEADERS_SIZE) && !database_has_log(database);
 }
 
 /* A name of the main file, with the time it was set aside; its log has the same with a suffix. */

@@ -74,6 +74,8 @@ bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 bool database_has_file(const struct database *database);
 /* One that is not empty. */
 bool database_has_log(const struct database *database);
+/* It was being made when the process or the machine died: nothing was ever committed to it. */
+bool database_is_half_made(const struct database *database);
 /* There is no file, but one that was set aside. */
 bool database_is_quarantined(const struct database *database);
 /* Synced renames of the main file, where there is one, and its log. */

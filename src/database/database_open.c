@@ -150,8 +150,8 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
         return err_set(err, ERR_NOT_FOUND, "there is no database '%s'", database->name);
     }
     /* A log without its file would be replayed into a new one. */
-    if (!database_has_file(database) && database_has_log(database) &&
-        !database_set_aside(database, err)) {
+    bool orphan = !database_has_file(database) && database_has_log(database);
+    if ((orphan || database_is_half_made(database)) && !database_set_aside(database, err)) {
         return false;
     }
     struct engine_database_options opening = {
