@@ -82,6 +82,9 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
     assert(options->prefix.len == 0 || options->prefix.ptr[options->prefix.len - 1] == '/');
     struct lake *lake = mem_alloc(sizeof(*lake));
     lake->options = *options;
+    if (lake->options.object_bytes_max == 0) {
+        lake->options.object_bytes_max = UINT64_MAX;
+    }
     store_flush_limits(lake, &options->flush);
     lake->store = options->store;
     lake->engine = options->engine;

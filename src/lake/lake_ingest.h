@@ -131,6 +131,8 @@ struct lake_backlog {
     uint64_t flushes;      /* that went well, since the start */
     uint64_t flush_failures;
     char last_failure[256]; /* of a flush, empty after one that went well; without secrets */
+    uint64_t stuck_tables;  /* whose flush fails again and again, and not because of the store */
+    char stuck[256];        /* one of them, its positions and why; empty without any */
     bool full;              /* new records are refused */
     unsigned retry_after_s; /* when to try again then */
     bool broken;

@@ -81,8 +81,10 @@ struct lake_plan {
     bool dated; /* all rows go to the day of the one object: /flush named it */
     struct lake_plan_object *objects;
     size_t objects_count;
-    size_t objects_stored; /* so many of them are in the store: not in the log */
-    uint64_t bytes;        /* of its record: not in it */
+    /* Not in the log: */
+    size_t objects_stored; /* so many of them are in the store */
+    size_t objects_tried;  /* so many may be: of a plan that was read from the log, all */
+    uint64_t bytes;        /* of its record */
 };
 void lake_log_put_plan(struct buf *into, const struct lake_plan *plan);
 /* What cannot be read fails the cursor; the plan may be finished all the same. */

@@ -463,7 +463,7 @@ static void delete_cancelled(struct lake *lake, const struct cancelled *cancelle
         buf_init(&key, STORE_KEY_SIZE_MAX);
         lake_object_append_key(lake, str_of(cancelled->table->name), cancelled->day,
                                cancelled->arrival_ms, LAKE_BATCH, cancelled->position,
-                               cancelled->position, &key);
+                               cancelled->position, LAKE_PART_NONE, &key);
         if (!buf_failed(&key)) {
             lake_ship_delete_later(lake, buf_str(&key));
         }

@@ -8,7 +8,8 @@
 #include <stdio.h>
 
 enum {
-    LOOK_TIME_MS = 5000
+    LOOK_TIME_MS = 5000,
+    WRITE_TIME_MS = 300000 /* for one file: rows that a worker never ends with */
 };
 
 /* What the object is: the same for the same rows of the same writer, whenever its file was written.
@@ -93,8 +94,27 @@ static bool settle_uncertain(struct lake *lake, const struct ship_object *object
     return false;
 }
 
+/* A worker that would take all the time there is must not: then its rows are the reason, and smaller
+ * objects may be the cure. */
+static bool write_file(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                       struct store_source *ret_source, struct err *err)
+{
+    int64_t deadline_ms = cancel->deadline_ms;
+    int64_t latest_ms = clock_now_ms() + WRITE_TIME_MS;
+    struct err ignored;
+    cancel->deadline_ms = deadline_ms < latest_ms ? deadline_ms : latest_ms;
+    bool good = lake_write_lines(lake, object->schema, object->lines, object->window, cancel,
+                                 &ret_source->fd, &ret_source->size, err);
+    cancel->deadline_ms = deadline_ms;
+    if (!good && err->kind == ERR_TIMEOUT && cancel_check(cancel, &ignored)) {
+        (void)err_set(err, ERR_UNPROCESSABLE, "no worker made a file of the rows within %d seconds",
+                      WRITE_TIME_MS / 1000);
+    }
+    return good;
+}
+
 static bool put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                       struct err *err)
+                       struct ship_attempt *attempt, struct err *err)
 {
     char id[STORE_CONTENT_ID_SIZE];
     struct store_source source = {.fd = -1};
@@ -107,10 +127,12 @@ static bool put_object(struct lake *lake, const struct ship_object *object, stru
             return true;
         }
     }
-    if (!lake_write_lines(lake, object->schema, object->lines, object->window, cancel, &source.fd,
-                          &source.size, err)) {
+    if (!write_file(lake, object, cancel, &source, err)) {
+        attempt->unwritable = err->kind == ERR_UNPROCESSABLE || err->kind == ERR_INTERNAL ||
+                              err->kind == ERR_INVALID || err->kind == ERR_TOO_LARGE;
         return false;
     }
+    attempt->put = true;
     struct store_put_options options = {
         .create_only = true, .content_type = "application/vnd.apache.parquet", .content_id = id};
     struct store_object stored;
@@ -127,11 +149,12 @@ static bool put_object(struct lake *lake, const struct ship_object *object, stru
 }
 
 bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                     struct err *err)
+                     struct ship_attempt *ret_attempt, struct err *err)
 {
     struct ship_putting putting;
+    *ret_attempt = (struct ship_attempt){0};
     ship_begin_put(lake->ship, &putting, object->key);
-    bool good = put_object(lake, object, cancel, err);
+    bool good = put_object(lake, object, cancel, ret_attempt, err);
     ship_end_put(lake->ship, &putting);
     return good;
 }

@@ -58,6 +58,7 @@ void lake_table_destroy(struct lake_table *table)
         batch_destroy(batch);
     }
     plan_destroy(table->plan);
+    mem_free(table->own_failure);
     lake_tail_forget(table);
     free_records(table->tail, table->tail_count);
     mem_free(table->stored);

@@ -358,7 +358,7 @@ static void append_batch_url(struct lake_writer *writer, const struct lake_log_k
     buf_init(&key, STORE_KEY_SIZE_MAX);
     lake_object_append_key(writer->lake, str_of(writer->table_name), answer->day,
                            answer->arrival_ms, LAKE_BATCH, answer->position, answer->position,
-                           &key);
+                           LAKE_PART_NONE, &key);
     store_append_url(writer->lake->store, buf_str(&key), url);
     buf_finish(&key);
 }

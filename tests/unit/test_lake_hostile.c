@@ -170,7 +170,8 @@ TEST(the_object_of_a_cancelled_batch_is_looked_for_after_a_start)
     const struct lake_table *table = lake_table_find(f.lake, STR("a"));
     CHECK(table != NULL && table->batches == NULL);
     buf_init(&key, STORE_KEY_SIZE_MAX);
-    lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position, &key);
+    lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position,
+                           LAKE_PART_NONE, &key);
     CHECK(lake_ship_is_cancelled(f.lake, buf_str(&key)));
     buf_finish(&key);
     lake_fixture_end(&f);

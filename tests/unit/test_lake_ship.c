@@ -130,8 +130,8 @@ TEST(names_tell_the_positions_and_views_read_them)
     buf_init(&key, STORE_KEY_SIZE_MAX);
     buf_init(&batch, STORE_KEY_SIZE_MAX);
     lake_object_append_key(f.a.lake, STR("t"), 19847, INT64_C(1714665599999), LAKE_BUFFERED, 17, 40,
-                           &key);
-    lake_object_append_key(f.a.lake, STR("t"), 0, 0, LAKE_BATCH, 50, 50, &batch);
+                           LAKE_PART_NONE, &key);
+    lake_object_append_key(f.a.lake, STR("t"), 0, 0, LAKE_BATCH, 50, 50, LAKE_PART_NONE, &batch);
     CHECK(str_starts(buf_str(&key), STR("p/data/t/year=2024/month=05/day=04/data_155959_")));
     CHECK(str_ends(buf_str(&key), STR("-r0000000000000017-0000000000000040.parquet")));
     CHECK(str_starts(buf_str(&batch), STR("p/data/t/year=1970/month=01/day=01/data_000000_")));
@@ -195,7 +195,7 @@ TEST(a_batch_that_was_cancelled_stays_hidden_after_a_restart)
         struct buf key;
         buf_init(&key, STORE_KEY_SIZE_MAX);
         lake_object_append_key(f.a.lake, STR("t"), 19847, request.arrival_ms, LAKE_BATCH, position,
-                               position, &key);
+                               position, LAKE_PART_NONE, &key);
         hidden += lake_view_hides(f.a.lake, &view, buf_str(&key)) ? 1 : 0;
         buf_finish(&key);
     }
