@@ -344,7 +344,7 @@ static void restore_key(struct lake *lake, const struct open_group *group,
     };
     memcpy(key.key, rows->key, LAKE_KEY_SIZE);
     memcpy(key.body, rows->body, LAKE_KEY_SIZE);
-    lake_keys_end(lake->keys, &key);
+    lake_keys_restore(lake->keys, &key);
 }
 
 static void close_request(struct lake_replay *replay, struct open_group *group,
