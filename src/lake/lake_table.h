@@ -81,9 +81,13 @@ void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lak
  * the table goes on with what is known here: the flush looks again. */
 void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel);
 
-/* One at a time makes a new schema of the one that is there: waits until nobody else does. Keeps
- * the schema once for the caller. */
-const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
+/* One at a time makes a new schema of the one that is there, and may ask the store meanwhile: waits
+ * until nobody else does, or cancel (may be NULL) says stop. Keeps the schema once for the
+ * caller. */
+bool lake_table_begin_widening(struct lake_table *table, struct cancel *cancel,
+                               const struct lake_schema **ret_schema, struct err *err) MUST_CHECK;
+/* The same without waiting: NULL when somebody else does. */
+const struct lake_schema *lake_table_try_widening(struct lake_table *table);
 /* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA
  * goes to the log before whatever comes later. False: the log does not take it, nothing has
  * changed. All schemas together have to fit the one record that each segment begins with. */
