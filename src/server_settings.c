@@ -43,6 +43,7 @@ const struct setting server_settings[] = {
     HOT_BYTES("EIDER_FLUSH_BYTES", "128MiB", "A table is flushed to the lake when so many bytes of its records wait."),
     HOT_COUNT("EIDER_FLUSH_ROWS", "1000000", 1, 100000000, "A table is flushed to the lake when so many of its records wait."),
     HOT_COUNT("EIDER_FLUSH_AGE_MS", "60000", 10, 86400000, "A table is flushed to the lake when its oldest record has waited so long."),
+    BYTES("EIDER_QUERY_TAILS_MAX", "2GiB", "Records that are not in the lake yet, as JSON, that all queries together may hold; beyond it they get 503. 0: no limit."),
     BYTES("EIDER_OBJECT_BYTES", "256MiB", "Bytes of records, as JSON, that one object of a flush holds at the most; a larger flush or request becomes several objects."),
     COUNT("EIDER_FLUSH_THREADS", "2", 1, 64, "Tables that are flushed at one time."),
     BYTES("EIDER_CACHE_MAX", "1GiB", "Disk for blocks of objects that queries have read; the least recently used go first. 0 keeps none."),

@@ -48,7 +48,8 @@ struct lake_options {
     uint64_t object_bytes_max; /* of lines of one object of a flush; 0: no limit */
     unsigned flush_threads;
     uint64_t tail_bytes_max; /* of memory for what is known of records in tails; 0: no limit */
-    uint64_t keys_max; /* idempotency keys remembered */
+    uint64_t query_tails_bytes_max; /* of lines that are gathered for queries; 0: no limit */
+    uint64_t keys_max;              /* idempotency keys remembered */
     /* The log cannot be written: the process has to end (wal.h). */
     void (*broken)(void *context, const struct err *err);
     void *context;
