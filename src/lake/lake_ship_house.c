@@ -180,6 +180,7 @@ void ship_keep_house(struct lake_ship *ship, struct cancel *cancel)
     (void)!trim_plans(ship, now_ms, &ignored);
     if (now_ms - ship->retained_ms >= HOUR_MS || ship->retained_ms == 0) {
         ship->retained_ms = now_ms;
+        lake_manifests_prune(lake, LAKE_MANIFESTS_KEPT, cancel);
         if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {
             lake_retain(lake, cancel);
         }

@@ -143,7 +143,7 @@ int64_t ship_next_late_ms(struct lake_ship *ship);
 
 /* ---- lake_ship_house.c ---- */
 
-/* Rotates and trims the logs, applies retention: what of that is due. */
+/* Rotates and trims the logs, applies retention, deletes old manifests: what of that is due. */
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
 /* Whether there is anything, and when it will be at the latest. */
 bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);

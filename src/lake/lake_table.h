@@ -66,6 +66,7 @@ struct lake_table {
     unsigned failures;              /* in a row */
     unsigned own_failures;          /* of them, those that were not the store's: ship_pause */
     char *own_failure;              /* the last of these in words, with positions; or NULL */
+    uint64_t manifests_new;         /* since old ones were deleted */
     struct lake_gathered *gathered; /* the tail as a file, for queries (lake_tail) */
 };
 
