@@ -45,6 +45,7 @@ const struct setting server_settings[] = {
     HOT_COUNT("EIDER_FLUSH_AGE_MS", "60000", 10, 86400000, "A table is flushed to the lake when its oldest record has waited so long."),
     BYTES("EIDER_QUERY_TAILS_MAX", "2GiB", "Records that are not in the lake yet, as JSON, that all queries together may hold; beyond it they get 503. 0: no limit."),
     BYTES("EIDER_OBJECT_BYTES", "256MiB", "Bytes of records, as JSON, that one object of a flush holds at the most; a larger flush or request becomes several objects."),
+    FLAG("EIDER_FLUSH_SET_ASIDE", "false", "Rows that no worker can write, in the smallest objects and after three attempts, leave the log for `_eider/set_aside` in the lake, as NDJSON that SQL does not see. See log.md."),
     COUNT("EIDER_FLUSH_THREADS", "2", 1, 64, "Tables that are flushed at one time."),
     BYTES("EIDER_CACHE_MAX", "1GiB", "Disk for blocks of objects that queries have read; the least recently used go first. 0 keeps none."),
     BYTES("EIDER_MEMORY_TOTAL", NULL, "Memory for all query processes together. Default: three quarters of the machine or container."),

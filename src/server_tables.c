@@ -75,6 +75,7 @@ struct lake *server_open_tables(const struct config *config, const struct server
         .disk_free_min = config_number(config, "EIDER_LOG_FREE_MIN"),
         .flush = server_flush_limits(config),
         .query_tails_bytes_max = config_number(config, "EIDER_QUERY_TAILS_MAX"),
+        .set_aside = config_bool(config, "EIDER_FLUSH_SET_ASIDE"),
         .object_bytes_max = config_number(config, "EIDER_OBJECT_BYTES"),
         .flush_threads = (unsigned)config_number(config, "EIDER_FLUSH_THREADS"),
         .tail_bytes_max = config_number(config, "EIDER_LOG_MEMORY_MAX"),

@@ -46,6 +46,7 @@ struct lake_options {
     uint64_t disk_free_min;
     struct lake_flush_limits flush;
     uint64_t object_bytes_max; /* of lines of one object of a flush; 0: no limit */
+    bool set_aside;            /* rows that no worker can write leave the log: ship_set_aside */
     unsigned flush_threads;
     uint64_t tail_bytes_max; /* of memory for what is known of records in tails; 0: no limit */
     uint64_t query_tails_bytes_max; /* of lines that are gathered for queries; 0: no limit */

@@ -13,8 +13,8 @@ enum {
     MEMORY_MAX = 32 << 20 /* more lines than that are in a file of the spool folder */
 };
 
-/* One gathering: a window for each cut, its place in the file fixed before the first byte is copied.
- * The file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and
+/* One gathering: a window for each cut, its place in the file fixed before the first byte is
+ * copied. The file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and
  * would be the server's memory as long as the flush takes. */
 struct gather {
     const struct lake_tail_record *records;

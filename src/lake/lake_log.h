@@ -69,7 +69,8 @@ bool lake_log_get_rows(struct str payload, struct lake_log_rows *ret_rows,
 struct lake_plan_object {
     int32_t day;
     uint64_t rows;
-    char *key; /* in the store */
+    char *key;  /* in the store */
+    bool aside; /* its lines are elsewhere (ship_set_aside): not in the log */
 };
 
 /* The buffered rows of a table at positions first..last, cancelled and others' left out. */

@@ -29,6 +29,9 @@ static void write_object(struct json_writer *json, const struct lake_plan_object
     json_member_string(json, "key", str_of(object->key));
     json_member_string(json, "day", str_of(day));
     json_member_u64(json, "rows", object->rows);
+    if (object->aside) {
+        json_member_bool(json, "set_aside", true);
+    }
     json_end_object(json);
 }
 

@@ -4,8 +4,8 @@
 #include "num.h"
 
 /* data_HHMMSS_<12 hex digits>-r<first>-<last>.parquet, or -b<position>: 16 digits each, so that
- * names of one second are listed in the order of the log. Before the suffix -p<part>, 5 digits, when
- * the plan has several objects of the day. */
+ * names of one second are listed in the order of the log. Before the suffix -p<part>, 5 digits,
+ * when the plan has several objects of the day. */
 enum {
     WRITER_DIGITS = 12,
     WRITER_AT = 12, /* after "data_HHMMSS_" */

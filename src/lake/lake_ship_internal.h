@@ -100,6 +100,8 @@ bool ship_is_stopping(struct lake_ship *ship);
  * held. */
 void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err);
 void ship_resume(struct lake_table *table);
+/* Whether it has failed often enough to be given up where the operator wants that. */
+bool ship_is_stuck(struct lake_table *table);
 /* Tables whose flush fails again and again for another reason than the store; what of the first. */
 void ship_count_stuck(struct lake *lake, struct lake_backlog *into);
 
@@ -132,6 +134,12 @@ struct ship_attempt {
 /* Also true when the object was there already and is this one. ERR_UNCERTAIN: nobody could say. */
 bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
                      struct ship_attempt *ret_attempt, struct err *err) MUST_CHECK;
+
+/* The operator's way out (EIDER_FLUSH_SET_ASIDE) for lines that no worker can write: they go as
+ * they are to <prefix>_eider/set_aside/<table>/<the object's name>.ndjson, which is no part of the table.
+ * ret_key: where that is. */
+bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                    struct buf *ret_key, struct err *err) MUST_CHECK;
 
 /* ---- lake_ship_batch.c ---- */
 

@@ -5,7 +5,9 @@
 #include "fd.h"
 #include "mem.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <sys/sendfile.h>
 
 enum {
     LOOK_TIME_MS = 5000,
@@ -94,8 +96,8 @@ static bool settle_uncertain(struct lake *lake, const struct ship_object *object
     return false;
 }
 
-/* A worker that would take all the time there is must not: then its rows are the reason, and smaller
- * objects may be the cure. */
+/* A worker that would take all the time there is must not: then its rows are the reason, and
+ * smaller objects may be the cure. */
 static bool write_file(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
                        struct store_source *ret_source, struct err *err)
 {
@@ -157,4 +159,61 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
     bool good = put_object(lake, object, cancel, ret_attempt, err);
     ship_end_put(lake->ship, &putting);
     return good;
+}
+
+/* ---- lines that no worker can write ---- */
+
+static void append_aside_key(const struct lake *lake, const struct ship_object *object,
+                             struct buf *key)
+{
+    struct str name = object->key;
+    while (str_find_byte(name, '/') < name.len) {
+        name = str_from(name, str_find_byte(name, '/') + 1);
+    }
+    name = str_first(name, name.len - STR(".parquet").len);
+    buf_append_format(key, "%s_eider/set_aside/%.*s/%.*s.ndjson", lake->prefix,
+                      STR_ARG(object->table), STR_ARG(name));
+}
+
+/* A file of their own: the store sends whole files. */
+static bool copy_window(struct lake *lake, const struct ship_object *object, int *ret_fd,
+                        struct err *err)
+{
+    off_t at = (off_t)object->window->offset;
+    uint64_t left = object->window->size;
+    *ret_fd = fd_temporary(lake->spool_folder, err);
+    while (*ret_fd >= 0 && left > 0) {
+        ssize_t copied = sendfile(*ret_fd, object->lines->fd, &at, left);
+        if (copied <= 0 && errno != EINTR) {
+            fd_close(ret_fd);
+            return err_set_errno(err, ERR_UNAVAILABLE, errno, "there is no room for the lines");
+        }
+        left -= copied > 0 ? (uint64_t)copied : 0;
+    }
+    return *ret_fd >= 0;
+}
+
+bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                    struct buf *ret_key, struct err *err)
+{
+    char id[STORE_CONTENT_ID_SIZE];
+    struct ship_object aside = *object;
+    append_aside_key(lake, object, ret_key);
+    if (buf_failed(ret_key)) {
+        return err_set(err, ERR_INVALID, "the object's key is too long");
+    }
+    aside.key = buf_str(ret_key);
+    make_content_id(lake, &aside, id);
+    struct store_source source = {.size = object->window->size};
+    struct store_put_options options = {
+        .create_only = true, .content_type = "application/x-ndjson", .content_id = id};
+    if (!copy_window(lake, object, &source.fd, err)) {
+        return false;
+    }
+    bool good = store_put(lake->store, aside.key, &source, &options, cancel, NULL, err);
+    fd_close(&source.fd);
+    if (good || err->kind == ERR_CONFLICT) {
+        return good || settle_conflict(lake, &aside, id, err);
+    }
+    return err->kind == ERR_UNCERTAIN && settle_uncertain(lake, &aside, id, err);
 }

@@ -136,6 +136,14 @@ void ship_resume(struct lake_table *table)
     }
 }
 
+bool ship_is_stuck(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    bool stuck = table->own_failures >= STUCK_FAILURES;
+    lock_release(&table->lock);
+    return stuck;
+}
+
 static bool count_table(void *context, struct lake_table *table)
 {
     struct lake_backlog *into = context;

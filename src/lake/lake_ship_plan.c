@@ -121,6 +121,7 @@ static bool name_objects(const struct run *run, struct lake_plan *plan, size_t f
         plan->objects[i].rows = run->lines.windows[i].rows;
         if (i < fixed) {
             buf_append_text(&key, run->plan->objects[i].key);
+            plan->objects[i].aside = run->plan->objects[i].aside;
         } else {
             lake_object_append_key(run->lake, str_of(plan->table), plan->objects[i].day,
                                    plan->made_ms, LAKE_BUFFERED, plan->first, plan->last,
@@ -241,22 +242,28 @@ static bool gather(struct run *run, struct err *err)
                                  &run->lines, err);
 }
 
+static struct ship_object object_at(const struct run *run, size_t index,
+                                    const struct lake_schema *schema)
+{
+    return (struct ship_object){
+        .key = str_of(run->plan->objects[index].key),
+        .schema = schema,
+        .lines = &run->lines,
+        .window = &run->lines.windows[index],
+        .table = str_of(run->table->name),
+        .first = run->plan->first,
+        .last = run->plan->last,
+        .again = run->found,
+    };
+}
+
 static bool put_objects(struct run *run, struct ship_attempt *attempt, struct err *err)
 {
     const struct lake_schema *schema = lake_table_schema(run->table);
     bool good = true;
     struct lake_plan *plan = run->table->plan; /* nobody else's while the table is flushed */
     for (size_t i = plan->objects_stored; good && i < plan->objects_count; i++) {
-        struct ship_object object = {
-            .key = str_of(run->plan->objects[i].key),
-            .schema = schema,
-            .lines = &run->lines,
-            .window = &run->lines.windows[i],
-            .table = str_of(run->table->name),
-            .first = run->plan->first,
-            .last = run->plan->last,
-            .again = run->found,
-        };
+        struct ship_object object = object_at(run, i, schema);
         good = ship_put_object(run->lake, &object, run->cancel, attempt, err);
         plan->objects_stored += good ? 1 : 0;
         if (attempt->put && plan->objects_tried <= i) {
@@ -293,11 +300,38 @@ static bool cut_smaller(struct run *run, struct err *err)
     return gather(run, err) && begin_plan(run, fixed, err);
 }
 
+/* Only where the operator has said so, and after several attempts. */
+static bool set_aside(struct run *run, struct err *err)
+{
+    struct lake_plan *plan = run->table->plan;
+    struct err reason = *err;
+    struct err ignored;
+    if (!run->lake->options.set_aside || !ship_is_stuck(run->table) || !check_plan(run, &ignored)) {
+        return false;
+    }
+    size_t index = plan->objects_stored;
+    struct buf key;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    struct ship_object object = object_at(run, index, NULL);
+    bool good = ship_set_aside(run->lake, &object, run->cancel, &key, err);
+    if (good) {
+        plan->objects[index].aside = true;
+        plan->objects_stored++;
+        plan->objects_tried += plan->objects_tried <= index ? 1 : 0;
+        LOG(LOG_ERROR, "lake.set_aside", LOG_TEXT("table", str_of(run->table->name)),
+            LOG_NUM("first", (int64_t)plan->first), LOG_NUM("last", (int64_t)plan->last),
+            LOG_NUM("rows", (int64_t)object.window->rows), LOG_TEXT("key", buf_str(&key)),
+            LOG_ERR(&reason));
+    }
+    buf_finish(&key);
+    return good;
+}
+
 static bool put_all(struct run *run, struct err *err)
 {
     struct ship_attempt attempt = {0};
     bool good = put_objects(run, &attempt, err);
-    while (!good && attempt.unwritable && cut_smaller(run, err)) {
+    while (!good && attempt.unwritable && (cut_smaller(run, err) || set_aside(run, err))) {
         good = put_objects(run, &attempt, err);
     }
     return good;
@@ -307,6 +341,9 @@ static void describe(const struct run *run, struct lake_flushed *flushed)
 {
     for (size_t i = 0; flushed != NULL && i < run->plan->objects_count; i++) {
         const struct lake_plan_object *object = &run->plan->objects[i];
+        if (object->aside) {
+            continue;
+        }
         flushed->rows += object->rows;
         flushed->date = lake_date_of(object->day * SHIP_DAY_MS);
         store_append_url(run->lake->store, str_of(object->key), &flushed->urls);

@@ -1,5 +1,6 @@
 """Flushes that are too much for one worker or one object: cut, or told; never lost, doubled or in another's way."""
 
+import json
 import random
 import signal
 
@@ -61,11 +62,14 @@ def test_the_objects_of_one_request_show_as_one(start_eider, s3, s3_proxy, table
     assert numbers(server, table) == list(range(6000))
 
 
-def test_a_flush_that_never_works_is_told_and_keeps_no_other_back(start_eider, table, wait_until):
-    """A record that no worker of 36 MiB can read; more memory is the way out."""
+@pytest.mark.parametrize("way_out", ["memory", "set_aside"])
+def test_a_flush_that_never_works_is_told_and_keeps_no_other_back(start_eider, table, wait_until, way_out):
+    """A record that no worker of 36 MiB can read, until there is more memory, or somebody gives it up."""
     settings = {**SETTINGS, "EIDER_FLUSH_AGE_MS": "200", "EIDER_DRAIN_MS": "100"}
-    server = start_eider({**settings, "DUCKDB_MEMORY_LIMIT": "36MiB"}, lake=FolderLake())
-    position = kept(post_rows(server, table, ndjson(wide_rows(1, 15_000_000))))["position"]
+    little = {**settings, "DUCKDB_MEMORY_LIMIT": "36MiB"}
+    server = start_eider(little, lake=FolderLake())
+    record = wide_rows(1, 15_000_000)
+    position = kept(post_rows(server, table, ndjson(record)))["position"]
     wait_until(lambda: server.get("/health/ready").status_code == 503, 30)
     health = server.get("/health/ready").json()
     assert health["reason"] == STUCK
@@ -78,7 +82,19 @@ def test_a_flush_that_never_works_is_told_and_keeps_no_other_back(start_eider, t
         buffered(server, f"{table}_{n}", {"n": n})
         wait_until(lambda: len(stored(server, f"{table}_{n}")) == 1, 10)
     server.stop(signal.SIGTERM)
-    server = start_eider(settings, lake=server.lake, data=server.data)
-    wait_until(lambda: numbers(server, table) == [0], 30)
+    changed = settings if way_out == "memory" else {**little, "EIDER_FLUSH_SET_ASIDE": "true"}
+    server = start_eider(changed, lake=server.lake, data=server.data)
+    wait_until(lambda: server.get("/health/ready").json()["backlog"]["rows"] == 0, 30)
     health = server.get("/health/ready").json()
     assert (health["status"], health["backlog"]["stuck"]) == ("ready", None)
+    aside = server.lake.keys("_eider/set_aside/")
+    if way_out == "memory":
+        assert numbers(server, table) == [0] and aside == []
+        return
+    assert numbers(server, table) == []
+    (key,) = aside
+    assert key.startswith(f"_eider/set_aside/{table}/data_") and key.endswith(f"-{position:016}.ndjson")
+    assert json.loads(server.lake.read(key)) == {"c0": 0, "c1": record[0]["text"]}
+    (manifest,) = server.lake.keys(f"_eider/commits/{table}/")
+    assert json.loads(server.lake.read(manifest))["objects"][0]["set_aside"] is True
+    assert server.events("lake.set_aside")[0]["key"] == key
