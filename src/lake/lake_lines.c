@@ -14,8 +14,8 @@ enum {
 };
 
 /* One gathering: a window for each cut, its place in the file fixed before the first byte is
- * copied. The file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and
- * would be the server's memory as long as the flush takes. */
+ * copied. The file is written and not mapped: a tail is as large as its table's flush_bytes, and
+ * more, and would be the server's memory as long as the flush takes. */
 struct gather {
     const struct lake_tail_record *records;
     size_t records_count;

@@ -136,8 +136,8 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
                      struct ship_attempt *ret_attempt, struct err *err) MUST_CHECK;
 
 /* The operator's way out (EIDER_FLUSH_SET_ASIDE) for lines that no worker can write: they go as
- * they are to <prefix>_eider/set_aside/<table>/<the object's name>.ndjson, which is no part of the table.
- * ret_key: where that is. */
+ * they are to <prefix>_eider/set_aside/<table>/<the object's name>.ndjson, which is no part of the
+ * table, the schema that they follow beside them (.schema.json). ret_key: where they are. */
 bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
                     struct buf *ret_key, struct err *err) MUST_CHECK;
 

@@ -164,15 +164,36 @@ bool ship_put_object(struct lake *lake, const struct ship_object *object, struct
 /* ---- lines that no worker can write ---- */
 
 static void append_aside_key(const struct lake *lake, const struct ship_object *object,
-                             struct buf *key)
+                             const char *suffix, struct buf *key)
 {
     struct str name = object->key;
     while (str_find_byte(name, '/') < name.len) {
         name = str_from(name, str_find_byte(name, '/') + 1);
     }
     name = str_first(name, name.len - STR(".parquet").len);
-    buf_append_format(key, "%s_eider/set_aside/%.*s/%.*s.ndjson", lake->prefix,
-                      STR_ARG(object->table), STR_ARG(name));
+    buf_append_format(key, "%s_eider/set_aside/%.*s/%.*s%s", lake->prefix, STR_ARG(object->table),
+                      STR_ARG(name), suffix);
+}
+
+/* What c0, c1... of the lines are. A later one would say the same and more. */
+static bool put_aside_schema(struct lake *lake, const struct ship_object *object,
+                             struct cancel *cancel, struct err *err)
+{
+    struct buf key;
+    struct buf text;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
+    append_aside_key(lake, object, ".schema.json", &key);
+    lake_schema_append_json(object->schema, false, &text);
+    struct store_source source = {.bytes = buf_str(&text), .fd = -1};
+    struct store_put_options options = {.create_only = true, .content_type = "application/json"};
+    bool good = buf_failed(&key) || buf_failed(&text)
+                    ? err_set(err, ERR_INVALID, "the object's key or schema is too long")
+                    : store_put(lake->store, buf_str(&key), &source, &options, cancel, NULL, err) ||
+                          err->kind == ERR_CONFLICT;
+    buf_finish(&key);
+    buf_finish(&text);
+    return good;
 }
 
 /* A file of their own: the store sends whole files. */
@@ -198,7 +219,7 @@ bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct 
 {
     char id[STORE_CONTENT_ID_SIZE];
     struct ship_object aside = *object;
-    append_aside_key(lake, object, ret_key);
+    append_aside_key(lake, object, ".ndjson", ret_key);
     if (buf_failed(ret_key)) {
         return err_set(err, ERR_INVALID, "the object's key is too long");
     }
@@ -207,7 +228,8 @@ bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct 
     struct store_source source = {.size = object->window->size};
     struct store_put_options options = {
         .create_only = true, .content_type = "application/x-ndjson", .content_id = id};
-    if (!copy_window(lake, object, &source.fd, err)) {
+    if (!put_aside_schema(lake, object, cancel, err) ||
+        !copy_window(lake, object, &source.fd, err)) {
         return false;
     }
     bool good = store_put(lake->store, aside.key, &source, &options, cancel, NULL, err);

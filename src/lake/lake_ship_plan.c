@@ -312,8 +312,10 @@ static bool set_aside(struct run *run, struct err *err)
     size_t index = plan->objects_stored;
     struct buf key;
     buf_init(&key, STORE_KEY_SIZE_MAX);
-    struct ship_object object = object_at(run, index, NULL);
+    const struct lake_schema *schema = lake_table_schema(run->table);
+    struct ship_object object = object_at(run, index, schema);
     bool good = ship_set_aside(run->lake, &object, run->cancel, &key, err);
+    lake_schema_drop(schema);
     if (good) {
         plan->objects[index].aside = true;
         plan->objects_stored++;

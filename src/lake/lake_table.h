@@ -151,8 +151,8 @@ struct lake_window {
     uint32_t crc; /* CRC-32C of the lines */
 };
 
-/* Lines of records, gathered by day, or by finer cuts, into a memory file, or, when they are many, into an unnamed one
- * of the spool folder; every payload's CRC is checked again. */
+/* Lines of records, gathered by day, or by finer cuts, into a memory file, or, when they are many,
+ * into an unnamed one of the spool folder; every payload's CRC is checked again. */
 struct lake_lines {
     int fd; /* -1: none */
     struct lake_window
