@@ -144,6 +144,14 @@ TEST(names_tell_the_positions_and_views_read_them)
     CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&batch)));
     view.committed = 40;
     CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    buf_truncate(&key, 0); /* one of several of the day */
+    lake_object_append_key(f.a.lake, STR("t"), 19847, INT64_C(1714665599999), LAKE_BUFFERED, 17, 40,
+                           3, &key);
+    CHECK(str_ends(buf_str(&key), STR("-r0000000000000017-0000000000000040-p00003.parquet")));
+    CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    view.committed = 39;
+    CHECK(lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    view.committed = 40;
     view.undecided = undecided;
     view.undecided_count = COUNT_OF(undecided);
     CHECK(lake_view_hides(f.a.lake, &view, buf_str(&batch)));
