@@ -1,9 +1,10 @@
 /* lake_clock.h - whether the wall clock may be believed when it says that something is old; for
  * lake*.c only.
  * Promise   not right after it went forward by more than LAKE_CLOCK_STEP_MS beside the monotonic
- *           one, nor after a start more than LAKE_CLOCK_AWAY_MS after the log was written last: then
- *           it has to go on without a step for LAKE_CLOCK_STEADY_MS first. So a clock that is wrong
- *           by years for less than that deletes nothing. Steps back are no danger, and forgotten.
+ *           one, nor after a start more than LAKE_CLOCK_AWAY_MS after the log was written last:
+ *           then it has to go on without a step for LAKE_CLOCK_STEADY_MS first. So a clock that is
+ *           wrong by years for less than that deletes nothing. Steps back are no danger, and
+ *           forgotten.
  * Not here  a clock that was wrong for longer, or was never right.
  * Owner     struct lake.   Threads  one at a time. */
 #pragma once
