@@ -285,6 +285,11 @@ static void collect_backlog_age(void *context, struct ops_samples *samples)
     ops_put_seconds(samples, OPS_NO_LABELS, 1000 * backlog_of(context).oldest_age_ms);
 }
 
+static void collect_backlog_stuck(void *context, struct ops_samples *samples)
+{
+    ops_put_u64(samples, OPS_NO_LABELS, backlog_of(context).stuck_tables);
+}
+
 /* What worked is told from the start, failures when they have happened. */
 static void collect_flushes(void *context, struct ops_samples *samples)
 {
@@ -309,6 +314,7 @@ static const struct ops_family lake_families[] = {
     { "eider_backlog_rows",               OPS_GAUGE,     "Rows that are in the log and not in the lake yet.",                             collect_backlog_rows },
     { "eider_backlog_bytes",              OPS_GAUGE,     "Bytes of them, as JSON.",                                                       collect_backlog_bytes },
     { "eider_backlog_oldest_age_seconds", OPS_GAUGE,     "How long the oldest of them has waited; 0 without any.",                        collect_backlog_age },
+    { "eider_backlog_stuck_tables",       OPS_GAUGE,     "Tables whose flush fails again and again, for another reason than the store.",  collect_backlog_stuck },
     { "eider_flushes_total",              OPS_COUNTER,   "Attempts to take rows of a table to the lake, by result.",                      collect_flushes },
 };
 /* clang-format on */

@@ -65,17 +65,7 @@ static bool judge_record(const struct request *request, struct streamed *streame
     return write_read_key(request, &streamed->write, err);
 }
 
-/* A table that is known is written to at once; the schema of another one is looked up in the store
- * first, on a lane. */
-static void go_on(struct request *request, const struct streamed *streamed)
-{
-    struct err err;
-    if (lake_table_is_known(request->api->options.lake, streamed->write.table)) {
-        ingest_stream_run(request);
-    } else if (!request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
-        reply_error(request, &err);
-    }
-}
+static void go_on(struct request *request, struct streamed *streamed);
 
 void ingest_stream(struct request *request)
 {
@@ -126,21 +116,45 @@ static void record_done(void *context, const struct lake_result *result, const s
     buf_finish(&body);
 }
 
-void ingest_stream_run(struct request *request)
+/* False, and nothing has happened, when it would have to wait and may not. */
+static bool take_record(struct request *request, const struct streamed *streamed)
 {
-    const struct streamed *streamed = request->work;
     struct err err;
     struct lake_writer *writer =
         lake_writer_open(request->api->options.lake, &streamed->write, &err);
     bool good = writer != NULL &&
                 lake_writer_feed(writer, streamed->data.text, true, request->cancel, &err);
+    bool later = !good && writer != NULL && lake_writer_would_wait(writer);
     if (!good && writer != NULL) {
         ingest_word_bad(writer, &err);
         lake_writer_close(writer);
     }
     /* When it is taken the request may be over, and gone, before the call returns. */
-    if (!good || !lake_writer_finish_later(writer, record_done, request, &err)) {
+    if (!later && (!good || !lake_writer_finish_later(writer, record_done, request, &err))) {
         write_reply_error(request, &err);
+    }
+    return !later;
+}
+
+void ingest_stream_run(struct request *request)
+{
+    struct streamed *streamed = request->work;
+    streamed->write.at_once = false;
+    (void)!take_record(request, streamed);
+}
+
+/* A table that is known is written to at once; the schema of another one is looked up in the store
+ * first, on a lane, and so is a record that has to wait for another request's new columns. */
+static void go_on(struct request *request, struct streamed *streamed)
+{
+    struct err err;
+    streamed->write.at_once = true;
+    if (lake_table_is_known(request->api->options.lake, streamed->write.table) &&
+        take_record(request, streamed)) {
+        return;
+    }
+    if (!request_run(request, request->api->options.ingest_timeout_ms, NULL, &err)) {
+        reply_error(request, &err);
     }
 }
 

@@ -46,7 +46,18 @@ static const char *unready(const struct api *api, const struct lake_backlog *bac
            : backlog->broken                       ? "the log cannot be written"
            : backlog->full                         ? "the log is full"
            : late                                  ? "records wait too long for the store"
+           : backlog->stuck_tables > 0             ? "a flush fails again and again"
                                                    : NULL;
+}
+
+static void put_text(struct json_writer *writer, struct str name, const char *text)
+{
+    json_key(writer, name);
+    if (text[0] == '\0') {
+        json_put_null(writer);
+    } else {
+        json_put_string(writer, str_of(text));
+    }
 }
 
 static void put_backlog(struct json_writer *writer, const struct lake_backlog *backlog)
@@ -59,12 +70,9 @@ static void put_backlog(struct json_writer *writer, const struct lake_backlog *b
                     backlog->oldest_age_ms > 0 ? (uint64_t)backlog->oldest_age_ms : 0);
     json_member_u64(writer, "log_bytes", backlog->log_bytes);
     json_member_u64(writer, "log_bytes_max", backlog->log_bytes_max);
-    json_key(writer, STR("last_flush_failure"));
-    if (backlog->last_failure[0] == '\0') {
-        json_put_null(writer);
-    } else {
-        json_put_string(writer, str_of(backlog->last_failure));
-    }
+    put_text(writer, STR("last_flush_failure"), backlog->last_failure);
+    json_member_u64(writer, "stuck_tables", backlog->stuck_tables);
+    put_text(writer, STR("stuck"), backlog->stuck);
     json_end_object(writer);
 }
 

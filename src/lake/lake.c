@@ -1,3 +1,4 @@
+#include "clock.h"
 #include "fd.h"
 #include "lake_internal.h"
 #include "lake_keys.h"
@@ -82,6 +83,9 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
     assert(options->prefix.len == 0 || options->prefix.ptr[options->prefix.len - 1] == '/');
     struct lake *lake = mem_alloc(sizeof(*lake));
     lake->options = *options;
+    if (lake->options.object_bytes_max == 0) {
+        lake->options.object_bytes_max = UINT64_MAX;
+    }
     store_flush_limits(lake, &options->flush);
     lake->store = options->store;
     lake->engine = options->engine;
@@ -95,6 +99,8 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
     lake->keys = lake_keys_create(options->keys_max);
     lake->ship = lake_ship_create(lake);
     lake->replay = lake_replay_create(lake);
+    lake_clock_init(&lake->clock, lake_clock_written(options->log_folder), clock_wall_ms(),
+                    clock_now_ms());
     bool good = fd_make_directories(options->log_folder, err) && open_plans(lake, err) &&
                 open_records(lake, err);
     lake_replay_destroy(lake->replay);

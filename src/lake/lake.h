@@ -11,7 +11,7 @@
  *           ERR_STORE*, ERR_BUSY, and what engine_run gives.
  * Limits    100,000 objects per table in one statement. Layout:
  *           <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<writer>-r<first>-<last>
- *           .parquet, times in UTC; schemas and manifests under <prefix>_eider/. */
+ *           [-p<part>].parquet, times in UTC; schemas and manifests under <prefix>_eider/. */
 #pragma once
 
 #include "cancel.h"
@@ -45,9 +45,12 @@ struct lake_options {
     uint64_t log_segment_bytes; /* 0: 64 MiB */
     uint64_t disk_free_min;
     struct lake_flush_limits flush;
+    uint64_t object_bytes_max; /* of lines of one object of a flush; 0: no limit */
+    bool set_aside;            /* rows that no worker can write leave the log: ship_set_aside */
     unsigned flush_threads;
     uint64_t tail_bytes_max; /* of memory for what is known of records in tails; 0: no limit */
-    uint64_t keys_max; /* idempotency keys remembered */
+    uint64_t query_tails_bytes_max; /* of lines that are gathered for queries; 0: no limit */
+    uint64_t keys_max;              /* idempotency keys remembered */
     /* The log cannot be written: the process has to end (wal.h). */
     void (*broken)(void *context, const struct err *err);
     void *context;

@@ -96,8 +96,11 @@ bool lake_table_declare(struct lake *lake, struct str name, struct json_span doc
         return false;
     }
     lake_table_load(lake, table, cancel);
-    const struct lake_schema *schema = lake_table_begin_widening(table);
+    const struct lake_schema *schema;
     const struct lake_schema *wanted = NULL;
+    if (!lake_table_begin_widening(table, cancel, &schema, err)) {
+        return false;
+    }
     bool good =
         lake_schema_declare(schema, document, &wanted, err) &&
         (wanted->columns_count <= schema->columns_count || lake_schemas_have_room(lake, err)) &&

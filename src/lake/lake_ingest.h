@@ -40,6 +40,7 @@ struct lake_request {
     struct lake_date date;
     int64_t arrival_ms; /* wall clock, read once per request */
     bool dead_letter;   /* bad records go to <table>__dead_letter instead of failing the request */
+    bool at_once;       /* feed does not wait for another request: lake_writer_would_wait */
     bool has_key;       /* Idempotency-Key: what it hashes to, route and table included */
     unsigned char key[LAKE_KEY_SIZE];
     const struct lake_known_type *types; /* of new columns, when the source knows; borrowed */
@@ -70,6 +71,9 @@ bool lake_writer_feed(struct lake_writer *writer, struct str bytes, bool last,
 /* After ERR_UNPROCESSABLE of feed: which record, or NULL. */
 const struct lake_bad_record *lake_writer_bad(const struct lake_writer *writer);
 
+/* After ERR_BUSY of feed: it could not go on at once; the same request without `at_once` can. */
+bool lake_writer_would_wait(const struct lake_writer *writer);
+
 /* After the last byte. Waits for the disk, and for LAKE_BATCH for the store: `ret_url` is then
  * appended the object's address. ERR_STORE, ERR_TIMEOUT and the like mean that nothing is kept, and
  * a record in the log says so. Accepts NULL for ret_url when buffered. */
@@ -84,8 +88,8 @@ typedef void lake_done_fn(void *context, const struct lake_result *result, const
 bool lake_writer_finish_later(struct lake_writer *writer_take, lake_done_fn *done, void *context,
                               struct err *err) MUST_CHECK;
 
-/* Whether lake_writer_open and feed on this table do nothing that waits: true when its schema is in
- * memory. */
+/* Whether lake_writer_open and feed on this table do nothing that waits, when the request says
+ * `at_once`: true when its schema is in memory. */
 bool lake_table_is_known(struct lake *lake, struct str table);
 
 /* ---- flushing ---- */
@@ -131,6 +135,8 @@ struct lake_backlog {
     uint64_t flushes;      /* that went well, since the start */
     uint64_t flush_failures;
     char last_failure[256]; /* of a flush, empty after one that went well; without secrets */
+    uint64_t stuck_tables;  /* whose flush fails again and again, and not because of the store */
+    char stuck[256];        /* one of them, its positions and why; empty without any */
     bool full;              /* new records are refused */
     unsigned retry_after_s; /* when to try again then */
     bool broken;

@@ -1,6 +1,7 @@
 /* lake_internal.h - what the files of this folder share. */
 #pragma once
 
+#include "lake_clock.h"
 #include "lake_ingest.h"
 #include "map.h"
 #include "thread.h"
@@ -32,10 +33,12 @@ struct lake {
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
     struct lake_counts counts;
-    atomic_ullong schemas_bytes; /* of all tables: see lake_table_publish */
-    atomic_ullong tail_records;  /* of all tables: each takes memory */
-    atomic_ullong plans_bytes;   /* of all that are not finished */
-    atomic_ullong flush_bytes;   /* struct lake_flush_limits */
+    struct lake_clock clock;      /* of whoever keeps house */
+    atomic_ullong schemas_bytes;  /* of all tables: see lake_table_publish */
+    atomic_ullong tail_records;   /* of all tables: each takes memory */
+    atomic_ullong gathered_bytes; /* of lines, for queries: lake_tail */
+    atomic_ullong plans_bytes;    /* of all that are not finished */
+    atomic_ullong flush_bytes;    /* struct lake_flush_limits */
     atomic_ullong flush_rows;
     atomic_llong flush_age_ms;
     atomic_bool broken;      /* a log cannot be written any more */

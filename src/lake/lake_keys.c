@@ -19,6 +19,8 @@ enum state {
 struct entry {
     struct lake_log_key answer;
     enum state state;
+    int64_t
+        until_ms;   /* STATE_KNOWN: clock_now_ms, so that steps of the wall clock change nothing */
     uint64_t saved; /* the sequence of its KEYS record, 0: none */
 };
 
@@ -64,18 +66,18 @@ static struct entry *find(struct entry *entries, size_t slots, const unsigned ch
     return &entries[at];
 }
 
-static bool is_living(const struct entry *entry, int64_t wall_ms)
+static bool is_living(const struct entry *entry, int64_t now_ms)
 {
     return entry->state == STATE_RUNNING ||
-           (entry->state == STATE_KNOWN && entry->answer.arrival_ms > wall_ms - LAKE_KEYS_LIFE_MS);
+           (entry->state == STATE_KNOWN && entry->until_ms > now_ms);
 }
 
 /* Into a table of the right size, without those that are gone or too old. */
-static void rebuild(struct lake_keys *keys, int64_t wall_ms)
+static void rebuild(struct lake_keys *keys, int64_t now_ms)
 {
     size_t living = 0;
     for (size_t i = 0; i < keys->slots; i++) {
-        living += is_living(&keys->entries[i], wall_ms) ? 1 : 0;
+        living += is_living(&keys->entries[i], now_ms) ? 1 : 0;
     }
     size_t slots = SLOTS_MIN;
     while (slots < 4 * (living + 1)) {
@@ -83,7 +85,7 @@ static void rebuild(struct lake_keys *keys, int64_t wall_ms)
     }
     struct entry *entries = mem_alloc_array(slots, sizeof(*entries));
     for (size_t i = 0; i < keys->slots; i++) {
-        if (is_living(&keys->entries[i], wall_ms)) {
+        if (is_living(&keys->entries[i], now_ms)) {
             *find(entries, slots, keys->entries[i].answer.key) = keys->entries[i];
         }
     }
@@ -97,7 +99,7 @@ static void rebuild(struct lake_keys *keys, int64_t wall_ms)
 static struct entry *add(struct lake_keys *keys, const unsigned char *key)
 {
     if (2 * (keys->used + 1) > keys->slots) {
-        rebuild(keys, clock_wall_ms());
+        rebuild(keys, clock_now_ms());
     }
     struct entry *entry = find(keys->entries, keys->slots, key);
     if (entry->state == STATE_FREE) {
@@ -115,14 +117,14 @@ bool lake_keys_begin(struct lake_keys *keys, const unsigned char key[static LAKE
     *ret_known = (struct lake_log_key){0};
     lock_take(&keys->lock);
     const struct entry *entry = find(keys->entries, keys->slots, key);
-    if (entry->state == STATE_KNOWN && is_living(entry, clock_wall_ms())) {
+    if (entry->state == STATE_KNOWN && is_living(entry, clock_now_ms())) {
         *ret_known = entry->answer;
     } else if (entry->state == STATE_RUNNING) {
         good = err_set(err, ERR_CONFLICT,
                        "a request with this Idempotency-Key is running; try again when it is over");
     } else {
         if (keys->count >= keys->keys_max) {
-            rebuild(keys, clock_wall_ms());
+            rebuild(keys, clock_now_ms());
         }
         good = keys->count < keys->keys_max ||
                err_set(err, ERR_BUSY, "too many idempotency keys in the last 24 hours");
@@ -136,16 +138,33 @@ bool lake_keys_begin(struct lake_keys *keys, const unsigned char key[static LAKE
     return good;
 }
 
-void lake_keys_end(struct lake_keys *keys, const struct lake_log_key *answer)
+static void know(struct lake_keys *keys, const struct lake_log_key *answer, int64_t life_ms)
 {
     lock_take(&keys->lock);
     struct entry *entry = add(keys, answer->key);
+    entry->until_ms = clock_now_ms() + life_ms;
     if (entry->answer.position != answer->position) {
         entry->saved = 0; /* what was saved is an answer of long ago */
     }
     entry->state = STATE_KNOWN;
     entry->answer = *answer;
     lock_release(&keys->lock);
+}
+
+void lake_keys_end(struct lake_keys *keys, const struct lake_log_key *answer)
+{
+    know(keys, answer, LAKE_KEYS_LIFE_MS);
+}
+
+/* One that came at a time that is still ahead has come just now: the clock was wrong, or is. */
+void lake_keys_restore(struct lake_keys *keys, const struct lake_log_key *answer)
+{
+    int64_t wall_ms = clock_wall_ms();
+    int64_t age_ms = answer->arrival_ms > wall_ms ? 0
+                     : answer->arrival_ms < wall_ms - LAKE_KEYS_LIFE_MS
+                         ? LAKE_KEYS_LIFE_MS
+                         : wall_ms - answer->arrival_ms;
+    know(keys, answer, LAKE_KEYS_LIFE_MS - age_ms);
 }
 
 static void forget(struct lake_keys *keys, struct entry *entry)
@@ -177,7 +196,7 @@ void lake_keys_forget_position(struct lake_keys *keys, uint64_t position)
 /* ---- the log of plans ---- */
 
 /* Up to SAVE_MAX keys that only the log of records has; which slots they are in goes to `taken`. */
-static uint32_t gather(struct lake_keys *keys, uint64_t below, int64_t wall_ms, struct buf *payload,
+static uint32_t gather(struct lake_keys *keys, uint64_t below, int64_t now_ms, struct buf *payload,
                        unsigned char (*taken)[LAKE_KEY_SIZE])
 {
     uint32_t count = 0;
@@ -185,7 +204,7 @@ static uint32_t gather(struct lake_keys *keys, uint64_t below, int64_t wall_ms, 
     for (size_t i = 0; i < keys->slots && count < SAVE_MAX; i++) {
         const struct entry *entry = &keys->entries[i];
         if (entry->state == STATE_KNOWN && entry->saved == 0 && entry->answer.position < below &&
-            is_living(entry, wall_ms)) {
+            is_living(entry, now_ms)) {
             lake_log_put_key(payload, &entry->answer);
             memcpy(taken[count++], entry->answer.key, LAKE_KEY_SIZE);
         }
@@ -214,7 +233,7 @@ static bool save_some(struct lake *lake, uint64_t below, uint32_t *ret_count, st
     struct buf payload;
     buf_init(&keys, WAL_PAYLOAD_SIZE_MAX - sizeof(uint32_t));
     buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
-    *ret_count = gather(lake->keys, below, clock_wall_ms(), &keys, taken);
+    *ret_count = gather(lake->keys, below, clock_now_ms(), &keys, taken);
     bool good = true;
     if (*ret_count > 0) {
         struct wal_record record = {.type = LAKE_LOG_KEYS, .urgent = true};
@@ -243,13 +262,13 @@ bool lake_keys_save(struct lake *lake, uint64_t below, struct err *err)
     return true;
 }
 
-uint64_t lake_keys_needed_from(struct lake_keys *keys, int64_t wall_ms)
+uint64_t lake_keys_needed_from(struct lake_keys *keys, int64_t now_ms)
 {
     uint64_t sequence = UINT64_MAX;
     lock_take(&keys->lock);
     for (size_t i = 0; i < keys->slots; i++) {
         struct entry *entry = &keys->entries[i];
-        if (!is_living(entry, wall_ms)) {
+        if (!is_living(entry, now_ms)) {
             forget(keys, entry);
         } else if (entry->saved > 0 && entry->saved < sequence) {
             sequence = entry->saved;
@@ -268,7 +287,7 @@ bool lake_keys_replay(struct lake_keys *keys, uint64_t sequence, struct str payl
         struct lake_log_key key;
         lake_log_get_key(&cursor, &key);
         if (!cursor.failed) {
-            lake_keys_end(keys, &key);
+            lake_keys_restore(keys, &key);
             lock_take(&keys->lock);
             find(keys->entries, keys->slots, key.key)->saved = sequence;
             lock_release(&keys->lock);

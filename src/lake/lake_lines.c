@@ -1,11 +1,10 @@
 #include "crc32c.h"
 #include "fd.h"
+#include "lake_cut.h"
 #include "lake_internal.h"
-#include "lake_table.h"
 #include "mem.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -14,16 +13,17 @@ enum {
     MEMORY_MAX = 32 << 20 /* more lines than that are in a file of the spool folder */
 };
 
-/* One gathering: a window per day, its place in the file fixed before the first byte is copied. The
- * file is written and not mapped: a tail is as large as its table's flush_bytes, and more, and
- * would be the server's memory as long as the flush takes. */
+/* One gathering: a window for each cut, its place in the file fixed before the first byte is
+ * copied. The file is written and not mapped: a tail is as large as its table's flush_bytes, and
+ * more, and would be the server's memory as long as the flush takes. */
 struct gather {
     const struct lake_tail_record *records;
     size_t records_count;
     const int32_t *day; /* of all rows; or NULL */
-    struct lake_window *windows;
+    const struct lake_cuts *cuts;
+    struct lake_cutter cutter;
+    struct lake_window *windows; /* one for each cut */
     size_t windows_count;
-    size_t used;      /* the window of the last row: the next is most often of the same day */
     uint64_t *filled; /* bytes per window */
     uint64_t size;
     int fd;
@@ -34,93 +34,38 @@ struct gather {
     uint64_t stage_offset;
 };
 
-static struct lake_window *window_of(struct gather *gather, int32_t day)
+static bool count_section(void *context, const struct lake_section *section)
 {
-    if (gather->windows[gather->used].day == day) {
-        return &gather->windows[gather->used];
+    struct gather *gather = context;
+    size_t index;
+    if (!lake_cutter_next(&gather->cutter, section->day, section->rows, &index)) {
+        return false;
     }
-    size_t first = 0;
-    size_t end = gather->windows_count;
-    while (end - first > 1) {
-        size_t middle = first + (end - first) / 2;
-        if (gather->windows[middle].day <= day) {
-            first = middle;
-        } else {
-            end = middle;
-        }
-    }
-    assert(gather->windows[first].day == day);
-    gather->used = first;
-    return &gather->windows[first];
+    gather->windows[index].rows += section->rows;
+    gather->windows[index].size += section->size;
+    gather->size += section->size;
+    return true;
 }
 
-static uint64_t lines_size(const struct lake_tail_record *record)
+static bool lay_out(struct gather *gather, struct err *err)
 {
-    return record->place.size >= record->lines_offset ? record->place.size - record->lines_offset
-                                                      : 0;
-}
-
-static void count(struct gather *gather, int32_t day, uint64_t rows, uint64_t size)
-{
-    struct lake_window *window = window_of(gather, gather->day != NULL ? *gather->day : day);
-    window->rows += rows;
-    window->size += size;
-    gather->size += size;
-}
-
-static int compare_days(const void *a, const void *b)
-{
-    const int32_t *left = a;
-    const int32_t *right = b;
-    return *left < *right ? -1 : *left > *right;
-}
-
-/* A window for each day there is, in order. There may be very many. */
-static void make_windows(struct gather *gather)
-{
-    size_t wanted = 1;
-    size_t count = 0;
-    for (size_t i = 0; i < gather->records_count; i++) {
-        wanted += gather->records[i].sections == NULL ? 1 : gather->records[i].sections_count;
+    bool good = true;
+    gather->windows_count = gather->cuts->count;
+    gather->windows = mem_alloc_array(gather->windows_count + 1, sizeof(*gather->windows));
+    for (size_t i = 0; i < gather->windows_count; i++) {
+        gather->windows[i].day = gather->cuts->items[i].day;
     }
-    int32_t *days = mem_alloc_array(wanted, sizeof(*days));
-    for (size_t i = 0; i < gather->records_count; i++) {
-        const struct lake_tail_record *record = &gather->records[i];
-        size_t sections = record->sections == NULL ? 1 : record->sections_count;
-        for (size_t s = 0; s < sections; s++) {
-            int32_t day = record->sections == NULL ? record->day : record->sections[s].day;
-            days[count] = gather->day != NULL ? *gather->day : day;
-            count += count == 0 || days[count - 1] != days[count] ? 1 : 0;
-        }
+    lake_cutter_init(&gather->cutter, gather->cuts);
+    for (size_t i = 0; good && i < gather->records_count; i++) {
+        good = lake_record_visit(&gather->records[i], gather->day, count_section, gather);
     }
-    qsort(days, count, sizeof(*days), compare_days);
-    gather->windows = mem_alloc_array(count + 1, sizeof(*gather->windows));
-    for (size_t i = 0; i < count; i++) {
-        if (i == 0 || days[i] != days[i - 1]) {
-            gather->windows[gather->windows_count++] = (struct lake_window){.day = days[i]};
-        }
-    }
-    mem_free(days);
-}
-
-static void lay_out(struct gather *gather)
-{
-    make_windows(gather);
-    for (size_t i = 0; i < gather->records_count; i++) {
-        const struct lake_tail_record *record = &gather->records[i];
-        if (record->sections == NULL) {
-            count(gather, record->day, record->rows, lines_size(record));
-        }
-        for (uint32_t s = 0; record->sections != NULL && s < record->sections_count; s++) {
-            const struct lake_section *section = &record->sections[s];
-            count(gather, section->day, section->rows, section->size);
-        }
-    }
+    lake_cutter_finish(&gather->cutter);
     uint64_t offset = 0;
     for (size_t i = 0; i < gather->windows_count; i++) {
         gather->windows[i].offset = offset;
         offset += gather->windows[i].size;
     }
+    return good || err_set(err, ERR_CORRUPT, "the log holds rows of a day that they were not of");
 }
 
 static size_t longest_line(struct str lines)
@@ -165,20 +110,35 @@ static bool put_lines(struct gather *gather, struct str lines, uint64_t offset, 
     return true;
 }
 
-static bool copy_lines(struct gather *gather, int32_t day, struct str lines, size_t *longest,
-                       struct err *err)
+/* One record on its way into the file. */
+struct copying {
+    struct gather *gather;
+    struct str lines; /* that are left of it */
+    size_t *longest;
+    struct err *err;
+};
+
+static bool copy_section(void *context, const struct lake_section *section)
 {
-    struct lake_window *window = window_of(gather, gather->day != NULL ? *gather->day : day);
-    uint64_t *filled = &gather->filled[window - gather->windows];
-    if (lines.len > window->size - *filled) {
-        return err_set(err, ERR_CORRUPT, "a record of the log is larger than it was");
+    struct copying *copying = context;
+    struct gather *gather = copying->gather;
+    size_t index;
+    if (section->size > copying->lines.len ||
+        !lake_cutter_next(&gather->cutter, section->day, section->rows, &index)) {
+        return err_set(copying->err, ERR_CORRUPT, "the sections of a record go beyond its lines");
+    }
+    struct lake_window *window = &gather->windows[index];
+    struct str lines = str_first(copying->lines, (size_t)section->size);
+    copying->lines = str_from(copying->lines, lines.len);
+    if (lines.len > window->size - gather->filled[index]) {
+        return err_set(copying->err, ERR_CORRUPT, "a record of the log is larger than it was");
     }
     size_t line = longest_line(lines);
-    *longest = line > *longest ? line : *longest;
-    uint64_t offset = window->offset + *filled;
-    *filled += lines.len;
+    *copying->longest = line > *copying->longest ? line : *copying->longest;
+    uint64_t offset = window->offset + gather->filled[index];
+    gather->filled[index] += lines.len;
     window->crc = crc32c(window->crc, lines.ptr, lines.len);
-    return put_lines(gather, lines, offset, err);
+    return put_lines(gather, lines, offset, copying->err);
 }
 
 static bool copy_record(struct gather *gather, const struct lake_tail_record *record,
@@ -187,22 +147,15 @@ static bool copy_record(struct gather *gather, const struct lake_tail_record *re
     if (payload.len < record->lines_offset) {
         return err_set(err, ERR_CORRUPT, "a record of the log is smaller than it was");
     }
-    struct str lines = str_from(payload, record->lines_offset);
-    if (record->sections == NULL) {
-        return copy_lines(gather, record->day, lines, longest, err);
-    }
-    for (uint32_t i = 0; i < record->sections_count; i++) {
-        const struct lake_section *section = &record->sections[i];
-        if (section->size > lines.len) {
-            return err_set(err, ERR_CORRUPT, "the sections of a record go beyond its lines");
-        }
-        struct str part = str_first(lines, (size_t)section->size);
-        if (!copy_lines(gather, section->day, part, longest, err)) {
-            return false;
-        }
-        lines = str_from(lines, part.len);
-    }
-    return lines.len == 0 || err_set(err, ERR_CORRUPT, "a record has lines of no section");
+    struct copying copying = {
+        .gather = gather,
+        .lines = str_from(payload, record->lines_offset),
+        .longest = longest,
+        .err = err,
+    };
+    return lake_record_visit(record, gather->day, copy_section, &copying) &&
+           (copying.lines.len == 0 ||
+            err_set(err, ERR_CORRUPT, "a record has lines of no section"));
 }
 
 static bool copy_records(struct lake *lake, struct gather *gather, size_t *longest, struct err *err)
@@ -231,7 +184,9 @@ static bool fill_file(struct lake *lake, struct gather *gather, size_t *longest,
     }
     gather->staged = 0;
     *longest = 0;
+    lake_cutter_init(&gather->cutter, gather->cuts);
     bool good = copy_records(lake, gather, longest, err) && write_stage(gather, err);
+    lake_cutter_finish(&gather->cutter);
     mem_free(gather->filled);
     mem_free(gather->stage);
     return good;
@@ -260,15 +215,14 @@ static bool make_file(struct lake *lake, struct gather *gather, struct lake_line
     return lines->fd >= 0;
 }
 
-bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,
-                       size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
-                       struct err *err)
+bool lake_lines_gather_cut(struct lake *lake, const struct lake_tail_record *records,
+                           size_t records_count, const int32_t *day, const struct lake_cuts *cuts,
+                           struct lake_lines *ret_lines, struct err *err)
 {
     struct gather gather = {
-        .records = records, .records_count = records_count, .day = day, .fd = -1};
+        .records = records, .records_count = records_count, .day = day, .cuts = cuts, .fd = -1};
     *ret_lines = (struct lake_lines){.fd = -1};
-    lay_out(&gather);
-    if (!make_file(lake, &gather, ret_lines, err)) {
+    if (!lay_out(&gather, err) || !make_file(lake, &gather, ret_lines, err)) {
         mem_free(gather.windows);
         return false;
     }
@@ -278,6 +232,16 @@ bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records
         ret_lines->rows += gather.windows[i].rows;
     }
     return true;
+}
+
+bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,
+                       size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
+                       struct err *err)
+{
+    struct lake_cuts cuts = lake_cuts_by_day(records, records_count, day);
+    bool good = lake_lines_gather_cut(lake, records, records_count, day, &cuts, ret_lines, err);
+    lake_cuts_finish(&cuts);
+    return good;
 }
 
 void lake_lines_finish(struct lake_lines *lines)

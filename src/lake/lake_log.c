@@ -133,6 +133,7 @@ void lake_log_get_plan(struct worker_cursor *cursor, struct lake_plan *ret_plan)
     size_t count = worker_get_count(cursor, sizeof(uint32_t) + 2 * sizeof(uint64_t));
     plan.objects = mem_alloc_array(count, sizeof(*plan.objects));
     plan.objects_count = count;
+    plan.objects_tried = count;
     for (size_t i = 0; i < count; i++) {
         plan.objects[i].day = (int32_t)worker_get_u32(cursor);
         plan.objects[i].rows = worker_get_u64(cursor);

@@ -69,7 +69,8 @@ bool lake_log_get_rows(struct str payload, struct lake_log_rows *ret_rows,
 struct lake_plan_object {
     int32_t day;
     uint64_t rows;
-    char *key; /* in the store */
+    char *key;  /* in the store */
+    bool aside; /* its lines are elsewhere (ship_set_aside): not in the log */
 };
 
 /* The buffered rows of a table at positions first..last, cancelled and others' left out. */
@@ -81,8 +82,10 @@ struct lake_plan {
     bool dated; /* all rows go to the day of the one object: /flush named it */
     struct lake_plan_object *objects;
     size_t objects_count;
-    size_t objects_stored; /* so many of them are in the store: not in the log */
-    uint64_t bytes;        /* of its record: not in it */
+    /* Not in the log: */
+    size_t objects_stored; /* so many of them are in the store */
+    size_t objects_tried;  /* so many may be: of a plan that was read from the log, all */
+    uint64_t bytes;        /* of its record */
 };
 void lake_log_put_plan(struct buf *into, const struct lake_plan *plan);
 /* What cannot be read fails the cursor; the plan may be finished all the same. */

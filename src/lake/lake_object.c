@@ -4,7 +4,8 @@
 #include "num.h"
 
 /* data_HHMMSS_<12 hex digits>-r<first>-<last>.parquet, or -b<position>: 16 digits each, so that
- * names of one second are listed in the order of the log. */
+ * names of one second are listed in the order of the log. Before the suffix -p<part>, 5 digits,
+ * when the plan has several objects of the day. */
 enum {
     WRITER_DIGITS = 12,
     WRITER_AT = 12, /* after "data_HHMMSS_" */
@@ -14,7 +15,8 @@ enum {
 #define DAY_MS INT64_C(86400000)
 
 void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
-                            enum lake_way way, uint64_t first, uint64_t last, struct buf *key)
+                            enum lake_way way, uint64_t first, uint64_t last, size_t part,
+                            struct buf *key)
 {
     struct civil_time date = clock_civil_utc(day * DAY_MS);
     struct civil_time time = clock_civil_utc(time_ms);
@@ -23,11 +25,15 @@ void lake_object_append_key(const struct lake *lake, struct str table, int32_t d
                       date.month, date.day, time.hour, time.minute, time.second, WRITER_DIGITS,
                       wal_writer(lake->records));
     if (way == LAKE_BATCH) {
-        buf_append_format(key, "b%016llu.parquet", (unsigned long long)last);
+        buf_append_format(key, "b%016llu", (unsigned long long)last);
     } else {
-        buf_append_format(key, "r%016llu-%016llu.parquet", (unsigned long long)first,
+        buf_append_format(key, "r%016llu-%016llu", (unsigned long long)first,
                           (unsigned long long)last);
     }
+    if (part != LAKE_PART_NONE) {
+        buf_append_format(key, "-p%05zu", part);
+    }
+    buf_append_text(key, ".parquet");
 }
 
 /* What comes after this writer's digits in the name of one of its objects; false: it is
@@ -78,7 +84,8 @@ bool lake_view_hides(const struct lake *lake, const struct lake_view *view, stru
                (is_undecided(view, position) || lake_ship_is_cancelled(lake, key));
     }
     size_t dash = str_find_byte(digits, '-');
+    struct str last = str_from(digits, dash < digits.len ? dash + 1 : dash);
+    last = str_first(last, str_find_byte(last, '-')); /* -p<part> may follow */
     return part.ptr[0] == 'r' && dash < digits.len &&
-           num_parse_u64(str_from(digits, dash + 1), 0, UINT64_MAX, &position, &ignored) &&
-           position > view->committed;
+           num_parse_u64(last, 0, UINT64_MAX, &position, &ignored) && position > view->committed;
 }

@@ -344,7 +344,7 @@ static void restore_key(struct lake *lake, const struct open_group *group,
     };
     memcpy(key.key, rows->key, LAKE_KEY_SIZE);
     memcpy(key.body, rows->body, LAKE_KEY_SIZE);
-    lake_keys_end(lake->keys, &key);
+    lake_keys_restore(lake->keys, &key);
 }
 
 static void close_request(struct lake_replay *replay, struct open_group *group,
@@ -463,7 +463,7 @@ static void delete_cancelled(struct lake *lake, const struct cancelled *cancelle
         buf_init(&key, STORE_KEY_SIZE_MAX);
         lake_object_append_key(lake, str_of(cancelled->table->name), cancelled->day,
                                cancelled->arrival_ms, LAKE_BATCH, cancelled->position,
-                               cancelled->position, &key);
+                               cancelled->position, LAKE_PART_NONE, &key);
         if (!buf_failed(&key)) {
             lake_ship_delete_later(lake, buf_str(&key));
         }

@@ -169,7 +169,11 @@ static bool take_newest(struct lake *lake, struct lake_table *table, uint64_t ve
     if (!read_version(lake, table, version, cancel, &stored, err)) {
         return false;
     }
-    const struct lake_schema *current = lake_table_begin_widening(table);
+    const struct lake_schema *current;
+    if (!lake_table_begin_widening(table, cancel, &current, err)) {
+        lake_schema_drop(stored);
+        return false;
+    }
     bool good = current->version >= version || merge_in(lake, table, current, stored, version, err);
     lake_table_end_widening(table);
     lake_schema_drop(current);
@@ -179,9 +183,13 @@ static bool take_newest(struct lake *lake, struct lake_table *table, uint64_t ve
 
 /* The table may have widened while this was on its way. */
 static bool note_stored(struct lake *lake, struct lake_table *table,
-                        const struct lake_schema *stored, uint64_t version, struct err *err)
+                        const struct lake_schema *stored, uint64_t version, struct cancel *cancel,
+                        struct err *err)
 {
-    const struct lake_schema *current = lake_table_begin_widening(table);
+    const struct lake_schema *current;
+    if (!lake_table_begin_widening(table, cancel, &current, err)) {
+        return false;
+    }
     bool all = current == stored || !says_more(current, stored);
     bool good = publish(lake, table, current, version, all, err);
     lake_table_end_widening(table);
@@ -209,7 +217,7 @@ static bool store_once(struct lake *lake, struct lake_table *table,
     if (!put) {
         return err->kind == ERR_CONFLICT; /* somebody was first: once more */
     }
-    return note_stored(lake, table, schema, version, err);
+    return note_stored(lake, table, schema, version, cancel, err);
 }
 
 bool lake_schema_store(struct lake *lake, struct lake_table *table, struct cancel *cancel,
@@ -327,23 +335,31 @@ static bool is_loaded(struct lake_table *table)
     return loaded;
 }
 
-/* A store that cannot be asked is not asked again before the flush: requests do not wait for it. */
-void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel)
+static void load_once(struct lake *lake, struct lake_table *table, struct cancel *cancel)
 {
-    if (is_loaded(table)) {
+    struct err ignored;
+    const struct lake_schema *current;
+    if (!lake_table_begin_widening(table, cancel, &current, &ignored)) {
         return;
     }
-    const struct lake_schema *current = lake_table_begin_widening(table);
     if (!is_loaded(table)) {
-        struct err ignored;
-        struct cancel brief;
-        cancel_init(&brief, clock_now_ms() + LOAD_TIME_MS);
-        (void)!load(lake, table, current, cancel != NULL ? cancel : &brief, &ignored);
-        cancel_finish(&brief);
+        (void)!load(lake, table, current, cancel, &ignored);
         lock_take(&table->lock);
         table->loaded = true;
         lock_release(&table->lock);
     }
     lake_table_end_widening(table);
     lake_schema_drop(current);
+}
+
+/* A store that cannot be asked is not asked again before the flush: requests do not wait for it. */
+void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel)
+{
+    if (is_loaded(table)) {
+        return;
+    }
+    struct cancel brief;
+    cancel_init(&brief, clock_now_ms() + LOAD_TIME_MS);
+    load_once(lake, table, cancel != NULL ? cancel : &brief);
+    cancel_finish(&brief);
 }

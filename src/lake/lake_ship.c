@@ -8,8 +8,6 @@
 #include <stdio.h>
 
 enum {
-    PAUSE_FIRST_MS = 1000,
-    PAUSE_LONGEST_MS = 60000,
     WAIT_SLICE_MS = 100, /* for the caller's cancel, while another flush of the table runs */
     DRAIN_WINDOW_MS = 30000,
     RETRY_AFTER_MAX_S = 300,
@@ -64,47 +62,6 @@ void ship_note_done(struct lake_ship *ship, uint64_t bytes)
     ship->house_wanted = true;
     lock_release(&ship->lock);
     lake_ship_poke(ship);
-}
-
-/* Between three and five quarters of the pause. */
-static int64_t with_jitter(int64_t pause)
-{
-    uint32_t random;
-    digest_random(&random, sizeof(random));
-    return pause * 3 / 4 + (int64_t)(random % (uint64_t)(pause / 2 + 1));
-}
-
-void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err)
-{
-    lock_take(&table->lock);
-    unsigned doublings = table->failures < 6 ? table->failures : 6;
-    int64_t pause_ms = (int64_t)PAUSE_FIRST_MS << doublings;
-    pause_ms = pause_ms < PAUSE_LONGEST_MS ? pause_ms : PAUSE_LONGEST_MS;
-    table->retry_at_ms = clock_now_ms() + with_jitter(pause_ms);
-    bool first = table->failures++ == 0;
-    lock_release(&table->lock);
-    lock_take(&ship->lock);
-    ship->failures++;
-    metric_add(&ship->lake->counts.flushes[err->kind], 1);
-    (void)snprintf(ship->last_failure, sizeof(ship->last_failure), "%.60s: %.180s", table->name,
-                   err->message);
-    lock_release(&ship->lock);
-    if (first) {
-        LOG(LOG_WARN, "lake.flush_failed", LOG_TEXT("table", str_of(table->name)), LOG_ERR(err));
-    }
-    lake_ship_poke(ship);
-}
-
-void ship_resume(struct lake_table *table)
-{
-    lock_take(&table->lock);
-    bool failed = table->failures > 0;
-    table->failures = 0;
-    table->retry_at_ms = 0;
-    lock_release(&table->lock);
-    if (failed) {
-        LOG(LOG_INFO, "lake.flush_works_again", LOG_TEXT("table", str_of(table->name)));
-    }
 }
 
 /* Whoever adds to it, or takes it twice, does not have to think of its size. */
@@ -356,4 +313,5 @@ void lake_ship_backlog(struct lake *lake, struct lake_backlog *into)
     into->flush_failures = ship->failures;
     memcpy(into->last_failure, ship->last_failure, sizeof(into->last_failure));
     lock_release(&ship->lock);
+    ship_count_stuck(lake, into);
 }

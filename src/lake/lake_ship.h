@@ -84,3 +84,9 @@ bool lake_schema_store_declared(struct lake *lake, struct lake_table *table,
  * this writer are in the lake, and in which objects. The seam for Iceberg commits. */
 bool lake_manifest_put(struct lake *lake, struct lake_table *table, const struct lake_plan *plan,
                        struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Deletes all but the newest `kept` of each table that got some since the last time. Nothing reads
+ * the older ones: positions only grow, so the newest says how far this writer is, and the plan that
+ * runs has the highest. Each writer has a folder of its own and deletes there alone, oldest first,
+ * so that a crash or a second call finds a shorter list of the same kind. */
+#define LAKE_MANIFESTS_KEPT 1000
+void lake_manifests_prune(struct lake *lake, size_t kept, struct cancel *cancel);

@@ -9,7 +9,7 @@ static bool make_key(const struct lake *lake, const struct lake_table *table,
                      const struct lake_batch *batch, struct buf *key, struct err *err)
 {
     lake_object_append_key(lake, str_of(table->name), batch->day, batch->arrival_ms, LAKE_BATCH,
-                           batch->position, batch->position, key);
+                           batch->position, batch->position, LAKE_PART_NONE, key);
     return !buf_failed(key) || err_set(err, ERR_INVALID, "the object's key is too long");
 }
 
@@ -34,7 +34,8 @@ static bool put_batch(struct lake *lake, struct lake_table *table, const struct 
             .last = batch->position,
             .again = again,
         };
-        good = ship_put_object(lake, &object, cancel, err);
+        struct ship_attempt attempt;
+        good = ship_put_object(lake, &object, cancel, &attempt, err);
         lake_schema_drop(schema);
     }
     lake_lines_finish(&lines);

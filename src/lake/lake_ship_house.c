@@ -91,7 +91,7 @@ static bool trim_plans(struct lake_ship *ship, int64_t now_ms, struct err *err)
     if (!renew_plans(ship, &mark, err)) {
         return false;
     }
-    uint64_t keys = lake_keys_needed_from(lake->keys, clock_wall_ms());
+    uint64_t keys = lake_keys_needed_from(lake->keys, now_ms);
     return wal_trim(lake->plans, keys < mark.sequence ? keys : mark.sequence, err);
 }
 
@@ -180,7 +180,10 @@ void ship_keep_house(struct lake_ship *ship, struct cancel *cancel)
     (void)!trim_plans(ship, now_ms, &ignored);
     if (now_ms - ship->retained_ms >= HOUR_MS || ship->retained_ms == 0) {
         ship->retained_ms = now_ms;
-        lake_retain(lake, cancel);
+        lake_manifests_prune(lake, LAKE_MANIFESTS_KEPT, cancel);
+        if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {
+            lake_retain(lake, cancel);
+        }
     }
     lock_take(&ship->lock);
     ship->keeping_house = false;

@@ -80,10 +80,6 @@ void ship_gate_leave(struct lake_ship *ship);
 /* A plan went well: bytes of lines. */
 void ship_note_done(struct lake_ship *ship, uint64_t bytes);
 void ship_note_drained(struct lake_ship *ship, uint64_t bytes);
-/* After a failure of the table's plan or batch: when to try again; and after success. No lock
- * held. */
-void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err);
-void ship_resume(struct lake_table *table);
 /* Whoever set table->flushing is done. */
 void ship_end_flush(struct lake_table *table);
 /* The table's own settings, or the server's. With the table's lock held. */
@@ -97,6 +93,17 @@ struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_sch
 /* ---- lake_ship_threads.c ---- */
 
 bool ship_is_stopping(struct lake_ship *ship);
+
+/* ---- lake_ship_pause.c ---- */
+
+/* After a failure of the table's plan or batch: when to try again; and after success. No lock
+ * held. */
+void ship_pause(struct lake_ship *ship, struct lake_table *table, const struct err *err);
+void ship_resume(struct lake_table *table);
+/* Whether it has failed often enough to be given up where the operator wants that. */
+bool ship_is_stuck(struct lake_table *table);
+/* Tables whose flush fails again and again for another reason than the store; what of the first. */
+void ship_count_stuck(struct lake *lake, struct lake_backlog *into);
 
 /* ---- lake_ship_plan.c ---- */
 
@@ -119,9 +126,20 @@ struct ship_object {
     uint64_t last;
     bool again; /* an earlier attempt may have stored it: look before the file is written */
 };
+/* How far it got. */
+struct ship_attempt {
+    bool put;        /* the store was asked to take it: it may be there, now or later */
+    bool unwritable; /* no worker could make a file of the lines */
+};
 /* Also true when the object was there already and is this one. ERR_UNCERTAIN: nobody could say. */
 bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                     struct err *err) MUST_CHECK;
+                     struct ship_attempt *ret_attempt, struct err *err) MUST_CHECK;
+
+/* The operator's way out (EIDER_FLUSH_SET_ASIDE) for lines that no worker can write: they go as
+ * they are to <prefix>_eider/set_aside/<table>/<the object's name>.ndjson, which is no part of the
+ * table, the schema that they follow beside them (.schema.json). ret_key: where they are. */
+bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                    struct buf *ret_key, struct err *err) MUST_CHECK;
 
 /* ---- lake_ship_batch.c ---- */
 
@@ -133,7 +151,7 @@ int64_t ship_next_late_ms(struct lake_ship *ship);
 
 /* ---- lake_ship_house.c ---- */
 
-/* Rotates and trims the logs, applies retention: what of that is due. */
+/* Rotates and trims the logs, applies retention, deletes old manifests: what of that is due. */
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
 /* Whether there is anything, and when it will be at the latest. */
 bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);

@@ -5,10 +5,13 @@
 #include "fd.h"
 #include "mem.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <sys/sendfile.h>
 
 enum {
-    LOOK_TIME_MS = 5000
+    LOOK_TIME_MS = 5000,
+    WRITE_TIME_MS = 300000 /* for one file: rows that a worker never ends with */
 };
 
 /* What the object is: the same for the same rows of the same writer, whenever its file was written.
@@ -93,8 +96,27 @@ static bool settle_uncertain(struct lake *lake, const struct ship_object *object
     return false;
 }
 
+/* A worker that would take all the time there is must not: then its rows are the reason, and
+ * smaller objects may be the cure. */
+static bool write_file(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                       struct store_source *ret_source, struct err *err)
+{
+    int64_t deadline_ms = cancel->deadline_ms;
+    int64_t latest_ms = clock_now_ms() + WRITE_TIME_MS;
+    struct err ignored;
+    cancel->deadline_ms = deadline_ms < latest_ms ? deadline_ms : latest_ms;
+    bool good = lake_write_lines(lake, object->schema, object->lines, object->window, cancel,
+                                 &ret_source->fd, &ret_source->size, err);
+    cancel->deadline_ms = deadline_ms;
+    if (!good && err->kind == ERR_TIMEOUT && cancel_check(cancel, &ignored)) {
+        (void)err_set(err, ERR_UNPROCESSABLE, "no worker made a file of the rows within %d seconds",
+                      WRITE_TIME_MS / 1000);
+    }
+    return good;
+}
+
 static bool put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                       struct err *err)
+                       struct ship_attempt *attempt, struct err *err)
 {
     char id[STORE_CONTENT_ID_SIZE];
     struct store_source source = {.fd = -1};
@@ -107,10 +129,12 @@ static bool put_object(struct lake *lake, const struct ship_object *object, stru
             return true;
         }
     }
-    if (!lake_write_lines(lake, object->schema, object->lines, object->window, cancel, &source.fd,
-                          &source.size, err)) {
+    if (!write_file(lake, object, cancel, &source, err)) {
+        attempt->unwritable = err->kind == ERR_UNPROCESSABLE || err->kind == ERR_INTERNAL ||
+                              err->kind == ERR_INVALID || err->kind == ERR_TOO_LARGE;
         return false;
     }
+    attempt->put = true;
     struct store_put_options options = {
         .create_only = true, .content_type = "application/vnd.apache.parquet", .content_id = id};
     struct store_object stored;
@@ -127,11 +151,91 @@ static bool put_object(struct lake *lake, const struct ship_object *object, stru
 }
 
 bool ship_put_object(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
-                     struct err *err)
+                     struct ship_attempt *ret_attempt, struct err *err)
 {
     struct ship_putting putting;
+    *ret_attempt = (struct ship_attempt){0};
     ship_begin_put(lake->ship, &putting, object->key);
-    bool good = put_object(lake, object, cancel, err);
+    bool good = put_object(lake, object, cancel, ret_attempt, err);
     ship_end_put(lake->ship, &putting);
     return good;
+}
+
+/* ---- lines that no worker can write ---- */
+
+static void append_aside_key(const struct lake *lake, const struct ship_object *object,
+                             const char *suffix, struct buf *key)
+{
+    struct str name = object->key;
+    while (str_find_byte(name, '/') < name.len) {
+        name = str_from(name, str_find_byte(name, '/') + 1);
+    }
+    name = str_first(name, name.len - STR(".parquet").len);
+    buf_append_format(key, "%s_eider/set_aside/%.*s/%.*s%s", lake->prefix, STR_ARG(object->table),
+                      STR_ARG(name), suffix);
+}
+
+/* What c0, c1... of the lines are. A later one would say the same and more. */
+static bool put_aside_schema(struct lake *lake, const struct ship_object *object,
+                             struct cancel *cancel, struct err *err)
+{
+    struct buf key;
+    struct buf text;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    buf_init(&text, WAL_PAYLOAD_SIZE_MAX / 2);
+    append_aside_key(lake, object, ".schema.json", &key);
+    lake_schema_append_json(object->schema, false, &text);
+    struct store_source source = {.bytes = buf_str(&text), .fd = -1};
+    struct store_put_options options = {.create_only = true, .content_type = "application/json"};
+    bool good = buf_failed(&key) || buf_failed(&text)
+                    ? err_set(err, ERR_INVALID, "the object's key or schema is too long")
+                    : store_put(lake->store, buf_str(&key), &source, &options, cancel, NULL, err) ||
+                          err->kind == ERR_CONFLICT;
+    buf_finish(&key);
+    buf_finish(&text);
+    return good;
+}
+
+/* A file of their own: the store sends whole files. */
+static bool copy_window(struct lake *lake, const struct ship_object *object, int *ret_fd,
+                        struct err *err)
+{
+    off_t at = (off_t)object->window->offset;
+    uint64_t left = object->window->size;
+    *ret_fd = fd_temporary(lake->spool_folder, err);
+    while (*ret_fd >= 0 && left > 0) {
+        ssize_t copied = sendfile(*ret_fd, object->lines->fd, &at, left);
+        if (copied <= 0 && errno != EINTR) {
+            fd_close(ret_fd);
+            return err_set_errno(err, ERR_UNAVAILABLE, errno, "there is no room for the lines");
+        }
+        left -= copied > 0 ? (uint64_t)copied : 0;
+    }
+    return *ret_fd >= 0;
+}
+
+bool ship_set_aside(struct lake *lake, const struct ship_object *object, struct cancel *cancel,
+                    struct buf *ret_key, struct err *err)
+{
+    char id[STORE_CONTENT_ID_SIZE];
+    struct ship_object aside = *object;
+    append_aside_key(lake, object, ".ndjson", ret_key);
+    if (buf_failed(ret_key)) {
+        return err_set(err, ERR_INVALID, "the object's key is too long");
+    }
+    aside.key = buf_str(ret_key);
+    make_content_id(lake, &aside, id);
+    struct store_source source = {.size = object->window->size};
+    struct store_put_options options = {
+        .create_only = true, .content_type = "application/x-ndjson", .content_id = id};
+    if (!put_aside_schema(lake, object, cancel, err) ||
+        !copy_window(lake, object, &source.fd, err)) {
+        return false;
+    }
+    bool good = store_put(lake->store, aside.key, &source, &options, cancel, NULL, err);
+    fd_close(&source.fd);
+    if (good || err->kind == ERR_CONFLICT) {
+        return good || settle_conflict(lake, &aside, id, err);
+    }
+    return err->kind == ERR_UNCERTAIN && settle_uncertain(lake, &aside, id, err);
 }

@@ -43,13 +43,28 @@ static void set_schema(struct lake_stream *stream, const struct lake_schema *sch
     stream->schema = schema_take;
 }
 
+static bool begin_widening(struct lake_stream *stream, struct err *err)
+{
+    const struct lake_schema *schema = NULL;
+    if (stream->at_once) {
+        schema = lake_table_try_widening(stream->table);
+        stream->would_wait = schema == NULL;
+    } else if (!lake_table_begin_widening(stream->table, stream->cancel, &schema, err)) {
+        return false;
+    }
+    if (schema == NULL) {
+        return err_set(err, ERR_BUSY, "another request adds columns to the table");
+    }
+    set_schema(stream, schema);
+    stream->widening = true;
+    return true;
+}
+
 /* The first time, the table may have a newer schema by now that is wide enough. */
 static bool widen(struct lake_stream *stream, const struct lake_checked *checked, struct err *err)
 {
     if (!stream->widening) {
-        set_schema(stream, lake_table_begin_widening(stream->table));
-        stream->widening = true;
-        return true;
+        return begin_widening(stream, err);
     }
     const struct lake_schema *wider;
     if (!lake_schema_widen(stream->schema, checked->wants, checked->wants_count, &wider, err)) {

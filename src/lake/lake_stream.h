@@ -16,6 +16,9 @@ struct lake_stream {
     struct lake_check *check;
     const struct lake_schema *schema; /* of the next pass, kept */
     bool widening;                    /* this stream makes the table's next schema */
+    bool at_once;                     /* it does not wait for another that does ... */
+    bool would_wait;                  /* ... and had to: feed has failed */
+    struct cancel *cancel;            /* of who waits; may be NULL */
     bool whole;      /* all bytes in one pass, so that types come from all records */
     struct buf held; /* bytes that wait for more */
     struct buf lines;

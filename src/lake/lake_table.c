@@ -10,6 +10,7 @@
 
 enum {
     TABLES_MAX = 10000,
+    WAIT_SLICE_MS = 100, /* for the caller's cancel, while another makes a schema */
     /* A segment of the log begins with all schemas, in one record of WAL_PAYLOAD_SIZE_MAX. */
     SCHEMAS_BYTES_MAX = WAL_PAYLOAD_SIZE_MAX - (4 << 20),
     SCHEMAS_BYTES_CLIENTS = WAL_PAYLOAD_SIZE_MAX / 2
@@ -58,6 +59,7 @@ void lake_table_destroy(struct lake_table *table)
         batch_destroy(batch);
     }
     plan_destroy(table->plan);
+    mem_free(table->own_failure);
     lake_tail_forget(table);
     free_records(table->tail, table->tail_count);
     mem_free(table->stored);
@@ -140,14 +142,31 @@ const struct lake_schema *lake_table_schema(struct lake_table *table)
     return schema;
 }
 
-const struct lake_schema *lake_table_begin_widening(struct lake_table *table)
+bool lake_table_begin_widening(struct lake_table *table, struct cancel *cancel,
+                               const struct lake_schema **ret_schema, struct err *err)
 {
+    bool good = true;
     lock_take(&table->lock);
-    while (table->widening) {
-        condition_wait(&table->widened, &table->lock);
+    while (table->widening && good) {
+        (void)condition_wait_until(&table->widened, &table->lock, clock_now_ms() + WAIT_SLICE_MS);
+        good = cancel == NULL || cancel_check(cancel, err);
     }
-    table->widening = true;
-    const struct lake_schema *schema = lake_schema_keep(table->schema);
+    if (good) {
+        table->widening = true;
+        *ret_schema = lake_schema_keep(table->schema);
+    }
+    lock_release(&table->lock);
+    return good;
+}
+
+const struct lake_schema *lake_table_try_widening(struct lake_table *table)
+{
+    const struct lake_schema *schema = NULL;
+    lock_take(&table->lock);
+    if (!table->widening) {
+        table->widening = true;
+        schema = lake_schema_keep(table->schema);
+    }
     lock_release(&table->lock);
     return schema;
 }

@@ -64,6 +64,9 @@ struct lake_table {
     struct condition flushed;
     int64_t retry_at_ms;            /* after a failure: not before (clock_now_ms) */
     unsigned failures;              /* in a row */
+    unsigned own_failures;          /* of them, those that were not the store's: ship_pause */
+    char *own_failure;              /* the last of these in words, with positions; or NULL */
+    uint64_t manifests_new;         /* since old ones were deleted */
     struct lake_gathered *gathered; /* the tail as a file, for queries (lake_tail) */
 };
 
@@ -79,9 +82,13 @@ void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lak
  * the table goes on with what is known here: the flush looks again. */
 void lake_table_load(struct lake *lake, struct lake_table *table, struct cancel *cancel);
 
-/* One at a time makes a new schema of the one that is there: waits until nobody else does. Keeps
- * the schema once for the caller. */
-const struct lake_schema *lake_table_begin_widening(struct lake_table *table);
+/* One at a time makes a new schema of the one that is there, and may ask the store meanwhile: waits
+ * until nobody else does, or cancel (may be NULL) says stop. Keeps the schema once for the
+ * caller. */
+bool lake_table_begin_widening(struct lake_table *table, struct cancel *cancel,
+                               const struct lake_schema **ret_schema, struct err *err) MUST_CHECK;
+/* The same without waiting: NULL when somebody else does. */
+const struct lake_schema *lake_table_try_widening(struct lake_table *table);
 /* With the table's lock held: `schema` (kept once more here) is the table's from now on; SCHEMA
  * goes to the log before whatever comes later. False: the log does not take it, nothing has
  * changed. All schemas together have to fit the one record that each segment begins with. */
@@ -113,9 +120,12 @@ int32_t lake_day_of_date(const struct lake_date *date);
 /* ---- names of objects ---- */
 
 /* <prefix>data/<table>/year=YYYY/month=MM/day=DD/data_HHMMSS_<writer>-r<first>-<last>.parquet for
- * buffered rows, ...-b<position>.parquet for a batch; <writer> is 12 hex digits. */
+ * buffered rows, ...-b<position>.parquet for a batch; <writer> is 12 hex digits. An object of a
+ * plan that has several of one day is ...-r<first>-<last>-p<part>.parquet. */
+#define LAKE_PART_NONE SIZE_MAX
 void lake_object_append_key(const struct lake *lake, struct str table, int32_t day, int64_t time_ms,
-                            enum lake_way way, uint64_t first, uint64_t last, struct buf *key);
+                            enum lake_way way, uint64_t first, uint64_t last, size_t part,
+                            struct buf *key);
 /* Whether the key's last part is a name that this writer makes. */
 bool lake_object_is_own(const struct lake *lake, struct str key);
 
@@ -141,8 +151,8 @@ struct lake_window {
     uint32_t crc; /* CRC-32C of the lines */
 };
 
-/* Lines of records, gathered by day into a memory file, or, when they are many, into an unnamed one
- * of the spool folder; every payload's CRC is checked again. */
+/* Lines of records, gathered by day, or by finer cuts, into a memory file, or, when they are many,
+ * into an unnamed one of the spool folder; every payload's CRC is checked again. */
 struct lake_lines {
     int fd; /* -1: none */
     struct lake_window
@@ -155,6 +165,11 @@ struct lake_lines {
 bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,
                        size_t records_count, const int32_t *day, struct lake_lines *ret_lines,
                        struct err *err) MUST_CHECK;
+/* The same with a window for each of `cuts` (lake_cut.h). ERR_CORRUPT: rows of another day. */
+struct lake_cuts;
+bool lake_lines_gather_cut(struct lake *lake, const struct lake_tail_record *records,
+                           size_t records_count, const int32_t *day, const struct lake_cuts *cuts,
+                           struct lake_lines *ret_lines, struct err *err) MUST_CHECK;
 void lake_lines_finish(struct lake_lines *lines); /* accepts fd -1 and nothing else set */
 
 /* ---- trimming ---- */

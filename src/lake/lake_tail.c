@@ -24,6 +24,8 @@ struct tail_file {
     int fd;        /* of the one who lets it grow */
     int reader_fd; /* read-only */
     uint64_t size;
+    struct lake *lake;
+    uint64_t reserved; /* of lake->gathered_bytes */
     /* Below: under the table's lock. */
     size_t records;
     uint64_t
@@ -51,6 +53,7 @@ static void file_release(struct tail_file *file)
     if (file != NULL && atomic_fetch_sub(&file->holders, 1) == 1) {
         fd_close(&file->fd);
         fd_close(&file->reader_fd);
+        (void)atomic_fetch_sub(&file->lake->gathered_bytes, file->reserved);
         mem_free(file->windows);
         mem_free(file);
     }
@@ -72,7 +75,7 @@ static bool file_is_good(const struct tail_file *file, const struct lake_table *
 }
 
 /* Takes the descriptor of the lines over. */
-static struct tail_file *file_create(struct lake_lines *lines, struct err *err)
+static struct tail_file *file_create(struct lake *lake, struct lake_lines *lines, struct err *err)
 {
     char path[64];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", lines->fd);
@@ -82,7 +85,7 @@ static struct tail_file *file_create(struct lake_lines *lines, struct err *err)
         return NULL;
     }
     struct tail_file *file = mem_alloc(sizeof(*file));
-    *file = (struct tail_file){.holders = 1, .fd = fd, .reader_fd = lines->fd};
+    *file = (struct tail_file){.holders = 1, .fd = fd, .reader_fd = lines->fd, .lake = lake};
     lines->fd = -1;
     return file;
 }
@@ -225,6 +228,7 @@ struct wanted {
     struct lake_tail_record *records;
     size_t count;
     uint64_t sequence_min;
+    uint64_t bytes;         /* of their lines */
     struct tail_file *file; /* to go on with; NULL: a new one */
 };
 
@@ -251,6 +255,7 @@ static void copy_wanted(const struct lake_table *table, struct wanted *wanted)
             memcpy(record->sections, table->tail[first + i].sections,
                    record->sections_count * sizeof(*record->sections));
         }
+        wanted->bytes += record->place.size - record->lines_offset;
         if (record->place.sequence < wanted->sequence_min) {
             wanted->sequence_min = record->place.sequence;
         }
@@ -278,8 +283,12 @@ static bool begin(struct lake_table *table, uint64_t registered, struct lake_tai
     if (!look_at_gathered(table, registered, ret_tail)) {
         good = table->tail_bytes <= TAIL_BYTES_MAX;
         if (good) {
-            bool usable = file_is_good(gathered->file, table);
-            wanted->file = usable ? file_hold(gathered->file) : NULL;
+            if (file_is_good(gathered->file, table)) {
+                wanted->file = file_hold(gathered->file);
+            } else {
+                file_release(gathered->file);
+                gathered->file = NULL;
+            }
             copy_wanted(table, wanted);
             look(table, registered, ret_tail);
             gathered->busy = true;
@@ -292,17 +301,65 @@ static bool begin(struct lake_table *table, uint64_t registered, struct lake_tai
                            "see: flush it first");
 }
 
+/* ---- room: all files of all tables together are bounded ---- */
+
+static bool take_room(struct lake *lake, uint64_t bytes)
+{
+    uint64_t most = lake->options.query_tails_bytes_max;
+    unsigned long long before = atomic_fetch_add(&lake->gathered_bytes, bytes);
+    if (most == 0 || (before <= most && bytes <= most - before)) {
+        return true;
+    }
+    (void)atomic_fetch_sub(&lake->gathered_bytes, bytes);
+    return false;
+}
+
+/* What no query reads now is only kept for the next. */
+static bool forget_idle(void *context, struct lake_table *table)
+{
+    (void)context;
+    lock_take(&table->lock);
+    struct lake_gathered *gathered = table->gathered;
+    if (gathered != NULL && !gathered->busy && gathered->file != NULL &&
+        atomic_load(&gathered->file->holders) == 1) {
+        file_release(gathered->file);
+        gathered->file = NULL;
+    }
+    lock_release(&table->lock);
+    return true;
+}
+
+static bool make_room(struct lake *lake, uint64_t bytes, struct err *err)
+{
+    if (take_room(lake, bytes)) {
+        return true;
+    }
+    lake_table_visit(lake, forget_idle, NULL);
+    return take_room(lake, bytes) ||
+           err_set(err, ERR_BUSY,
+                   "the rows that are not in the lake yet are more than all queries together may "
+                   "hold: try again, or flush the table first");
+}
+
 static bool gather(struct lake *lake, struct wanted *wanted, struct lake_lines *ret_lines,
                    struct err *err)
 {
-    if (!lake_lines_gather(lake, wanted->records, wanted->count, NULL, ret_lines, err)) {
+    if (!make_room(lake, wanted->bytes, err)) {
         return false;
     }
-    if (wanted->file != NULL) {
-        return file_append(wanted->file, ret_lines, err);
+    bool good = lake_lines_gather(lake, wanted->records, wanted->count, NULL, ret_lines, err);
+    if (good && wanted->file != NULL) {
+        good = file_append(wanted->file, ret_lines, err);
+    } else if (good) {
+        wanted->file = file_create(lake, ret_lines, err);
+        good = wanted->file != NULL;
     }
-    wanted->file = file_create(ret_lines, err);
-    return wanted->file != NULL;
+    if (good) {
+        wanted->file->reserved += wanted->bytes;
+    } else {
+        (void)atomic_fetch_sub(&lake->gathered_bytes, wanted->bytes);
+    }
+    return good;
 }
 
 static void end(struct lake_table *table, struct lake_tail *tail, const struct wanted *wanted,

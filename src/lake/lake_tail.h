@@ -4,8 +4,9 @@
  *           lake_tail_open. Lines that were gathered for one query are used again by the
  *           next, which gathers only what came after.
  * Owner     the caller closes it; counted inside.   Threads  any.
- * Errors    ERR_BUSY (more than the limit would have to be gathered: flush first), ERR_CORRUPT.
- * Limits    1 GiB of lines. */
+ * Errors    ERR_BUSY (more than the limits would have to be gathered: flush first), ERR_CORRUPT.
+ * Limits    1 GiB of lines of a table; query_tails_bytes_max of all, in memory up to 32 MiB of a
+ *           table at once, else in the spool folder. What no query reads makes room for others. */
 #pragma once
 
 #include "lake_table.h"

@@ -11,7 +11,9 @@
 
 #define FILE_BYTES_MAX (UINT64_C(4) << 30)
 enum {
-    ROW_GROUP_ROWS = 122880
+    ROW_GROUP_ROWS = 122880,
+    ROW_GROUP_ROWS_MIN = 2048, /* the engine makes no smaller ones */
+    ROW_GROUP_BYTES = 16 << 20 /* of lines: a worker holds a row group as a whole, and more */
 };
 
 struct lake_date lake_date_of(int64_t wall_ms)
@@ -103,6 +105,14 @@ bool lake_write_file(struct engine *engine, const struct lake_rows *rows,
 
 /* ---- lines of the log ---- */
 
+static uint64_t row_group_rows(const struct lake_window *window)
+{
+    uint64_t line_size = window->rows == 0 ? 1 : window->size / window->rows + 1;
+    uint64_t rows = ROW_GROUP_BYTES / line_size;
+    rows = rows < ROW_GROUP_ROWS ? rows : ROW_GROUP_ROWS;
+    return rows > ROW_GROUP_ROWS_MIN ? rows : ROW_GROUP_ROWS_MIN;
+}
+
 static bool write_lines(struct lake *lake, const struct lake_schema *schema, bool sorted,
                         const struct lake_lines *lines, const struct lake_window *window,
                         struct cancel *cancel, int *ret_fd, uint64_t *ret_size, struct err *err)
@@ -122,7 +132,7 @@ static bool write_lines(struct lake *lake, const struct lake_schema *schema, boo
                 .input_offset = window->offset,
                 .input_size = window->size,
                 .line_size_max = lines->line_size_max,
-                .row_group_rows = ROW_GROUP_ROWS},
+                .row_group_rows = row_group_rows(window)},
         .output_bytes_max = FILE_BYTES_MAX,
         .input_fd = lines->fd,
         .output_fd = file_fd,

@@ -105,6 +105,7 @@ static bool open_table(struct lake_writer *writer, struct err *err)
     struct lake_check_options options = check_options(writer);
     lake_stream_init(&writer->rows, writer->lake, writer->table, &options,
                      writer->request.way == LAKE_BATCH);
+    writer->rows.at_once = writer->request.at_once;
     if (writer->request.types_count > 0) {
         lake_check_know_types(writer->rows.check, writer->request.types,
                               writer->request.types_count);
@@ -146,6 +147,11 @@ void lake_writer_close(struct lake_writer *writer)
 const struct lake_bad_record *lake_writer_bad(const struct lake_writer *writer)
 {
     return writer->has_bad ? &writer->bad : NULL;
+}
+
+bool lake_writer_would_wait(const struct lake_writer *writer)
+{
+    return writer->rows.would_wait;
 }
 
 /* ---- dead letters: NDJSON for a table of their own ---- */
@@ -234,6 +240,8 @@ static bool feed(struct lake_writer *writer, struct str bytes, bool last, struct
     if (cancel != NULL && !cancel_check(cancel, err)) {
         return false;
     }
+    writer->rows.cancel = cancel;
+    writer->dead.cancel = cancel;
     if (writer->digest != NULL) {
         digest_stream_add(writer->digest, bytes);
     }
@@ -358,7 +366,7 @@ static void append_batch_url(struct lake_writer *writer, const struct lake_log_k
     buf_init(&key, STORE_KEY_SIZE_MAX);
     lake_object_append_key(writer->lake, str_of(writer->table_name), answer->day,
                            answer->arrival_ms, LAKE_BATCH, answer->position, answer->position,
-                           &key);
+                           LAKE_PART_NONE, &key);
     store_append_url(writer->lake->store, buf_str(&key), url);
     buf_finish(&key);
 }

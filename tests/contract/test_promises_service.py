@@ -1,5 +1,6 @@
 """The promises of the service: P24 to P29."""
 
+import datetime
 import json
 import os
 import signal
@@ -393,3 +394,31 @@ def test_p29_a_wrong_clock_delays_the_store_at_most(s3_rig, offset):
     wait_until(flush, 60, "a flush with a wrong clock", 0.2)
     assert rig.end(server) == 0
     assert rig.judge([Sent(number, "alpha", "rows", 2).entry("acked") for number in (1, 2)]) == []
+
+
+def test_p29_a_clock_that_went_far_ahead_deletes_nothing(rig):
+    """Retention with a clock that is 400 days ahead: at the start, and as long as nobody has seen it go on steadily."""
+    clock = rig.folder / "clock"
+    write_clock(clock, 0)
+    server = rig.start(rig.shim(clock=clock))
+    put = lambda day: exchange(server.address(), "POST", f"/tables/alpha/rows?partition_date={day}", '{"n":1}\n', NDJSON)  # noqa: E731
+    today = datetime.datetime.now(datetime.UTC).date()
+    for days in (0, 1, 2):
+        assert put(today - datetime.timedelta(days=days))[0] == 200
+        assert exchange(server.address(), "POST", "/flush?table_name=alpha")[0] == 200
+    rule = json.dumps({"retention_days": 1})
+    assert exchange(server.address(), "PUT", "/tables/alpha", rule, {"Content-Type": "application/json"})[0] in (200, 201)
+    assert server.kill() == -9
+    write_clock(clock, 400 * 24 * HOUR)
+    server = rig.start(rig.shim(clock=clock))
+    assert server.events("lake.clock_doubted")[0]["ahead_s"] > 399 * 24 * HOUR
+    for _ in range(3):  # each is followed by the house work that retention is part of
+        assert put(today)[0] == 200
+        assert exchange(server.address(), "POST", "/flush?table_name=alpha")[0] == 200
+    assert rig.end(server) == 0
+    days = sorted(key.split("/data_")[0][-2:] for key in rig.lake.table_keys("alpha"))
+    assert len(days) == 6, f"objects are gone: {days}"
+    write_clock(clock, 0)
+    server = rig.start(rig.shim(clock=clock))
+    wait_until(lambda: len(rig.lake.table_keys("alpha")) == 5, 20, "the one that is too old goes, now that it is")
+    assert rig.end(server) == 0

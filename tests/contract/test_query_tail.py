@@ -281,3 +281,22 @@ def test_files_of_another_writer_are_seen_a_moment_later(any_lake, table, wait_u
     assert value_of(any_lake, sql) == 1
     any_lake.lake.write(key.replace("data_", "data_other_"), any_lake.lake.read(key))
     wait_until(lambda: value_of(any_lake, sql) == 2, deadline=2)
+
+
+# ---- how much of it ----
+
+
+def test_tails_of_all_tables_together_are_bounded(start_eider, table):
+    """A query beyond EIDER_QUERY_TAILS_MAX is refused for now; what nobody reads makes room for it first."""
+    server = start_eider(env={**SLOW_FLUSH, "EIDER_QUERY_TAILS_MAX": "1MiB"})
+    for name in ("a", "b"):
+        post_rows(server, f"{table}_{name}", [{"v": i, "text": "x" * 1000} for i in range(700)])
+    for name in ("a", "b", "a"):
+        assert value_of(server, f"SELECT count(*) AS c FROM {table}_{name}") == 700
+    both = f"SELECT count(*) AS c FROM {table}_a JOIN {table}_b USING (v)"
+    refused = server.post("/query", json={"sql": both})
+    assert refused.status_code == 503 and int(refused.headers["Retry-After"]) >= 1, refused.text
+    assert "flush the table" in refused.json()["error"]
+    assert value_of(server, f"SELECT count(*) AS c FROM {table}_b") == 700  # nothing is held by the one that was refused
+    flush(server, f"{table}_a")
+    assert value_of(server, both) == 700

@@ -94,6 +94,17 @@ MUTANTS = [
         "    return ret_header->crc == record_crc(", "    return true || ret_header->crc == record_crc(",
         f"{INGEST} -k p9_damage",
     ),
+    Mutant(
+        "part-shows", "P3", "a part of a request shows before the whole is there", "src/lake/lake_object.c",
+        "    last = str_first(last, str_find_byte(last, '-')); /* -p<part> may follow */\n", "",
+        "test_flush_large.py -k show_as_one",
+    ),
+    Mutant(
+        "clock-believed", "P29", "retention believes any clock", "src/lake/lake_ship_house.c",
+        "if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {",
+        "if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms) || now_ms > 0) {",
+        "test_promises_service.py -k far_ahead",
+    ),
 ]  # fmt: skip
 
 

@@ -170,7 +170,8 @@ TEST(the_object_of_a_cancelled_batch_is_looked_for_after_a_start)
     const struct lake_table *table = lake_table_find(f.lake, STR("a"));
     CHECK(table != NULL && table->batches == NULL);
     buf_init(&key, STORE_KEY_SIZE_MAX);
-    lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position, &key);
+    lake_object_append_key(f.lake, STR("a"), 17, 0, LAKE_BATCH, position, position, LAKE_PART_NONE,
+                           &key);
     CHECK(lake_ship_is_cancelled(f.lake, buf_str(&key)));
     buf_finish(&key);
     lake_fixture_end(&f);
@@ -301,13 +302,55 @@ TEST(a_key_that_is_used_again_after_its_time_is_saved_again)
     worker_put_u32(&payload, 1);
     lake_log_put_key(&payload, &key);
     CHECK(lake_keys_replay(keys, 9, buf_str(&payload), &f.err));
-    CHECK(lake_keys_needed_from(keys, clock_wall_ms()) == 9);
+    CHECK(lake_keys_needed_from(keys, clock_now_ms()) == 9);
     key.position = 50;
     lake_keys_end(keys, &key);
-    CHECK(lake_keys_needed_from(keys, clock_wall_ms()) == UINT64_MAX);
+    CHECK(lake_keys_needed_from(keys, clock_now_ms()) == UINT64_MAX);
     buf_finish(&payload);
     lake_keys_destroy(keys);
     lake_fixture_end(&f);
+}
+
+/* A clock that was years ahead for a moment must not keep a key for years. */
+TEST(a_key_of_the_future_lives_as_long_as_any)
+{
+    struct lake_keys *keys = lake_keys_create(10);
+    int64_t now_ms = clock_now_ms();
+    struct lake_log_key key = {.key = "a key",
+                               .arrival_ms = clock_wall_ms() + INT64_C(1000) * LAKE_KEYS_LIFE_MS,
+                               .position = 5};
+    struct buf payload;
+    struct err err;
+    buf_init(&payload, 4096);
+    worker_put_u32(&payload, 1);
+    lake_log_put_key(&payload, &key);
+    CHECK(lake_keys_replay(keys, 9, buf_str(&payload), &err));
+    CHECK(lake_keys_needed_from(keys, now_ms + LAKE_KEYS_LIFE_MS - 1000) == 9);
+    CHECK(lake_keys_needed_from(keys, now_ms + LAKE_KEYS_LIFE_MS + 60000) == UINT64_MAX);
+    buf_finish(&payload);
+    lake_keys_destroy(keys);
+}
+
+TEST(a_clock_is_believed_when_it_goes_on_without_a_step)
+{
+    const int64_t day_ms = 24 * 3600 * 1000;
+    const int64_t wall_ms = 20000 * day_ms;
+    struct lake_clock clock;
+    lake_clock_init(&clock, wall_ms - 1000, wall_ms, 5000);
+    CHECK(lake_clock_look(&clock, wall_ms, 5000));
+    CHECK(lake_clock_look(&clock, wall_ms + 40 * day_ms, 5000 + 40 * day_ms));
+    int64_t now_ms = 5000 + 41 * day_ms; /* and a year ahead by then */
+    int64_t ahead_ms = wall_ms - 5000 + 365 * day_ms;
+    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms, now_ms));
+    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms + day_ms - 1, now_ms + day_ms - 1));
+    CHECK(!lake_clock_look(&clock, now_ms + wall_ms, now_ms + day_ms - 1)); /* set right again */
+    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms + day_ms, now_ms + day_ms)); /* and wrong */
+    CHECK(lake_clock_look(&clock, now_ms + ahead_ms + 2 * day_ms, now_ms + 2 * day_ms));
+    lake_clock_init(&clock, wall_ms - 2 * day_ms, wall_ms, 0);
+    CHECK(!lake_clock_look(&clock, wall_ms, 0));
+    lake_clock_init(&clock, 0, wall_ms, 0);
+    CHECK(!lake_clock_look(&clock, wall_ms, 0));
+    CHECK(lake_clock_look(&clock, wall_ms + day_ms, day_ms));
 }
 
 /* Each day becomes an object: more than a plan can name would never be flushed. */
@@ -415,6 +458,8 @@ static const struct test_case cases[] = {
     TEST_CASE(a_batch_that_is_replayed_keeps_its_day),
     TEST_CASE(a_stored_batch_is_known_as_long_as_the_log_has_its_rows),
     TEST_CASE(a_key_that_is_used_again_after_its_time_is_saved_again),
+    TEST_CASE(a_key_of_the_future_lives_as_long_as_any),
+    TEST_CASE(a_clock_is_believed_when_it_goes_on_without_a_step),
     TEST_CASE(a_request_has_a_bounded_number_of_days),
     TEST_CASE(a_refused_request_lets_others_widen_before_it_is_closed),
     TEST_CASE(a_batch_that_cannot_be_stored_lets_others_try),

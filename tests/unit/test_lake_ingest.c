@@ -244,7 +244,38 @@ TEST(days_are_counted_from_1970)
     }
 }
 
+/* Somebody asks the store what columns there are, for as long as it takes. */
+TEST(who_may_not_wait_for_anothers_new_columns_is_told)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    CHECK(write_plain(&f, "t", "{\"x\":1}"));
+    struct lake_table *table = lake_table_find(f.lake, STR("t"));
+    const struct lake_schema *schema = lake_table_try_widening(table);
+    CHECK(schema != NULL && lake_table_try_widening(table) == NULL);
+    struct lake_request request = lake_fixture_request("t");
+    struct cancel soon;
+    cancel_init(&soon, clock_now_ms() + 50);
+    for (int at_once = 0; at_once < 2; at_once++) {
+        request.at_once = at_once == 1;
+        struct lake_writer *writer = lake_writer_open(f.lake, &request, &f.err);
+        CHECK(writer != NULL);
+        CHECK(
+            !lake_writer_feed(writer, STR("{\"y\":1}"), true, at_once == 1 ? NULL : &soon, &f.err));
+        CHECK(f.err.kind == (at_once == 1 ? ERR_BUSY : ERR_TIMEOUT));
+        CHECK(lake_writer_would_wait(writer) == (at_once == 1));
+        lake_writer_close(writer);
+    }
+    CHECK(write_plain(&f, "t", "{\"x\":2}")); /* without new columns nobody waits */
+    lake_table_end_widening(table);
+    lake_schema_drop(schema);
+    CHECK(write_plain(&f, "t", "{\"y\":1}"));
+    cancel_finish(&soon);
+    lake_fixture_end(&f);
+}
+
 static const struct test_case cases[] = {
+    TEST_CASE(who_may_not_wait_for_anothers_new_columns_is_told),
     TEST_CASE(rows_come_back_from_the_log),
     TEST_CASE(a_request_that_is_not_finished_leaves_nothing),
     TEST_CASE(a_large_request_is_one_unit),

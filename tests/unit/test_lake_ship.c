@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "crc32c.h"
 #include "lake_ingest.h"
+#include "lake_internal.h"
 #include "lake_retention.h"
 #include "lake_ship.h"
 #include "mem.h"
@@ -130,8 +131,8 @@ TEST(names_tell_the_positions_and_views_read_them)
     buf_init(&key, STORE_KEY_SIZE_MAX);
     buf_init(&batch, STORE_KEY_SIZE_MAX);
     lake_object_append_key(f.a.lake, STR("t"), 19847, INT64_C(1714665599999), LAKE_BUFFERED, 17, 40,
-                           &key);
-    lake_object_append_key(f.a.lake, STR("t"), 0, 0, LAKE_BATCH, 50, 50, &batch);
+                           LAKE_PART_NONE, &key);
+    lake_object_append_key(f.a.lake, STR("t"), 0, 0, LAKE_BATCH, 50, 50, LAKE_PART_NONE, &batch);
     CHECK(str_starts(buf_str(&key), STR("p/data/t/year=2024/month=05/day=04/data_155959_")));
     CHECK(str_ends(buf_str(&key), STR("-r0000000000000017-0000000000000040.parquet")));
     CHECK(str_starts(buf_str(&batch), STR("p/data/t/year=1970/month=01/day=01/data_000000_")));
@@ -143,6 +144,14 @@ TEST(names_tell_the_positions_and_views_read_them)
     CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&batch)));
     view.committed = 40;
     CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    buf_truncate(&key, 0); /* one of several of the day */
+    lake_object_append_key(f.a.lake, STR("t"), 19847, INT64_C(1714665599999), LAKE_BUFFERED, 17, 40,
+                           3, &key);
+    CHECK(str_ends(buf_str(&key), STR("-r0000000000000017-0000000000000040-p00003.parquet")));
+    CHECK(!lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    view.committed = 39;
+    CHECK(lake_view_hides(f.a.lake, &view, buf_str(&key)));
+    view.committed = 40;
     view.undecided = undecided;
     view.undecided_count = COUNT_OF(undecided);
     CHECK(lake_view_hides(f.a.lake, &view, buf_str(&batch)));
@@ -195,7 +204,7 @@ TEST(a_batch_that_was_cancelled_stays_hidden_after_a_restart)
         struct buf key;
         buf_init(&key, STORE_KEY_SIZE_MAX);
         lake_object_append_key(f.a.lake, STR("t"), 19847, request.arrival_ms, LAKE_BATCH, position,
-                               position, &key);
+                               position, LAKE_PART_NONE, &key);
         hidden += lake_view_hides(f.a.lake, &view, buf_str(&key)) ? 1 : 0;
         buf_finish(&key);
     }
@@ -445,6 +454,56 @@ TEST(a_manifest_is_written_once_per_plan)
     end(&f);
 }
 
+static bool put_manifests(struct fixture *f, struct side *side, uint64_t from, uint64_t to)
+{
+    char name[] = "t";
+    bool good = true;
+    for (uint64_t last = from; good && last < to; last++) {
+        struct lake_plan plan = {.table = name, .first = last, .last = last};
+        good = lake_manifest_put(side->lake, table_of(side), &plan, &f->cancel, &f->err);
+    }
+    return good;
+}
+
+static bool last_is(struct fixture *f, const struct side *side, unsigned last, bool there)
+{
+    struct buf key;
+    struct store_object found;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    buf_append_format(&key, "p/_eider/commits/t/%s/%020u.json", wal_writer(side->lake->records),
+                      last);
+    bool is_there = store_head(f->store, buf_str(&key), &f->cancel, &found, &f->err);
+    buf_finish(&key);
+    return is_there == there;
+}
+
+TEST(old_manifests_of_this_writer_go_and_no_others)
+{
+    struct fixture f;
+    CHECK(start(&f));
+    CHECK(write_rows(&f, &f.a, "{\"x\":1}", NULL, NULL));
+    CHECK(write_rows(&f, &f.b, "{\"x\":1}", NULL, NULL));
+    CHECK_OK(put_manifests(&f, &f.a, 95, 105), f.err);
+    CHECK_OK(put_manifests(&f, &f.b, 1, 9), f.err);
+    struct store_source note = {.bytes = STR("mine"), .fd = -1};
+    struct store_put_options options = {.create_only = true};
+    struct buf key;
+    buf_init(&key, STORE_KEY_SIZE_MAX);
+    buf_append_format(&key, "p/_eider/commits/t/%s/00-notes.json", wal_writer(f.a.lake->records));
+    CHECK_OK(store_put(f.store, buf_str(&key), &note, &options, &f.cancel, NULL, &f.err), f.err);
+    lake_manifests_prune(f.a.lake, 3, &f.cancel);
+    CHECK_U64(count_objects(&f, "p/_eider/commits/t/"), 3 + 1 + 8);
+    CHECK(last_is(&f, &f.a, 101, false));
+    CHECK(last_is(&f, &f.a, 102, true));
+    CHECK(last_is(&f, &f.a, 104, true));
+    CHECK_OK(put_manifests(&f, &f.a, 104, 106), f.err); /* a plan of before a crash, and the next */
+    lake_manifests_prune(f.a.lake, 3, &f.cancel);
+    CHECK_U64(count_objects(&f, "p/_eider/commits/t/"), 3 + 1 + 8);
+    CHECK(last_is(&f, &f.a, 103, true));
+    buf_finish(&key);
+    end(&f);
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(names_tell_the_positions_and_views_read_them),
     TEST_CASE(a_batch_that_was_cancelled_stays_hidden_after_a_restart),
@@ -455,6 +514,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_new_writer_begins_with_the_schema_that_is_stored),
     TEST_CASE(what_people_declare_goes_before_what_the_store_says),
     TEST_CASE(a_manifest_is_written_once_per_plan),
+    TEST_CASE(old_manifests_of_this_writer_go_and_no_others),
 };
 
 TEST_MAIN(cases)
