@@ -1,8 +1,8 @@
 /* Bodies that are read while they arrive. Their first bytes are collected as those of other bodies
  * are, so that a small one costs its reader nothing before it is complete. Then the http thread
- * fills a ring; when that is full it leaves the rest with libmicrohttpd and suspends the connection,
- * which the reader resumes. At the end of the body it suspends too, until the reply is there. A
- * reader that finds nothing is parked, and woken by whoever has something for it.
+ * fills a ring; when that is full it leaves the rest with libmicrohttpd and suspends the
+ * connection, which the reader resumes. At the end of the body it suspends too, until the reply is
+ * there. A reader that finds nothing is parked, and woken by whoever has something for it.
  * libmicrohttpd takes no reply in the middle of a body, so an early one goes straight to the socket
  * (http_send_raw), and what is left of the body is read and dropped. */
 #include "http_private.h"
@@ -12,8 +12,8 @@
 
 #define WIRE_PIECE_BYTES ((size_t)64 << 10)
 #define UNPACKED_PIECE_BYTES ((size_t)64 << 10)
-/* The reader lets the client go on when so little is left in the ring, and is woken when there is so
- * much. */
+/* The reader lets the client go on when so little is left in the ring, and is woken when there is
+ * so much. */
 #define RESUME_BYTES (HTTP_RING_BYTES / 2)
 
 struct http_upload {
