@@ -10,6 +10,7 @@ enum {
     COPY_THREADS = 2,
     PARAMETER_SIZE_MAX = 4096,
     SMALL_BODY_SIZE_MAX = 8 << 10,
+    UPLOAD_SIZE_MAX = 4 << 20, /* of a body that is read while it arrives, about */
 };
 
 struct api *api_create(const struct api_options *options)
@@ -69,6 +70,8 @@ void request_release_body(struct request *request)
 {
     atomic_fetch_sub(&request->api->bodies_bytes, request->body_reserved);
     request->body_reserved = 0;
+    atomic_fetch_sub(&request->api->uploads, request->is_upload ? 1 : 0);
+    request->is_upload = false;
 }
 
 static void request_finish(void *context)
@@ -125,6 +128,16 @@ bool request_reserve(struct request *request, uint64_t made_bytes, struct err *e
     uint64_t read_bytes = (uint64_t)http_body(request->exchange).len + request->text.len;
     return reserve_body(request, read_bytes + made_bytes) ||
            err_set(err, ERR_BUSY, "the server holds as much request data as it may; retry shortly");
+}
+
+bool request_reserve_upload(struct request *request, struct err *err)
+{
+    struct api *api = request->api;
+    uint64_t uploads_max =
+        api->options.rows_max + api->options.bodies_bytes_max / 2 / UPLOAD_SIZE_MAX;
+    request->is_upload = true;
+    return atomic_fetch_add(&api->uploads, 1) < uploads_max ||
+           err_set(err, ERR_BUSY, "as many uploads are arriving as may; retry shortly");
 }
 
 /* Slashes at the end of a path that is a route without them: the ingest personality redirects them
@@ -286,6 +299,14 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
     return lane_submit(request->api->lanes[request->route->lane], &request->task, ret_counts, err);
 }
 
+static void more(void *context, struct http_exchange *exchange)
+{
+    struct api *api = context;
+    struct request *request = http_context(exchange);
+    request->waited_us += request->task.waited_us;
+    lane_submit_again(api->lanes[request->route->lane], &request->task);
+}
+
 static void refuse(void *context, struct http_exchange *exchange, const struct err *err)
 {
     struct request *request = http_context(exchange);
@@ -314,6 +335,7 @@ struct http_handlers api_handlers(struct api *api)
         .begin = begin,
         .grow = grow,
         .ready = ready,
+        .more = more,
         .refuse = refuse,
         .done = done,
     };

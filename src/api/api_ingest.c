@@ -161,7 +161,7 @@ void ingest_count(struct request *request)
     buf_init(&reason, INGEST_REASON_SIZE_MAX);
     buf_init(&body, INGEST_REPLY_SIZE_MAX);
     struct str name = buf_str(&request->parameter);
-    if (!ingest_check_table(name, &reason)) {
+    if (!ingest_check_known_table(name, &reason)) {
         ingest_reply_invalid(request, buf_str(&reason));
     } else {
         struct json_writer writer;

@@ -177,7 +177,7 @@ static void flush_finish(void *work)
 static bool judge_flush(struct flush *flush, struct request *request, struct buf *reason)
 {
     (void)http_query_parameter(request->exchange, "partition_date", &flush->date_text);
-    return ingest_check_table(buf_str(&flush->table), reason);
+    return ingest_check_known_table(buf_str(&flush->table), reason);
 }
 
 void ingest_flush(struct request *request)

@@ -55,7 +55,8 @@ struct route {
 enum {
     ROUTE_STORES = 1 << 0, /* takes records: refused while the log is full, before the body */
     /* `check` runs when the header is complete, on the http thread, and ends with
-     * http_accept_stream() or a reply; `run` reads the body while it arrives. */
+     * http_accept_stream() or a reply; `run` reads the body, and is called again when it was told
+     * to come later. */
     ROUTE_STREAMS = 1 << 1,
     /* The check may have the answer: a small request's connection is put aside only when it has not
      * (request_run does that). */
@@ -85,6 +86,7 @@ struct request {
     struct lane_task task;
     bool deferred; /* another thread may answer */
     uint64_t body_reserved;
+    bool is_upload;        /* one of api->uploads */
     struct buf text;       /* the body in UTF-8, when it came in another encoding */
     struct json_span body; /* the body as JSON; points into http_body or `text` */
     struct request_header headers[REQUEST_HEADERS_MAX];
@@ -117,6 +119,7 @@ struct api {
     atomic_bool draining;
     atomic_llong backlog_age_max_ms; /* that of the options at first */
     atomic_ullong bodies_bytes;
+    atomic_ullong uploads; /* bodies that are read before all of them has come */
     atomic_ullong pool_created;
     atomic_llong log_looked_ms;    /* when api_write looked at the log last */
     atomic_uint log_retry_after_s; /* not 0: it was full then */
@@ -173,6 +176,9 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
 /* Counts, among the bodies in flight, the body as it is now and `made_bytes` that were made of it.
  * False with ERR_BUSY when that is more than may be held. */
 bool request_reserve(struct request *request, uint64_t made_bytes, struct err *err) MUST_CHECK;
+/* Before a body is read that has not arrived whole: its reader may hold a few MiB while its client
+ * takes its time. False with ERR_BUSY when as many do as half of the bodies' memory allows. */
+bool request_reserve_upload(struct request *request, struct err *err) MUST_CHECK;
 /* Gives back what is reserved: before the answer, so that who has it may send the next body. */
 void request_release_body(struct request *request);
 void request_set_work(struct request *request, void *work, void (*finish)(void *work));

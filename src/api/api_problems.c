@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "encoding.h"
+#include "lake_ingest.h"
 
 enum {
     /* Two names of 1 MiB, each byte escaped as six, beside a full list of small entries. */
@@ -258,7 +259,7 @@ bool ingest_check_column(struct str name, struct buf *message)
     return check_name(name, "Column name cannot be empty", "Invalid column name: ", message);
 }
 
-bool ingest_check_table(struct str name, struct buf *message)
+static bool check_table(struct str name, size_t len_max, struct buf *message)
 {
     static const char invalid[] = "Invalid table name: ";
     if (!check_name(name, "Table name cannot be empty", invalid, message)) {
@@ -267,8 +268,20 @@ bool ingest_check_table(struct str name, struct buf *message)
     if (name.ptr[0] >= '0' && name.ptr[0] <= '9') {
         return refuse_name(message, invalid, name, ". Table names cannot start with a digit.");
     }
-    return name.len <= TABLE_NAME_MAX ||
+    return name.len <= len_max ||
            refuse_name(message, "Table name too long: ", name, ". Maximum 64 characters.");
+}
+
+bool ingest_check_table(struct str name, struct buf *message)
+{
+    return check_table(name, TABLE_NAME_MAX, message);
+}
+
+bool ingest_check_known_table(struct str name, struct buf *message)
+{
+    struct str suffix = STR(LAKE_DEAD_SUFFIX);
+    bool dead = str_ends(name, suffix);
+    return check_table(name, TABLE_NAME_MAX + (dead ? suffix.len : 0), message);
 }
 
 static bool take_digits(struct str *text, size_t least, size_t most, int *ret_value)

@@ -35,7 +35,9 @@ bool ingest_read_body(struct request *request, struct problems *other);
 
 /* ---- names and dates (contracts/ingest.md section 3): the message is appended to `message` when
  * the rule is broken ---- */
-bool ingest_check_table(struct str name, struct buf *message);
+bool ingest_check_table(struct str name, struct buf *message); /* of a table that takes records */
+/* Of a table that may be there: one of dead letters is called longer than its table. */
+bool ingest_check_known_table(struct str name, struct buf *message);
 bool ingest_check_column(struct str name, struct buf *message);
 /* %Y-%m-%d as the original reads it: month and day of one or two digits. */
 bool ingest_parse_date(struct str text, struct lake_date *ret_date);

@@ -39,7 +39,8 @@ struct rows {
     struct buf table;
     struct lake_request write;
     bool wait_stored;
-    int64_t begun_ms;
+    int64_t begun_ms;              /* 0 before the first run */
+    int spool_fd;                  /* of a file; else -1 */
     struct lake_known_type *known; /* of a file's columns */
     size_t known_count;
     uint64_t lines_left; /* bytes that a file's rows may still have as lines */
@@ -55,6 +56,7 @@ static void rows_finish(void *work)
         mem_free((void *)(uintptr_t)rows->known[i].sql_type.ptr);
     }
     mem_free(rows->known);
+    fd_close(&rows->spool_fd);
     buf_finish(&rows->table);
     mem_free(rows);
 }
@@ -142,6 +144,7 @@ void rows_check(struct request *request)
     struct err err;
     struct rows *rows = mem_alloc(sizeof(*rows));
     rows->request = request;
+    rows->spool_fd = -1;
     buf_init(&rows->table, WRITE_TEXT_SIZE_MAX);
     buf_append(&rows->table, buf_str(&request->parameter));
     request_set_work(request, rows, rows_finish);
@@ -235,32 +238,42 @@ static void allow_time(const struct rows *rows)
                                    (int64_t)(received / SLOWEST_BYTES_PER_MS);
 }
 
-static bool read_piece(const struct rows *rows, struct str *ret_bytes, struct err *err)
+static bool begin_body(struct rows *rows, struct err *err)
 {
-    const struct request *request = rows->request;
-    allow_time(rows);
-    return http_body_read(request->exchange, request->api->options.rows_decoded_bytes_max,
-                          ret_bytes, err);
+    struct request *request = rows->request;
+    rows->begun_ms = clock_now_ms();
+    if (!http_body_has_ended(request->exchange) && !request_reserve_upload(request, err)) {
+        return false;
+    }
+    if (!rows->type->is_file) {
+        return open_writer(rows, err);
+    }
+    rows->spool_fd = fd_temporary(request->api->options.spool_folder, err);
+    return rows->spool_fd >= 0;
 }
 
-static bool feed_text(struct rows *rows, struct err *err)
+static bool take_piece(struct rows *rows, struct str bytes, struct err *err)
 {
-    struct cancel *cancel = rows->request->cancel;
+    return rows->type->is_file
+               ? fd_write_all(rows->spool_fd, bytes, err)
+               : lake_writer_feed(rows->writer, bytes, bytes.len == 0, rows->request->cancel, err);
+}
+
+/* What has come of the body, to its end, or until *ret_later: the request is not ours then. */
+static bool take_body(struct rows *rows, bool *ret_later, struct err *err)
+{
+    struct request *request = rows->request;
+    uint64_t bytes_max = request->api->options.rows_decoded_bytes_max;
     struct str bytes = {.ptr = "", .len = 1};
     while (bytes.len > 0) {
-        if (!read_piece(rows, &bytes, err) ||
-            !lake_writer_feed(rows->writer, bytes, bytes.len == 0, cancel, err)) {
+        allow_time(rows);
+        if (!http_body_read(request->exchange, bytes_max, &bytes, ret_later, err)) {
             return false;
         }
-    }
-    return true;
-}
-
-static bool spool(const struct rows *rows, int fd, struct err *err)
-{
-    struct str bytes = {.ptr = "", .len = 1};
-    while (bytes.len > 0) {
-        if (!read_piece(rows, &bytes, err) || !fd_write_all(fd, bytes, err)) {
+        if (*ret_later) {
+            return true;
+        }
+        if (!take_piece(rows, bytes, err)) {
             return false;
         }
     }
@@ -301,15 +314,12 @@ static bool take_lines(void *context, struct str bytes, struct err *err)
 static bool feed_file(struct rows *rows, struct err *err)
 {
     const struct api_options *options = &rows->request->api->options;
-    CLEANUP(fd_close) int fd = fd_temporary(options->spool_folder, err);
-    if (fd < 0 || !spool(rows, fd, err)) {
-        return false;
-    }
     rows->lines_left = options->rows_decoded_bytes_max; /* a small file can stand for many rows */
     struct lake_read_sink sink = {.columns = take_columns, .lines = take_lines, .context = rows};
-    return lake_read_body(options->lake, rows->type->format, fd, rows->request->cancel, &sink,
-                          err) &&
-           lake_writer_feed(rows->writer, STR(""), true, rows->request->cancel, err);
+    bool read = lake_read_body(options->lake, rows->type->format, rows->spool_fd,
+                               rows->request->cancel, &sink, err);
+    fd_close(&rows->spool_fd);
+    return read && lake_writer_feed(rows->writer, STR(""), true, rows->request->cancel, err);
 }
 
 /* ---- the end ---- */
@@ -356,10 +366,12 @@ void rows_run(struct request *request)
 {
     struct rows *rows = request->work;
     struct err err;
-    rows->begun_ms = clock_now_ms();
-    bool good = rows->type->is_file ? feed_file(rows, &err)
-                                    : open_writer(rows, &err) && feed_text(rows, &err);
-    if (!good) {
+    bool later = false;
+    bool good = (rows->begun_ms != 0 || begin_body(rows, &err)) && take_body(rows, &later, &err);
+    if (later) {
+        return;
+    }
+    if (!good || (rows->type->is_file && !feed_file(rows, &err))) {
         reply_refused(request, &err);
     } else if (rows->wait_stored) {
         finish_stored(rows);

@@ -17,7 +17,7 @@ static void queue(struct request *request)
 void table_show_check(struct request *request)
 {
     struct err err;
-    if (write_check_table(buf_str(&request->parameter), &err)) {
+    if (write_check_known_table(buf_str(&request->parameter), &err)) {
         queue(request);
     } else {
         reply_error(request, &err);
@@ -42,7 +42,7 @@ static bool read_document(struct request *request, struct err *err)
 {
     struct str text = http_body(request->exchange);
     struct json_scanner scanner;
-    if (!write_check_table(buf_str(&request->parameter), err)) {
+    if (!write_check_known_table(buf_str(&request->parameter), err)) {
         return false;
     }
     if (!str_is_utf8(text)) {

@@ -68,11 +68,12 @@ void write_reply_error(struct request *request, const struct err *err)
 
 /* ---- names and keys ---- */
 
-bool write_check_table(struct str table, struct err *err)
+static bool check_table(struct str table, bool (*check)(struct str name, struct buf *message),
+                        struct err *err)
 {
     struct buf reason;
     buf_init(&reason, WRITE_TEXT_SIZE_MAX);
-    bool good = ingest_check_table(table, &reason);
+    bool good = check(table, &reason);
     if (!good) {
         for (size_t i = 0; i < reason.len; i++) { /* err_set ends at a NUL of the name */
             reason.ptr[i] = reason.ptr[i] == '\0' ? ' ' : reason.ptr[i];
@@ -82,6 +83,16 @@ bool write_check_table(struct str table, struct err *err)
     }
     buf_finish(&reason);
     return good;
+}
+
+bool write_check_table(struct str table, struct err *err)
+{
+    return check_table(table, ingest_check_table, err);
+}
+
+bool write_check_known_table(struct str table, struct err *err)
+{
+    return check_table(table, ingest_check_known_table, err);
 }
 
 static bool is_key(struct str text)

@@ -19,6 +19,7 @@ bool write_has_room(struct request *request);
 
 /* The name of a table, by the rule of contracts/ingest.md section 3: ERR_INVALID. */
 bool write_check_table(struct str table, struct err *err) MUST_CHECK;
+bool write_check_known_table(struct str table, struct err *err) MUST_CHECK; /* dead letters' too */
 
 /* Fills the key of `into`, whose table is set. ERR_INVALID: it is no such key. */
 bool write_read_key(const struct request *request, struct lake_request *into,

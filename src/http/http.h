@@ -7,7 +7,8 @@
  *           socket: http_stream_write blocks while 256 KiB are unsent.
  *           A streamed body (http_accept_stream) is pulled by its reader: the client waits while
  *           256 KiB of it are unread. Its goodbye may then wait as well, behind bytes that nobody
- *           took; it is noticed when the reader goes on.
+ *           took; it is noticed when the reader goes on. No thread waits for a client: the reader
+ *           is called when there is something to read, and lets go when there is not.
  *           A reply may come before a streamed body was read. When at most 64 KiB are known to be
  *           left, they are read and dropped first, and the connection stays. Otherwise the reply is
  *           sent at once, what follows it is dropped, up to 64 MiB, so that a client that sends
@@ -39,9 +40,13 @@ struct http_handlers {
      * for in steps, as bytes arrive, never for what is only announced. False refuses the body with
      * ERR_BUSY. May be NULL. */
     bool (*grow)(void *context, struct http_exchange *exchange, uint64_t size);
-    /* The body is complete: http_body() is what came over the wire; a streamed one is only about
-     * to arrive. Reply at once or http_defer(). */
+    /* The body is complete: http_body() is what came over the wire; of a streamed one
+     * HTTP_BODY_HELD_BYTES have come, or all. Reply at once or http_defer(). */
     void (*ready)(void *context, struct http_exchange *exchange);
+    /* The reader of a streamed body that was told to come later may go on: there is more, or the
+     * end, or an error. Runs on an http thread or on watch, and may not block nor reply; NULL where
+     * no body is streamed. */
+    void (*more)(void *context, struct http_exchange *exchange);
     /* The body broke a limit (ERR_TOO_LARGE) or its framing (ERR_INVALID, and then begin was not
      * called), or may not grow (ERR_BUSY): reply at once with this error. What was read of the body
      * is dropped. */
@@ -123,18 +128,24 @@ void *http_context(const struct http_exchange *exchange);
 #define HTTP_BODY_HELD_BYTES ((uint64_t)256 << 10)
 void http_accept_body(struct http_exchange *exchange, uint64_t wire_bytes_max);
 /* From begin, instead of http_accept_body: the body is not held but read while it arrives. `ready`
- * is called at once; it replies or defers, and then http_body_read gives the body. A body over
- * wire_bytes_max is refused before `ready` when it was announced, else http_body_read fails. `grow`
- * is not asked: a stream takes HTTP_BODY_HELD_BYTES of memory for bytes of the wire and, when they
- * are encoded, 64 KiB for decoded ones and what the decoder needs (a window, at most 16 MiB). */
+ * is called when HTTP_BODY_HELD_BYTES have come and are not all; of a smaller body all has come. It
+ * replies or defers, and then http_body_read gives the body. A body over wire_bytes_max is refused
+ * before `ready` when it was announced, else http_body_read fails. `grow` is asked for what is held
+ * before `ready`; later it never is more. Where bytes are encoded, a stream takes 64 KiB more for
+ * decoded ones and what the decoder needs (a window, at most 16 MiB). */
 void http_accept_stream(struct http_exchange *exchange, uint64_t wire_bytes_max);
 /* The next bytes of a streamed body, without its Content-Encoding, at most 64 KiB; empty at the
- * end. They live until the next call or the reply. From the deferring thread; blocks. Errors, which
- * stay: those of http_decode_body; ERR_TOO_LARGE (over wire_bytes_max); ERR_INVALID (trailer
- * fields); ERR_CANCELLED (the client has left, or stalled and was told 408 by http); what else
- * http_cancel() was raised for, ERR_TIMEOUT at its deadline. The caller replies in every case. */
+ * end. They live until the next call or the reply. From the deferring side; does not block:
+ * *ret_later says that what has come was read. The exchange is not to be touched then before `more`
+ * is called, which may be at once, and on another thread; that is when 128 KiB have come, or the
+ * end. Errors, which stay: those of http_decode_body; ERR_TOO_LARGE (over wire_bytes_max);
+ * ERR_INVALID (trailer fields); ERR_CANCELLED (the client has left, or stalled and was told 408 by
+ * http); what else http_cancel() was raised for, ERR_TIMEOUT at its deadline. The caller replies in
+ * every case. */
 bool http_body_read(struct http_exchange *exchange, uint64_t decoded_bytes_max,
-                    struct str *ret_bytes, struct err *err) MUST_CHECK;
+                    struct str *ret_bytes, bool *ret_later, struct err *err) MUST_CHECK;
+/* All of a streamed body has come over the wire. From the deferring side, before its reply. */
+bool http_body_has_ended(struct http_exchange *exchange);
 /* The body without its Content-Encoding (identity, gzip, x-gzip, deflate, br, zstd; one at a time),
  * which it replaces: http_body() then returns the decoded bytes. Runs on the caller's thread: call
  * it after http_defer for large bodies. Errors: ERR_MEDIA_TYPE (unknown encoding), ERR_INVALID

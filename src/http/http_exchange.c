@@ -126,15 +126,20 @@ void http_exchange_resume(struct http_exchange *exchange)
 void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason)
 {
     lock_take(&exchange->lock);
+    bool wakes = false;
     if (deferring_side_waits(exchange)) {
         cancel_raise(&exchange->cancel, reason);
         condition_broadcast(&exchange->changed);
+        wakes = http_upload_unpark(exchange);
         if (exchange->suspended) {
             http_exchange_enter(exchange, HTTP_GONE);
             http_exchange_resume(exchange);
         }
     }
     lock_release(&exchange->lock);
+    if (wakes) {
+        http_upload_wake(exchange);
+    }
 }
 
 void http_exchange_complete(struct http_exchange *exchange)
@@ -151,8 +156,12 @@ void http_exchange_complete(struct http_exchange *exchange)
     }
     assert(!exchange->suspended);
     exchange->mhd = NULL;
+    bool wakes = http_upload_unpark(exchange);
     lock_release(&exchange->lock);
     exchange->connection = NULL;
+    if (wakes) {
+        http_upload_wake(exchange);
+    }
     http_exchange_release(exchange);
 }
 
@@ -246,26 +255,6 @@ static void run_ready(struct http_exchange *exchange)
     assert(exchange->deferred || state_of(exchange) == HTTP_ANSWERED); /* one of the two */
 }
 
-/* The connection may not be suspended here: libmicrohttpd would make its first call again. */
-static enum MHD_Result start_stream(struct http_exchange *exchange)
-{
-    http_upload_open(exchange);
-    run_ready(exchange);
-    lock_take(&exchange->lock);
-    exchange->in_header = false;
-    bool answered = exchange->state == HTTP_ANSWERED;
-    /* A client that waits for leave to send the body need not send it. */
-    bool queue = answered && exchange->request.expects_continue;
-    if (answered && !queue) {
-        http_upload_settle(exchange);
-    }
-    lock_release(&exchange->lock);
-    if (queue) {
-        return queue_reply(exchange);
-    }
-    return exchange->not_suspended ? MHD_NO : MHD_YES;
-}
-
 static enum MHD_Result serve_header(struct http_exchange *exchange, const char *method,
                                     const char *version)
 {
@@ -290,9 +279,7 @@ static enum MHD_Result serve_header(struct http_exchange *exchange, const char *
             refuse(exchange, &err);
         }
     }
-    if (exchange->streams && state_of(exchange) == HTTP_BODY) {
-        return start_stream(exchange);
-    }
+    exchange->in_header = false;
     if (state_of(exchange) == HTTP_ANSWERED && must_answer_now(exchange)) {
         return queue_reply(exchange);
     }
@@ -311,7 +298,7 @@ static bool grow_body(struct http_exchange *exchange, uint64_t size)
     if (handlers->grow == NULL || size <= exchange->body_granted) {
         return true;
     }
-    uint64_t most = exchange->body_bytes_max;
+    uint64_t most = exchange->body.size_max;
     if (!exchange->request.chunked && exchange->request.content_length < most) {
         most = exchange->request.content_length;
     }
@@ -333,22 +320,61 @@ static void refuse_kind(struct http_exchange *exchange, enum err_kind kind, cons
     refuse(exchange, &err);
 }
 
+static void keep_bytes(struct http_exchange *exchange, struct str bytes)
+{
+    if (!grow_body(exchange, exchange->body.len + bytes.len)) {
+        refuse_kind(exchange, ERR_BUSY,
+                    "the server holds as much request data as it may; retry shortly");
+        return;
+    }
+    buf_append(&exchange->body, bytes);
+    if (buf_failed(&exchange->body)) {
+        refuse_kind(exchange, ERR_UNAVAILABLE, "the server is out of memory");
+    }
+}
+
+/* The beginning of a streamed body: true when there is more than is collected before `ready`. */
+static bool collect(struct http_exchange *exchange, struct str *bytes)
+{
+    struct str kept = str_first(*bytes, HTTP_RING_BYTES - exchange->body.len);
+    http_connection_enter(exchange->connection, HTTP_PHASE_BODY);
+    if (bytes->len > exchange->body_bytes_max - exchange->body.len) {
+        refuse_size(exchange);
+        return false;
+    }
+    *bytes = str_from(*bytes, kept.len);
+    keep_bytes(exchange, kept);
+    atomic_fetch_add(&exchange->body_received, kept.len);
+    return bytes->len > 0 && state_of(exchange) == HTTP_BODY;
+}
+
+static enum MHD_Result serve_stream(struct http_exchange *exchange, struct str bytes,
+                                    size_t *ret_left)
+{
+    if (state_of(exchange) == HTTP_BODY && collect(exchange, &bytes)) {
+        http_upload_open(exchange);
+        run_ready(exchange);
+    }
+    if (exchange->not_suspended) {
+        return MHD_NO;
+    }
+    size_t taken = 0;
+    enum MHD_Result result = MHD_YES;
+    if (bytes.len > 0) {
+        result = http_upload_serve(exchange, bytes, &taken);
+    }
+    *ret_left = bytes.len - taken;
+    return result;
+}
+
 static enum MHD_Result serve_body(struct http_exchange *exchange, struct str bytes)
 {
     http_connection_enter(exchange->connection, HTTP_PHASE_BODY);
     if (state_of(exchange) == HTTP_BODY) {
         if (bytes.len > exchange->body_bytes_max - exchange->body.len) {
             refuse_size(exchange);
-            return MHD_YES;
-        }
-        if (!grow_body(exchange, exchange->body.len + bytes.len)) {
-            refuse_kind(exchange, ERR_BUSY,
-                        "the server holds as much request data as it may; retry shortly");
-            return MHD_YES;
-        }
-        buf_append(&exchange->body, bytes);
-        if (buf_failed(&exchange->body)) {
-            refuse_kind(exchange, ERR_UNAVAILABLE, "the server is out of memory");
+        } else {
+            keep_bytes(exchange, bytes);
         }
         return MHD_YES;
     }
@@ -393,6 +419,9 @@ static enum MHD_Result serve_end(struct http_exchange *exchange)
         return queue_reply(exchange);
     }
     http_connection_enter(exchange->connection, HTTP_PHASE_BUSY);
+    if (exchange->streams) {
+        http_upload_open(exchange);
+    }
     run_ready(exchange);
     if (exchange->deferred) {
         /* A suspended connection may only be ended after its resume. */
@@ -412,10 +441,7 @@ enum MHD_Result http_exchange_serve(struct http_exchange *exchange, const char *
     }
     struct str bytes = str_make(upload, *upload_size);
     if (exchange->streams) {
-        size_t taken = 0;
-        enum MHD_Result result = http_upload_serve(exchange, bytes, &taken);
-        *upload_size -= taken;
-        return result;
+        return serve_stream(exchange, bytes, upload_size);
     }
     *upload_size = 0;
     atomic_fetch_add(&exchange->body_received, bytes.len);
@@ -464,8 +490,8 @@ void http_defer(struct http_exchange *exchange)
         exchange->not_suspended = true;
         cancel_raise(&exchange->cancel, stopping ? ERR_UNAVAILABLE : ERR_CANCELLED);
         http_exchange_enter(exchange, HTTP_GONE);
-    } else if (!exchange->streams) {
-        http_exchange_suspend(exchange); /* a streamed body goes on arriving */
+    } else if (!exchange->streams || exchange->body_ended) {
+        http_exchange_suspend(exchange); /* else the body goes on arriving */
     }
     lock_release(&exchange->lock);
 }

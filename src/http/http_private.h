@@ -41,9 +41,10 @@ struct http_connection {
     int fd;
     atomic_int phase;
     atomic_llong deadline_ms;
-    atomic_bool left; /* the peer has closed its end */
-    bool fresh;       /* http thread: no request line has arrived yet */
-    uint64_t acked;   /* watch thread: bytes the peer had confirmed when last looked at */
+    atomic_llong reader_deadline_ms; /* of one that was told to come later; else INT64_MAX */
+    atomic_bool left;                /* the peer has closed its end */
+    bool fresh;                      /* http thread: no request line has arrived yet */
+    uint64_t acked; /* watch thread: bytes the peer had confirmed when last looked at */
     char address[INET6_ADDRSTRLEN];
     bool closed; /* GUARDED_BY(server->lock), as all below */
     struct http_exchange
@@ -126,14 +127,17 @@ struct http_request {
     char address[INET6_ADDRSTRLEN];
 };
 
-/* The last bytes that were put and not yet got; at most HTTP_RING_BYTES. */
+/* The last bytes that were put and not yet got; at most `size`. */
 struct http_ring {
     char *bytes;
+    size_t size;
     size_t start;
     size_t len;
 };
 
-void http_ring_open(struct http_ring *ring);
+void http_ring_open(struct http_ring *ring); /* of HTTP_RING_BYTES */
+/* As large as what is in the buffer, and full of it. */
+void http_ring_take(struct http_ring *ring, struct buf *bytes);
 void http_ring_close(struct http_ring *ring); /* accepts a zeroed one */
 size_t http_ring_put(struct http_ring *ring, struct str bytes, size_t len_max); /* what fitted */
 size_t http_ring_get(struct http_ring *ring, char *into, size_t size_max);
@@ -210,12 +214,20 @@ void http_send_raw(struct http_exchange *exchange) REQUIRES(&exchange->lock);
 
 /* ---- streamed bodies ---- */
 
+/* Before `ready`: takes what was collected in exchange->body. */
 void http_upload_open(struct http_exchange *exchange);
 void http_upload_destroy(struct http_upload *upload);
-/* Bytes of the body, in any state; what is not taken comes again after a resume. */
+/* The reader that was told to come later has a reason to come now: the caller calls
+ * http_upload_wake once it has let go of the lock. */
+bool http_upload_unpark(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+void http_upload_wake(struct http_exchange *exchange);
+/* Its deadline has passed. */
+void http_upload_expire(struct http_exchange *exchange);
+/* Bytes of the body, from `ready` on; what is not taken comes again after a resume. */
 enum MHD_Result http_upload_serve(struct http_exchange *exchange, struct str bytes,
                                   size_t *ret_taken);
-/* All bytes were served. True: the connection is suspended until the reply is there. */
+/* All bytes were served. True: `ready` was called before, and the connection is suspended until the
+ * reply is there. */
 bool http_upload_end(struct http_exchange *exchange, bool trailers);
 /* The reply was made: lets go of the body, and sends the reply itself when it cannot wait for what
  * is left of the body. */

@@ -1,6 +1,8 @@
-/* Bodies that are read while they arrive. The http thread fills a ring; when that is full it leaves
- * the rest with libmicrohttpd and suspends the connection, which the reader resumes. At the end of
- * the body it suspends too, until the reply is there.
+/* Bodies that are read while they arrive. Their first bytes are collected as those of other bodies
+ * are, so that a small one costs its reader nothing before it is complete. Then the http thread
+ * fills a ring; when that is full it leaves the rest with libmicrohttpd and suspends the
+ * connection, which the reader resumes. At the end of the body it suspends too, until the reply is
+ * there. A reader that finds nothing is parked, and woken by whoever has something for it.
  * libmicrohttpd takes no reply in the middle of a body, so an early one goes straight to the socket
  * (http_send_raw), and what is left of the body is read and dropped. */
 #include "http_private.h"
@@ -10,14 +12,14 @@
 
 #define WIRE_PIECE_BYTES ((size_t)64 << 10)
 #define UNPACKED_PIECE_BYTES ((size_t)64 << 10)
-/* The reader lets the client go on when so little is left in the ring. */
+/* The reader lets the client go on when so little is left in the ring, and is woken when there is
+ * so much. */
 #define RESUME_BYTES (HTTP_RING_BYTES / 2)
-/* A raised cancel does not signal our condition, so a blocked reader looks at it this often. */
-#define READER_LOOK_MS 20
 
 struct http_upload {
-    struct http_ring ring; /* GUARDED_BY(exchange->lock), as `refused` */
+    struct http_ring ring; /* GUARDED_BY(exchange->lock), as the next two */
     struct err refused;    /* the body breaks a limit or its framing; ERR_NONE while it does not */
+    bool parked;           /* the reader was told to come later */
 
     /* The deferring side's own. */
     bool opened;                    /* the encoding is known */
@@ -35,6 +37,9 @@ void http_accept_stream(struct http_exchange *exchange, uint64_t wire_bytes_max)
 {
     http_accept_body(exchange, wire_bytes_max);
     exchange->streams = true;
+    if (exchange->body.size_max > HTTP_RING_BYTES) {
+        exchange->body.size_max = HTTP_RING_BYTES;
+    }
 }
 
 void http_upload_destroy(struct http_upload *upload)
@@ -53,7 +58,42 @@ void http_upload_open(struct http_exchange *exchange)
 {
     exchange->upload = mem_alloc(sizeof(*exchange->upload));
     exchange->upload->refused.kind = ERR_NONE;
-    http_ring_open(&exchange->upload->ring);
+    http_ring_take(&exchange->upload->ring, &exchange->body);
+    /* One that goes on has filled its ring. */
+    assert(exchange->body_ended || exchange->upload->ring.size == HTTP_RING_BYTES);
+}
+
+bool http_upload_unpark(struct http_exchange *exchange)
+{
+    struct http_upload *upload = exchange->upload;
+    if (upload == NULL || !upload->parked) {
+        return false;
+    }
+    if (exchange->state == HTTP_WAITING && !exchange->body_ended &&
+        upload->refused.kind == ERR_NONE && upload->ring.len < RESUME_BYTES &&
+        atomic_load(&exchange->cancel.reason) == ERR_NONE &&
+        clock_now_ms() < exchange->cancel.deadline_ms) {
+        return false;
+    }
+    upload->parked = false;
+    atomic_store(&exchange->connection->reader_deadline_ms, INT64_MAX);
+    return true;
+}
+
+void http_upload_wake(struct http_exchange *exchange)
+{
+    const struct http_handlers *handlers = &exchange->server->options.handlers;
+    handlers->more(handlers->context, exchange);
+}
+
+void http_upload_expire(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool wakes = http_upload_unpark(exchange);
+    lock_release(&exchange->lock);
+    if (wakes) {
+        http_upload_wake(exchange);
+    }
 }
 
 /* False when there is nobody to wait for. */
@@ -78,14 +118,9 @@ static bool fill(struct http_exchange *exchange, struct str bytes, size_t *ret_t
     *ret_taken = 0;
     if (upload->refused.kind == ERR_NONE && bytes.len > exchange->body_bytes_max - received) {
         (void)http_body_too_large(exchange->body_bytes_max, &upload->refused);
-        condition_broadcast(&exchange->changed);
     }
     if (upload->refused.kind == ERR_NONE) {
-        bool was_empty = upload->ring.len == 0;
         *ret_taken = http_ring_put(&upload->ring, bytes, HTTP_RING_BYTES);
-        if (was_empty) {
-            condition_broadcast(&exchange->changed);
-        }
     }
     return *ret_taken == bytes.len || wait_for_reader(exchange);
 }
@@ -107,7 +142,11 @@ enum MHD_Result http_upload_serve(struct http_exchange *exchange, struct str byt
         exchange->discard_left -= good ? bytes.len : 0;
     }
     atomic_fetch_add(&exchange->body_received, *ret_taken);
+    bool wakes = http_upload_unpark(exchange);
     lock_release(&exchange->lock);
+    if (wakes) {
+        http_upload_wake(exchange);
+    }
     return good ? MHD_YES : MHD_NO;
 }
 
@@ -115,17 +154,21 @@ bool http_upload_end(struct http_exchange *exchange, bool trailers)
 {
     lock_take(&exchange->lock);
     bool waits = exchange->state == HTTP_WAITING;
+    bool wakes = false;
+    exchange->body_ended = true;
     if (waits) {
-        exchange->body_ended = true;
         if (trailers) {
             exchange->close = true;
             (void)err_set(&exchange->upload->refused, ERR_INVALID,
                           "trailer fields are not accepted");
         }
-        condition_broadcast(&exchange->changed);
         waits = wait_for_reader(exchange);
+        wakes = http_upload_unpark(exchange);
     }
     lock_release(&exchange->lock);
+    if (wakes) {
+        http_upload_wake(exchange);
+    }
     return waits;
 }
 
@@ -179,18 +222,18 @@ static void give_back(struct http_exchange *exchange) REQUIRES(&exchange->lock)
 }
 
 /* The next bytes as they came over the wire, lent until the next call; empty at the end. */
-static bool take_wire(struct http_exchange *exchange, struct str *ret_bytes, struct err *err)
+static bool take_wire(struct http_exchange *exchange, struct str *ret_bytes, bool *ret_later,
+                      struct err *err)
 {
     struct http_upload *upload = exchange->upload;
     lock_take(&exchange->lock);
     give_back(exchange);
     bool good = still_readable(exchange, err);
-    while (good && upload->ring.len == 0 && !exchange->body_ended) {
-        int wait_ms = cancel_left_ms(&exchange->cancel, READER_LOOK_MS);
-        (void)condition_wait_until(&exchange->changed, &exchange->lock, clock_now_ms() + wait_ms);
-        good = still_readable(exchange, err);
-    }
-    if (good) {
+    *ret_later = good && upload->ring.len == 0 && !exchange->body_ended;
+    if (*ret_later) {
+        upload->parked = true;
+        atomic_store(&exchange->connection->reader_deadline_ms, exchange->cancel.deadline_ms);
+    } else if (good) {
         *ret_bytes = http_ring_front(&upload->ring, WIRE_PIECE_BYTES);
         upload->lent = ret_bytes->len;
         upload->wire_ended = ret_bytes->len == 0;
@@ -199,7 +242,8 @@ static bool take_wire(struct http_exchange *exchange, struct str *ret_bytes, str
     return good;
 }
 
-static bool take_unpacked(struct http_exchange *exchange, struct str *ret_bytes, struct err *err)
+static bool take_unpacked(struct http_exchange *exchange, struct str *ret_bytes, bool *ret_later,
+                          struct err *err)
 {
     struct http_upload *upload = exchange->upload;
     size_t size = 0;
@@ -208,7 +252,10 @@ static bool take_unpacked(struct http_exchange *exchange, struct str *ret_bytes,
     while (good && size == 0 && !ended) {
         bool hungry = upload->packed.len == 0 && !http_unpack_pending(upload->unpacker);
         if (hungry && !upload->wire_ended) {
-            good = take_wire(exchange, &upload->packed, err);
+            good = take_wire(exchange, &upload->packed, ret_later, err);
+            if (*ret_later) {
+                return true; /* and nothing of the exchange is ours any more */
+            }
         }
         ended = upload->wire_ended && upload->packed.len == 0;
         good = good && http_unpack(upload->unpacker, &upload->packed, upload->wire_ended,
@@ -244,29 +291,39 @@ static bool count_given(struct http_upload *upload, size_t size, uint64_t decode
 }
 
 static bool read_piece(struct http_exchange *exchange, uint64_t decoded_bytes_max,
-                       struct str *ret_bytes, struct err *err)
+                       struct str *ret_bytes, bool *ret_later, struct err *err)
 {
     struct http_upload *upload = exchange->upload;
     if (!open_encoding(exchange, err)) {
         return false;
     }
-    bool good = upload->unpacker == NULL ? take_wire(exchange, ret_bytes, err)
-                                         : take_unpacked(exchange, ret_bytes, err);
-    return good && count_given(upload, ret_bytes->len, decoded_bytes_max, err);
+    bool good = upload->unpacker == NULL ? take_wire(exchange, ret_bytes, ret_later, err)
+                                         : take_unpacked(exchange, ret_bytes, ret_later, err);
+    return *ret_later || (good && count_given(upload, ret_bytes->len, decoded_bytes_max, err));
 }
 
 bool http_body_read(struct http_exchange *exchange, uint64_t decoded_bytes_max,
-                    struct str *ret_bytes, struct err *err)
+                    struct str *ret_bytes, bool *ret_later, struct err *err)
 {
     assert(exchange->deferred);
     struct http_upload *upload = exchange->upload;
     assert(upload != NULL); /* http_accept_stream, and not answered */
     *ret_bytes = STR("");
-    if (!upload->failed && read_piece(exchange, decoded_bytes_max, ret_bytes, &upload->failure)) {
+    *ret_later = false;
+    if (!upload->failed &&
+        read_piece(exchange, decoded_bytes_max, ret_bytes, ret_later, &upload->failure)) {
         return true;
     }
     *ret_bytes = STR("");
     upload->failed = true;
     *err = upload->failure;
     return false;
+}
+
+bool http_body_has_ended(struct http_exchange *exchange)
+{
+    lock_take(&exchange->lock);
+    bool ended = exchange->body_ended;
+    lock_release(&exchange->lock);
+    return ended;
 }

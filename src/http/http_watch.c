@@ -50,6 +50,7 @@ struct http_connection *http_connection_open(struct http_listener *listener,
     write_address(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
                   connection->address);
     atomic_init(&connection->left, false);
+    atomic_init(&connection->reader_deadline_ms, INT64_MAX);
     http_connection_enter(connection, HTTP_PHASE_HEADER);
     lock_take(&server->lock);
     connection->next = server->connections;
@@ -115,6 +116,14 @@ void http_connection_set_exchange(struct http_connection *connection,
 
 /* ---- the watch thread ---- */
 
+/* libmicrohttpd may have read up to the goodbye and be waiting for an event that never comes, since
+ * one event stood for the last bytes and for the goodbye. This makes another one; bytes that are
+ * unread stay, and the peer does not notice. */
+static void repeat_hang_up(struct http_connection *connection)
+{
+    (void)shutdown(connection->fd, SHUT_RD);
+}
+
 static void handle_hang_up(struct http_server *server, struct http_connection *connection)
 {
     struct http_exchange *exchange = NULL;
@@ -122,6 +131,7 @@ static void handle_hang_up(struct http_server *server, struct http_connection *c
     if (!connection->closed) {
         /* Before the exchange is looked at: whoever suspends it later checks `left` after that. */
         atomic_store(&connection->left, true);
+        repeat_hang_up(connection);
         exchange = connection->exchange;
         if (exchange != NULL) {
             http_exchange_reference(exchange);
@@ -177,8 +187,11 @@ static void check_deadline(struct http_connection *connection, int64_t now_ms)
         extend_writer(connection, deadline_ms, now_ms);
         deadline_ms = atomic_load(&connection->deadline_ms);
     }
+    bool reading = phase != HTTP_PHASE_BUSY && phase != HTTP_PHASE_WRITE;
     if (now_ms >= deadline_ms) {
         cut(connection, phase);
+    } else if (reading && atomic_load(&connection->left)) {
+        repeat_hang_up(connection); /* the first may have come before the last bytes were read */
     }
 }
 
@@ -195,14 +208,26 @@ static void free_retired(struct http_server *server)
     }
 }
 
+/* A few at a time: the rest follows with the next round. */
 static void check_deadlines(struct http_server *server)
 {
+    struct http_exchange *late[HTTP_WATCH_EVENTS_MAX];
+    size_t late_count = 0;
     int64_t now_ms = clock_now_ms();
     lock_take(&server->lock);
     for (struct http_connection *at = server->connections; at != NULL; at = at->next) {
         check_deadline(at, now_ms);
+        if (now_ms >= atomic_load(&at->reader_deadline_ms) && at->exchange != NULL &&
+            late_count < COUNT_OF(late)) {
+            http_exchange_reference(at->exchange);
+            late[late_count++] = at->exchange;
+        }
     }
     lock_release(&server->lock);
+    for (size_t i = 0; i < late_count; i++) {
+        http_upload_expire(late[i]);
+        http_exchange_release(late[i]);
+    }
 }
 
 static int tick_ms(const struct http_options *options)

@@ -161,6 +161,7 @@ void lake_close(struct lake *lake)
     }
     mem_free(lake->tables_list);
     map_finish(&lake->tables);
+    map_finish(&lake->owners);
     lake_keys_destroy(lake->keys);
     lake_schemas_destroy(lake->schemas);
     lake_listings_destroy(lake->listings);

@@ -101,10 +101,15 @@ bool lake_table_declare(struct lake *lake, struct str name, struct json_span doc
     if (!lake_table_begin_widening(table, cancel, &schema, err)) {
         return false;
     }
+    bool first = schema->columns_count == 0;
     bool good =
         lake_schema_declare(schema, document, &wanted, err) &&
         (wanted->columns_count <= schema->columns_count || lake_schemas_have_room(lake, err)) &&
-        declare(lake, table, wanted, cancel, err);
+        (!first || lake_table_claim(lake, table, err));
+    if (good && !declare(lake, table, wanted, cancel, err)) {
+        lake_table_disclaim(lake, table);
+        good = false;
+    }
     lake_table_end_widening(table);
     lake_schema_drop(schema);
     lake_schema_drop(wanted);

@@ -8,7 +8,8 @@
  * Owner     struct lake.   Threads  any; one writer, one thread. `log` runs the `done` of
  *           lake_writer_finish_later.
  * Errors    ERR_UNPROCESSABLE (a bad record: lake_writer_bad), ERR_INVALID, ERR_TOO_LARGE,
- *           ERR_BUSY (log or disk full, or too much at once), ERR_CONFLICT (a request with this
+ *           ERR_BUSY (log or disk full, or too much at once), ERR_CONFLICT (a table whose name
+ *           differs in case alone; a request with this
  *           idempotency key is running), ERR_UNPROCESSABLE (the key was used with another body),
  *           ERR_STORE*, ERR_TIMEOUT, ERR_CANCELLED (only where the store is waited for),
  *           ERR_UNAVAILABLE (the log is broken).
@@ -21,6 +22,8 @@
 #include "lake.h"
 #include "lake_check.h"
 #include "metric.h"
+
+#define LAKE_DEAD_SUFFIX "__dead_letter" /* of the table of a table's bad records */
 
 enum {
     LAKE_KEY_SIZE = 16,

@@ -44,6 +44,7 @@ struct lake {
     atomic_bool broken;      /* a log cannot be written any more */
     struct lock tables_lock; /* LOCK_TABLES: the rest; taken before a table's own lock */
     struct map tables;       /* by name */
+    struct map owners;       /* tables that have columns, by their names in lower case */
     struct lake_table **tables_list;
     size_t tables_count;
     struct lake_hold *holds;

@@ -242,7 +242,8 @@ static bool resolve(void *context, struct engine_job *job, const struct engine_n
 {
     struct lake_statement *statement = context;
     statement->job = job;
-    bool good = list_names(statement, statement->cancel, err);
+    /* A statement that reads no table does not need the store. */
+    bool good = (names->count == 0 && !names->all) || list_names(statement, statement->cancel, err);
     for (size_t i = 0; good && i < names->count; i++) {
         struct sql_table *table = find_name(statement, names->names[i]);
         good = table == NULL || add_table(statement, table, tables, ret_tables_count, err);

@@ -213,6 +213,8 @@ static bool replay_schema(struct lake *lake, struct worker_cursor *cursor,
     (void)atomic_fetch_add(&lake->schemas_bytes, size - table->schema_bytes);
     table->schema_bytes = size;
     *ret_table = table;
+    struct err ignored; /* an older server may have made several */
+    (void)!(schema->columns_count == 0 || lake_table_claim(lake, table, &ignored));
     return true;
 }
 

@@ -347,6 +347,7 @@ static void load_once(struct lake *lake, struct lake_table *table, struct cancel
         lock_take(&table->lock);
         table->loaded = true;
         lock_release(&table->lock);
+        (void)!(!lake_table_has_columns(table) || lake_table_claim(lake, table, &ignored));
     }
     lake_table_end_widening(table);
     lake_schema_drop(current);

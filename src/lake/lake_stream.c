@@ -193,12 +193,19 @@ bool lake_stream_publish(struct lake_stream *stream, struct err *err)
         return true;
     }
     struct lake_table *table = stream->table;
-    lock_take(&table->lock);
-    bool grows = stream->schema->columns_count > table->schema->columns_count;
-    bool good = stream->schema == table->schema ||
-                ((!grows || lake_schemas_have_room(stream->lake, err)) &&
-                 lake_table_publish(stream->lake, table, stream->schema, err));
-    lock_release(&table->lock);
+    bool first = !lake_table_has_columns(table);
+    bool good = false;
+    if (!first || lake_table_claim(stream->lake, table, err)) {
+        lock_take(&table->lock);
+        bool grows = stream->schema->columns_count > table->schema->columns_count;
+        good = stream->schema == table->schema ||
+               ((!grows || lake_schemas_have_room(stream->lake, err)) &&
+                lake_table_publish(stream->lake, table, stream->schema, err));
+        lock_release(&table->lock);
+        if (first && !good) {
+            lake_table_disclaim(stream->lake, table);
+        }
+    }
     lake_stream_let_go(stream);
     return good;
 }

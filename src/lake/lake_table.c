@@ -68,6 +68,7 @@ void lake_table_destroy(struct lake_table *table)
     condition_finish(&table->widened);
     condition_finish(&table->flushed);
     mem_free(table->name);
+    mem_free((char *)(uintptr_t)table->folded.ptr);
     mem_free(table);
 }
 
@@ -96,6 +97,32 @@ struct lake_table *lake_table_get(struct lake *lake, struct str name, struct err
         (void)err_set(err, ERR_BUSY, "this server writes to %d tables already", TABLES_MAX);
     }
     return table;
+}
+
+bool lake_table_claim(struct lake *lake, struct lake_table *table, struct err *err)
+{
+    lock_take(&lake->tables_lock);
+    if (table->folded.ptr == NULL) {
+        table->folded = map_folded_key(str_of(table->name));
+    }
+    const struct lake_table *owner = map_find(&lake->owners, table->folded);
+    if (owner == NULL || owner->disowned) {
+        map_set(&lake->owners, table->folded, table);
+        table->disowned = false;
+        owner = table;
+    }
+    lock_release(&lake->tables_lock);
+    return owner == table || err_set(err, ERR_CONFLICT,
+                                     "there is a table %s: names of tables may not differ in case "
+                                     "alone",
+                                     owner->name);
+}
+
+void lake_table_disclaim(struct lake *lake, struct lake_table *table)
+{
+    lock_take(&lake->tables_lock);
+    table->disowned = !lake_table_has_columns(table);
+    lock_release(&lake->tables_lock);
 }
 
 void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lake_table *table),
@@ -133,6 +160,14 @@ uint64_t lake_buffered_rows(struct lake *lake, struct str name)
 }
 
 /* ---- schemas ---- */
+
+bool lake_table_has_columns(struct lake_table *table)
+{
+    lock_take(&table->lock);
+    bool has = table->schema->columns_count > 0;
+    lock_release(&table->lock);
+    return has;
+}
 
 const struct lake_schema *lake_table_schema(struct lake_table *table)
 {

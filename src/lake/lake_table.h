@@ -38,7 +38,9 @@ struct lake_batch {
 
 struct lake_table {
     char *name;
-    struct lock lock; /* LOCK_LAKE_TABLE: all below */
+    struct str folded; /* LOCK_TABLES: the name in lower case, when it was claimed */
+    bool disowned;     /* LOCK_TABLES: and given up again */
+    struct lock lock;  /* LOCK_LAKE_TABLE: all below */
     const struct lake_schema *schema;
     uint64_t schema_bytes; /* of its SCHEMA record; 0: nothing was published */
     bool loaded;           /* the store's copy of the schema was looked at */
@@ -75,6 +77,13 @@ void lake_table_destroy(struct lake_table *table);
 struct lake_table *lake_table_find(struct lake *lake, struct str name);
 /* Makes it when there is none: ERR_BUSY when there are too many. */
 struct lake_table *lake_table_get(struct lake *lake, struct str name, struct err *err);
+/* Before it gets its first columns: SQL does not tell names apart by case, so the first table of
+ * those that differ in case alone is the only one. ERR_CONFLICT, for another. What a log or a store
+ * has of several stays; their rows are one table of SQL. */
+bool lake_table_claim(struct lake *lake, struct lake_table *table, struct err *err) MUST_CHECK;
+/* It did not get them after all. */
+void lake_table_disclaim(struct lake *lake, struct lake_table *table);
+bool lake_table_has_columns(struct lake_table *table);
 void lake_table_visit(struct lake *lake, bool (*visit)(void *context, struct lake_table *table),
                       void *context);
 

@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#define DEAD_SUFFIX "__dead_letter"
-
 enum {
     DAY_MS = 86400000,
     PASS_LINES_MAX = 64 << 20,
@@ -163,7 +161,7 @@ static bool open_dead(struct lake_writer *writer, struct err *err)
     }
     struct buf name;
     buf_init(&name, 256);
-    buf_append_format(&name, "%s" DEAD_SUFFIX, writer->table_name);
+    buf_append_format(&name, "%s" LAKE_DEAD_SUFFIX, writer->table_name);
     writer->dead_table = lake_table_get(writer->lake, buf_str(&name), err);
     buf_finish(&name);
     if (writer->dead_table == NULL) {

@@ -144,15 +144,15 @@ static void run_dead(struct lane *lane, struct lane_task *dead)
     place = mine;
 }
 
-bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
-                 struct err *err)
+static bool submit(struct lane *lane, struct lane_task *task, bool always,
+                   struct lane_counts *ret_counts)
 {
     task->queued_us = clock_now_us();
     task->waited_us = 0;
     lock_take(&lane->lock);
     struct lane_task *dead = take_dead(lane);
     task->queued_before = lane->counts.queued;
-    bool room = lane->counts.queued < lane->counts.queued_max ||
+    bool room = always || lane->counts.queued < lane->counts.queued_max ||
                 lane->counts.running + lane->counts.queued < lane->counts.running_max;
     if (room) {
         task->next = NULL;
@@ -161,9 +161,23 @@ bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *
         lane->counts.queued++;
         condition_signal(&lane->work);
     }
-    struct lane_counts counts = lane->counts;
+    *ret_counts = lane->counts;
     lock_release(&lane->lock);
     run_dead(lane, dead);
+    return room;
+}
+
+void lane_submit_again(struct lane *lane, struct lane_task *task)
+{
+    struct lane_counts ignored;
+    (void)submit(lane, task, true, &ignored);
+}
+
+bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
+                 struct err *err)
+{
+    struct lane_counts counts;
+    bool room = submit(lane, task, false, &counts);
     if (!room) {
         metric_add(&lane->totals.refused, 1);
     }

@@ -49,6 +49,10 @@ void lane_destroy(struct lane *lane);
 bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *ret_counts,
                  struct err *err) MUST_CHECK;
 
+/* The same for a task that has run before and goes on: it is taken however many wait. Whoever does
+ * this bounds their number. */
+void lane_submit_again(struct lane *lane, struct lane_task *task);
+
 /* Called from a task: it is as good as done, and its place is free from now on. So that a client
  * that has its answer finds the counts right, and room for its next request. No effect
  * elsewhere. */

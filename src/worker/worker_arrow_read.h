@@ -4,8 +4,8 @@
  *           rows is checked before it is used. Rows come in their order; of a stream that turns out
  *           to be damaged, the batches before have been handed out.
  *           Read are metadata V4 and V5, with the continuation marker and without, dictionaries
- *           (replaced and added to), batches packed with zstd or not at all; all types but
- *           unions, run-end encodings and list views.
+ *           (replaced and added to), batches packed with lz4 or zstd or not at all; all types
+ *           but unions, run-end encodings and list views.
  * Not here  the engine: its own conversion checks nothing.
  * Owner     the caller.   Threads  one.
  * Errors    ERR_INVALID (the message names the column), ERR_TOO_LARGE (a batch, a dictionary or a

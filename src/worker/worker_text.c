@@ -55,6 +55,19 @@ void worker_visit_names(struct str statement, void (*visit)(void *context, struc
     buf_finish(&name);
 }
 
+bool worker_may_read_tables(struct str statement)
+{
+    static const char *const words[] = {"from", "table",     "describe", "desc",
+                                        "show", "summarize", "pivot",    "unpivot"};
+    struct guard_token token;
+    struct err ignored;
+    bool may = false;
+    while (!may && guard_next(&statement, &token, &ignored) && token.kind != GUARD_END) {
+        may = token.kind == GUARD_WORD && is_among(token.text, words, COUNT_OF(words));
+    }
+    return may;
+}
+
 bool worker_is_repeatable(struct str statement)
 {
     struct guard_verdict verdict;

@@ -112,11 +112,11 @@ def test_a_full_log_does_not_stop_a_flush(behind_proxy, table):
 
 def test_draining_is_not_ready(start_eider, table, wait_until):
     server = start_eider(SETTINGS, lake=FolderLake())
-    body = ndjson([{"a": 1}])
+    body = ndjson([{"a": 1}] * 40_000)  # of which enough comes to begin with it
     with RawConnection(server.address()) as connection, RawConnection(server.address()) as probe:
         headers = [f"Content-Type: {NDJSON}", f"Content-Length: {len(body)}"]
-        connection.request("POST", f"/tables/{table}/rows", headers, body[:3])
-        wait_until(lambda: scrape(server).value("eider_lane_running", lane="rows") == 1)
+        connection.request("POST", f"/tables/{table}/rows", headers, body[:-3])
+        wait_until(lambda: scrape(server).value("eider_lane_wait_seconds_count", lane="rows") == 1)
         probe.request("GET", "/health/ready")
         assert probe.answer().status == 200
         server.send(15)
@@ -128,10 +128,10 @@ def test_draining_is_not_ready(start_eider, table, wait_until):
             return answer.status == 503 and answer.json()["reason"] == "draining"
 
         wait_until(draining)
-        connection.send(body[3:])
-        assert connection.answer().json()["accepted"] == 1
+        connection.send(body[-3:])
+        assert connection.answer().json()["accepted"] == 40_000
     assert server.wait() == 0
-    assert stored(server, table) == [{"a": 1}]
+    assert len(stored(server, table)) == 40_000
 
 
 # ---- metrics ----

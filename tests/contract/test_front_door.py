@@ -15,6 +15,7 @@ import pytest
 from harness.ingest_client import accepted, batch_text, post_batch, post_text
 from harness.lakes import FolderLake
 from harness.raw_http import RawConnection
+from harness.rows_client import NDJSON, ndjson, post_rows
 
 MIB = 1024 * 1024
 TYPE = "Content-Type: application/json"
@@ -492,3 +493,37 @@ def test_slow_bodies_and_readers_hold_nobody(start_eider, table):
         times = times_of(server, 4)
         assert times[int(len(times) * 0.99)] < 0.25
         accepted(server, post_batch(server, table, [{"a": 1}], timeout=20))
+
+
+def begin_rows(table, size, sent):
+    header = f"POST /tables/{table}/rows HTTP/1.1\r\nHost: e\r\nContent-Type: {NDJSON}\r\nContent-Length: {size}\r\n\r\n"
+    return header.encode() + (b'{"a":1}\n' * (sent // 8))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("sent", [1000, 400 << 10], ids=["small", "large"])
+def test_stalled_uploads_hold_nobody(start_eider, table, sent):
+    """More stalled uploads than rows are read at one time, and than may wait."""
+    places = {"EIDER_MAX_CONCURRENT_ROWS": "2", "EIDER_MAX_INGEST_QUEUE": "8"}
+    server = start_eider({"EIDER_INGEST_LISTEN": "127.0.0.1:0", **places}, lake=FolderLake())
+    with Crowd(server, 24, begin_rows(table, 1 << 20, sent), byte=b" "):
+        begin = time.monotonic()
+        for n in range(3):
+            answer = post_rows(server, table, ndjson([{"a": n}] * 40_000), timeout=20)
+            assert answer.status_code == 200, answer.text
+        assert time.monotonic() - begin < 20  # on a busy machine; a place held is one for 60 s
+
+
+@pytest.mark.once
+def test_large_uploads_are_bounded(start_eider, table, wait_until):
+    limits = {"EIDER_MAX_CONCURRENT_ROWS": "1", "EIDER_BODIES_MAX": "8MiB"}
+    server = start_eider({"EIDER_INGEST_LISTEN": "127.0.0.1:0", **limits}, lake=FolderLake())
+    large = ndjson([{"a": 1}] * 100_000)
+    with Crowd(server, 2, begin_rows(table, 1 << 20, 400 << 10), byte=b" ") as crowd:
+        wait_until(lambda: post_rows(server, table, large).status_code == 503)
+        answer = post_rows(server, table, large)
+        assert answer.status_code == 503 and answer.headers["Retry-After"], answer.text
+        assert post_rows(server, table, b'{"a":1}\n').status_code == 200
+        for connection in crowd.connections:
+            connection.close()
+        wait_until(lambda: post_rows(server, table, large).status_code == 200)

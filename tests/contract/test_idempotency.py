@@ -141,17 +141,18 @@ def test_a_failed_batch_leaves_its_key_free(start_eider, own_s3, table):
 
 
 def test_while_the_first_is_running_it_is_409(server, table, wait_until):
-    body = ndjson([{"a": 1}] * 3)
+    body = ndjson([{"a": 1}] * 40_000)  # of which enough comes to begin with it
+    before = scrape(server).value("eider_lane_wait_seconds_count", lane="rows")
     with RawConnection(server.address()) as connection:
         headers = [f"Content-Type: {NDJSON}", f"Content-Length: {len(body)}", "Idempotency-Key: k"]
         connection.request("POST", f"/tables/{table}/rows", headers, body[:-10])
-        wait_until(lambda: scrape(server).value("eider_lane_running", lane="rows") == 1)
+        wait_until(lambda: scrape(server).value("eider_lane_wait_seconds_count", lane="rows") > before)
         answer = wait_until(lambda: [running(post_ndjson(server, table, "k", 2))], 20)[0]
         assert answer.json()["code"] == "conflict"
         connection.send(body[-10:])
-        assert connection.answer().json()["accepted"] == 3
-    assert post_ndjson(server, table, "k").json()["repeated"] is True
-    assert total(server, table) == 3
+        assert connection.answer().json()["accepted"] == 40_000
+    assert post_rows(server, table, body, headers={"Idempotency-Key": "k"}).json()["repeated"] is True
+    assert total(server, table) == 40_000
 
 
 def running(answer):

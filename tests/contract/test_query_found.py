@@ -56,9 +56,9 @@ def test_a_row_of_more_than_64_mib(ask):
 
 
 def test_tables_that_differ_in_case_are_one_in_sql(eider, table):
-    for name, value in ((f"{table}X", 1), (f"{table}x", 2)):
-        accepted(eider, post_batch(eider, name, [{"a": value}], "2025-01-01"))
-    assert eider.sql(f"SELECT a FROM {table}x ORDER BY a")["rows"] == [{"a": 1}, {"a": 2}]
+    key = accepted(eider, post_batch(eider, f"{table}x", [{"a": 1}], "2025-01-01"))
+    eider.lake.write(key.replace(f"{table}x", f"{table}X"), eider.lake.read(key))
+    assert eider.sql(f"SELECT a FROM {table}x ORDER BY a")["rows"] == [{"a": 1}, {"a": 1}]
     twice = eider.sql(f"SELECT count(*) AS c FROM {table}X x, {table}x y")["rows"]
     assert twice == [{"c": 4}]
 

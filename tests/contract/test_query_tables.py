@@ -5,6 +5,7 @@ import socket
 import pyarrow
 import pytest
 
+from harness.lakes import S3Lake
 from harness.snapshot_client import Sidecar, caller_error, error_of
 
 
@@ -239,3 +240,15 @@ def test_a_query_reads_only_the_columns_it_needs(sidecar, s3_proxy):
     ranges = [one.headers["range"].removeprefix("bytes=").split("-") for one in reads]
     assert sum(int(last) - int(first or 1) + 1 for first, last in ranges) < size / 4
     assert reads and all("if-match" in one.headers for one in reads)
+
+
+@pytest.mark.once
+def test_statements_without_tables_do_without_the_store(start_eider, s3, s3_proxy):
+    server = start_eider(lake=S3Lake(s3, s3.make_bucket(), endpoint=s3_proxy.endpoint))
+    with s3_proxy.refused():
+        for sql in ("SELECT 42 AS v", "SELECT random() < 2 AND 41 < 42 AS v", "SELECT v FROM (VALUES (42)) t(v)", "SELECT 42 AS v"):
+            answer = server.post("/query", json={"sql": sql})
+            assert answer.status_code == 200, f"{sql}: {answer.text}"
+            assert answer.json()["rows"] in ([{"v": 42}], [{"v": True}])
+        assert answer.headers["X-Cache"] == "hit"
+        assert server.post("/query", json={"sql": "SELECT * FROM events"}).status_code == 502

@@ -233,6 +233,22 @@ def test_dead_letters_are_a_table_of_their_own(server, table):
     assert kept(post_rows(server, table, b'{"a":5}\n', on_error="dead_letter"))["dead_letters"] == 0
 
 
+@pytest.mark.parametrize("size", [52, 64])
+def test_dead_letters_of_a_long_name(server, size):
+    table = f"n{size}".ljust(size, "x")
+    dead = f"{table}__dead_letter"
+    assert kept(post_rows(server, table, BAD, on_error="dead_letter"))["dead_letters"] == 1
+    assert count(server, dead) == 1
+    assert server.get(f"/tables/{dead}", server.ingest).json()["buffered_rows"] == 1
+    assert server.request("PUT", f"/tables/{dead}", server.ingest, json={"retention_days": 9}).status_code == 200
+    assert flushed(server, dead)["record_count"] == 1
+    assert count(server, dead) == 0 and len(stored(server, dead)) == 1
+    assert server.post("/query", json={"sql": f"SELECT record_index AS i FROM {dead}"}).json()["rows"] == [{"i": 2}]
+    assert server.get(f"/tables/{dead}{15 * 'x'}", server.ingest).status_code == 400
+    assert server.get(f"/tables/x{'x' * 64}__dead_letter", server.ingest).status_code == 400
+    assert post_rows(server, f"x{'x' * 59}__dead_letter", b'{"a":1}\n').status_code == 400
+
+
 # ---- parameters ----
 @pytest.mark.parametrize(
     "parameters",

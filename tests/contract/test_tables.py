@@ -3,7 +3,7 @@
 import pytest
 
 from harness.lakes import FolderLake
-from harness.rows_client import NO_FLUSH, buffered, count, flushed, kept, ndjson, post_rows, stored
+from harness.rows_client import NO_FLUSH, buffered, count, flushed, kept, ndjson, post_rows, stored, stream
 
 SETTINGS = {"EIDER_INGEST_LISTEN": "127.0.0.1:0", **NO_FLUSH}
 
@@ -178,3 +178,28 @@ def test_a_value_that_a_declared_type_would_change_goes_to_rest(server, table):
         assert row == {name: case[2] for name, case in zip(names, FITTING)}, where
         assert all((f'"{name}"' in rest) == (case[2] is None) for name, case in zip(names, FITTING)), (where, rest)
         flushed(server, table)
+
+
+def test_names_that_differ_in_case_are_one_table(start_eider, table):
+    """SQL has one name for both, so the first is the only one: on every way in, and after a crash."""
+    server = start_eider(SETTINGS, lake=FolderLake())
+    other = table.upper()
+    assert post_rows(server, other, b'{"v":').status_code == 422  # makes no table
+    kept(post_rows(server, table, b'{"v":1}\n'))
+
+    def refused(answer):
+        assert answer.status_code == 409, f"{answer.status_code} {answer.text}"
+        assert f"there is a table {table}: names of tables may not differ in case alone" in answer.text
+
+    for _ in range(2):
+        refused(post_rows(server, other, b'{"v":2}\n'))
+        refused(post_rows(server, other, b'v\n2\n', "text/csv"))
+        refused(stream(server, other, {"v": 2}))
+        refused(server.post("/ingest", server.ingest, json={"table_name": other, "records": [{"v": 2}]}))
+        refused(server.request("PUT", f"/tables/{other}", json={"columns": [{"name": "v", "type": "BIGINT"}]}))
+        assert count(server, other) == 0 and table in server.get("/tables").json()["tables"]
+        assert other not in server.get("/tables").json()["tables"]
+        assert server.sql(f"SELECT v FROM {other}")["rows"] == [{"v": 1}]
+        server.kill()
+        server = start_eider(SETTINGS, lake=server.lake, data=server.data)
+    kept(post_rows(server, table, b'{"v":3,"w":true}\n'))

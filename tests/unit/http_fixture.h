@@ -36,7 +36,8 @@ struct fixture {
     atomic_int done;
     atomic_int finished;
     atomic_int ready;
-    atomic_int held; /* deferred requests whose thread waits for `release` */
+    atomic_int woken; /* readers of streamed bodies that were told to come later, and called */
+    atomic_int held;  /* deferred requests whose thread waits for `release` */
     atomic_bool release;
     atomic_llong cancelled_at; /* when a held request saw its cancel */
     atomic_int cancel_reason;
@@ -49,9 +50,11 @@ struct fixture {
     size_t workers_count;
 };
 
+/* The context of each exchange. */
 struct work {
     struct fixture *fixture;
     struct http_exchange *exchange;
+    atomic_int more; /* calls of on_more that the reader did not see yet */
 };
 
 static inline void reply_text(struct http_exchange *exchange, unsigned status, struct str text)
@@ -152,15 +155,13 @@ static inline void *run_worker(void *argument)
     } else {
         run_stream(work->fixture, work->exchange);
     }
-    mem_free(work);
     return NULL;
 }
 
 static inline void start_worker(struct fixture *fixture, struct http_exchange *exchange)
 {
     http_defer(exchange);
-    struct work *work = mem_alloc(sizeof(*work));
-    *work = (struct work){.fixture = fixture, .exchange = exchange};
+    struct work *work = http_context(exchange);
     pthread_mutex_lock(&fixture->lock);
     if (fixture->workers_count == WORKERS_MAX ||
         pthread_create(&fixture->workers[fixture->workers_count], NULL, run_worker, work) != 0) {
@@ -172,13 +173,18 @@ static inline void start_worker(struct fixture *fixture, struct http_exchange *e
 
 static inline void on_finish(void *context)
 {
-    atomic_fetch_add((atomic_int *)context, 1);
+    struct work *work = context;
+    atomic_fetch_add(&work->fixture->finished, 1);
+    mem_free(work);
 }
 
 static inline void on_begin(void *context, struct http_exchange *exchange)
 {
     struct fixture *fixture = context;
-    http_set_context(exchange, &fixture->finished, on_finish);
+    struct work *work = mem_alloc(sizeof(*work));
+    work->fixture = fixture;
+    work->exchange = exchange;
+    http_set_context(exchange, work, on_finish);
     struct str path = http_path(exchange);
     if (str_equal(path, STR("/early"))) {
         reply_text(exchange, 403, STR("no"));
@@ -252,6 +258,14 @@ static inline void on_ready(void *context, struct http_exchange *exchange)
     }
 }
 
+static inline void on_more(void *context, struct http_exchange *exchange)
+{
+    struct fixture *fixture = context;
+    struct work *work = http_context(exchange);
+    atomic_fetch_add(&fixture->woken, 1);
+    atomic_fetch_add(&work->more, 1);
+}
+
 static inline void on_refuse(void *context, struct http_exchange *exchange, const struct err *err)
 {
     struct fixture *fixture = context;
@@ -280,6 +294,7 @@ static inline struct fixture *fixture_start(struct http_options options)
         .begin = on_begin,
         .grow = options.handlers.grow, /* a test's own, or none */
         .ready = on_ready,
+        .more = on_more,
         .refuse = on_refuse,
         .done = on_done,
     };

@@ -74,6 +74,35 @@ static inline void hold(struct fixture *fixture, struct http_exchange *exchange)
     }
 }
 
+/* Called for by on_more, a second time only after another call. */
+static inline void await_more(struct work *work)
+{
+    int none = 0;
+    int one = 1;
+    while (!atomic_compare_exchange_strong(&work->more, &one, none)) {
+        if (one > 1) {
+            abort();
+        }
+        one = 1;
+        test_pause();
+    }
+}
+
+static inline bool read_next(struct work *work, uint64_t most, struct str *ret_piece,
+                             struct err *err)
+{
+    bool later = true;
+    while (later) {
+        if (!http_body_read(work->exchange, most, ret_piece, &later, err)) {
+            return false;
+        }
+        if (later) {
+            await_more(work);
+        }
+    }
+    return true;
+}
+
 /* Reads to the end, or until `stop` bytes have come, and says what it got. */
 static inline void read_upload(struct fixture *fixture, struct http_exchange *exchange)
 {
@@ -88,9 +117,10 @@ static inline void read_upload(struct fixture *fixture, struct http_exchange *ex
     http_cancel(exchange)->deadline_ms =
         test_now_ms() + (int64_t)parameter_of(exchange, "deadline", PATIENCE_MS * 4);
     while (piece.len > 0 && total < stop) {
-        if (!http_body_read(exchange, most, &piece, &err)) {
+        struct work *work = http_context(exchange);
+        if (!read_next(work, most, &piece, &err)) {
             struct err again;
-            if (http_body_read(exchange, most, &piece, &again) || again.kind != err.kind) {
+            if (read_next(work, most, &piece, &again) || again.kind != err.kind) {
                 abort(); /* an error stays */
             }
             reply_error(exchange, &err);

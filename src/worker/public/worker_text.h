@@ -11,6 +11,9 @@
 void worker_visit_names(struct str statement, void (*visit)(void *context, struct str name),
                         void *context);
 
+/* Whether a word of the text can begin the name of a table: without one it reads none. */
+bool worker_may_read_tables(struct str statement);
+
 /* Whether the same text over the same tables gives the same answer at any other time: no clock, no
  * random numbers, no sampling, no catalog, no EXPLAIN. */
 bool worker_is_repeatable(struct str statement);
