@@ -93,9 +93,9 @@ bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned 
  * duckdb_query_progress. */
 bool shim_count_progress(duckdb_connection connection);
 
-/* A table function without parameters, whose rows are made by functions of ours; its columns are c0,
- * c1, ... The types are copied, the context has to live as long as the connection. Rows of a chunk
- * with a lower batch go before those of a higher one, whichever thread made them. */
+/* A table function without parameters, whose rows are made by functions of ours; its columns are
+ * c0, c1, ... The types are copied, the context has to live as long as the connection. Rows of a
+ * chunk with a lower batch go before those of a higher one, whichever thread made them. */
 struct shim_source {
     const char *name;
     void *context;
