@@ -40,6 +40,7 @@ struct lake_request {
     struct lake_date date;
     int64_t arrival_ms; /* wall clock, read once per request */
     bool dead_letter;   /* bad records go to <table>__dead_letter instead of failing the request */
+    bool patient;       /* may wait a little where the log is full and flushes make room */
     bool has_key;       /* Idempotency-Key: what it hashes to, route and table included */
     unsigned char key[LAKE_KEY_SIZE];
     const struct lake_known_type *types; /* of new columns, when the source knows; borrowed */

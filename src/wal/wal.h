@@ -80,6 +80,8 @@ struct wal_record {
     void *context;
 };
 
+/* Whether a payload of this size would be queued now. */
+bool wal_has_room(struct wal *wal, uint64_t payload_bytes);
 /* Queues a record; takes the payload's bytes (the buffer is empty afterwards), also on failure.
  * Records are written in the order of the calls. On false `done` is not called. */
 bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
