@@ -91,7 +91,8 @@ bool wal_append_wait(struct wal *wal, const struct wal_record *record, struct bu
                      struct wal_place *ret_place, struct err *err) MUST_CHECK;
 
 /* No record before `sequence` is needed any more: removes the segments that hold only such, and
- * syncs the folder; the files of some are kept, without their names, to become segments again. The newest segment always stays. */
+ * syncs the folder; the files of some are kept, without their names, to become segments again. The
+ * newest segment always stays. */
 bool wal_trim(struct wal *wal, uint64_t sequence, struct err *err) MUST_CHECK;
 /* The first sequence that may still be there. Any thread. */
 uint64_t wal_first(struct wal *wal);
