@@ -436,6 +436,7 @@ struct server *server_start(const struct config *config, struct err *err)
 {
     struct listener list[API_LISTENER_COUNT + 1];
     const struct server_lake *where;
+    mem_keep_freed(2 * machine_processors());
     struct server *server = server_create(config);
     log_set_level(server_log_level(config));
     prepare_process(server);

@@ -127,6 +127,7 @@ static bool read_date(const struct request *request, struct lake_request *into, 
 static bool read_header(struct request *request, struct rows *rows, struct err *err)
 {
     rows->write.way = LAKE_BUFFERED;
+    rows->write.patient = true;
     rows->write.arrival_ms = clock_wall_ms();
     rows->write.table = buf_str(&rows->table);
     if (!write_check_table(rows->write.table, err) || !find_type(request, &rows->type, err) ||

@@ -19,3 +19,10 @@ char *mem_copy_bytes(const void *bytes, size_t size); /* adds a NUL */
 void mem_free(void *pointer);
 void mem_free_text(char **text); /* for CLEANUP */
 void mem_wipe(void *pointer, size_t size);
+
+/* From now on the process keeps what was freed, for the next to ask: at most MEM_KEPT_SIZE in each
+ * of so many pools, which its threads share. */
+enum {
+    MEM_KEPT_SIZE = 16 << 20
+};
+void mem_keep_freed(unsigned pools);

@@ -44,6 +44,7 @@ struct lake_request {
     int64_t arrival_ms; /* wall clock, read once per request */
     bool dead_letter;   /* bad records go to <table>__dead_letter instead of failing the request */
     bool at_once;       /* feed does not wait for another request: lake_writer_would_wait */
+    bool patient;       /* may wait a little where the log is full and flushes make room */
     bool has_key;       /* Idempotency-Key: what it hashes to, route and table included */
     unsigned char key[LAKE_KEY_SIZE];
     const struct lake_known_type *types; /* of new columns, when the source knows; borrowed */

@@ -11,7 +11,9 @@ enum {
     WAIT_SLICE_MS = 100, /* for the caller's cancel, while another flush of the table runs */
     DRAIN_WINDOW_MS = 30000,
     RETRY_AFTER_MAX_S = 300,
-    RETRY_AFTER_UNKNOWN_S = 5
+    RETRY_AFTER_UNKNOWN_S = 5,
+    ROOM_WAIT_MS = 2000,
+    ROOM_LOOK_MS = 50 /* the log may have room for other reasons than a trim */
 };
 
 /* ---- acts on the log of plans ---- */
@@ -263,6 +265,30 @@ bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s)
         *ret_retry_after_s = retry_after(ship, bytes > enough ? bytes - enough : 0);
     }
     return full;
+}
+
+/* Until somebody trims the log, or for a little while; false when that helps nobody. */
+static bool wait_for_trim(struct lake_ship *ship, int64_t until_ms)
+{
+    int64_t now_ms = clock_now_ms();
+    int64_t look_ms = now_ms + ROOM_LOOK_MS;
+    lock_take(&ship->lock);
+    bool hope = now_ms < until_ms && !ship->stopping && ship->last_failure[0] == '\0';
+    if (hope) {
+        (void)condition_wait_until(&ship->trimmed, &ship->lock,
+                                   look_ms < until_ms ? look_ms : until_ms);
+    }
+    lock_release(&ship->lock);
+    return hope;
+}
+
+void lake_ship_wait_for_room(struct lake *lake, uint64_t bytes)
+{
+    int64_t until_ms = clock_now_ms() + ROOM_WAIT_MS;
+    unsigned retry_after_s;
+    while ((lake_ship_is_full(lake, &retry_after_s) || !wal_has_room(lake->records, bytes)) &&
+           wait_for_trim(lake->ship, until_ms)) {
+    }
 }
 
 struct counting {

@@ -50,6 +50,10 @@ void lake_ship_backlog(struct lake *lake, struct lake_backlog *into);
 /* New records are refused: from 95 % of the log's limit on, until it is at 80 % again. Cheap. */
 bool lake_ship_is_full(struct lake *lake, unsigned *ret_retry_after_s);
 
+/* While the log has no room for `bytes` and flushes go well: waits for it, but not for long. What
+ * it is worth: a client's body is not sent in vain. Does not say whether there is room now. */
+void lake_ship_wait_for_room(struct lake *lake, uint64_t bytes);
+
 /* The object of a batch that was cancelled: no part of any view, and deleted when it turns up,
  * which is looked at a few times. The list of them is bounded; a replay makes it anew from what the
  * log still holds. */

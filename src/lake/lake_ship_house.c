@@ -133,6 +133,9 @@ static bool trim_records(struct lake_ship *ship, uint64_t needed, struct err *er
     if (!wal_trim(lake->records, needed, err)) {
         return false;
     }
+    lock_take(&ship->lock);
+    condition_broadcast(&ship->trimmed);
+    lock_release(&ship->lock);
     struct forgetting forgetting = {wal_first(lake->records)};
     lake_table_visit(lake, forget_stored, &forgetting);
     return true;

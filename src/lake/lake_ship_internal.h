@@ -43,6 +43,7 @@ struct lake_ship {
     atomic_ullong stored_pending; /* STORED records that nobody has waited for */
     struct lock lock;             /* LOCK_SHIP: the rest */
     struct condition wake;
+    struct condition trimmed; /* the log of records: there may be room again */
     bool stopping;
     /* Acts on the log of plans that are written and not yet to be seen in the tables, which its
      * prologues are made of: while there are any it is not rotated for trimming. */

@@ -227,6 +227,7 @@ struct lake_ship *lake_ship_create(struct lake *lake)
     ship->lake = lake;
     lock_init(&ship->lock, LOCK_SHIP);
     condition_init(&ship->wake);
+    condition_init(&ship->trimmed);
     condition_init(&ship->gate_changed);
     ship->drain_start_ms = now_ms;
     ship->sweep_at_ms = now_ms;
@@ -274,6 +275,7 @@ void lake_ship_destroy(struct lake_ship *ship)
         mem_free(ship->late[i].key);
     }
     condition_finish(&ship->wake);
+    condition_finish(&ship->trimmed);
     condition_finish(&ship->gate_changed);
     lock_finish(&ship->lock);
     mem_free(ship);

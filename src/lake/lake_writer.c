@@ -124,6 +124,9 @@ struct lake_writer *lake_writer_open(struct lake *lake, const struct lake_reques
     lock_init(&writer->lock, LOCK_WRITER);
     condition_init(&writer->changed);
     unsigned retry_after_s;
+    if (request->patient) {
+        lake_ship_wait_for_room(lake, 0);
+    }
     if ((!lake_ship_is_full(lake, &retry_after_s) ||
          err_set(err, ERR_BUSY, "the log is full: the lake cannot be written fast enough")) &&
         begin_key(writer, err) && (writer->repeated || open_table(writer, err))) {

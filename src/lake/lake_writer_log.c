@@ -225,6 +225,9 @@ bool writer_append_rows(struct lake_writer *writer, struct lake_log_rows *rows, 
     writer->references++;
     writer->ahead_bytes += payload.len;
     lock_release(&writer->lock);
+    if (writer->request.patient) {
+        lake_ship_wait_for_room(writer->lake, payload.len);
+    }
     struct wal_record record = {.type = LAKE_LOG_ROWS, .done = record_done, .context = flight};
     writer->parts_appended++;
     if (wal_append(writer->lake->records, &record, &payload, err)) {

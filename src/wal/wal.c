@@ -151,6 +151,7 @@ void wal_close(struct wal *wal)
     lock_release(&wal->lock);
     (void)pthread_join(wal->thread, NULL);
     assert(wal->queue == NULL);
+    wal_drop_spares(wal);
     destroy(wal);
 }
 
@@ -165,9 +166,14 @@ static uint64_t next_to_trim(const struct wal *wal, uint64_t sequence)
 
 /* For good before the next one goes: so that none is missing between others after a crash. A sync
  * that fails breaks the log: the next one of the same folder would say that all is well. */
-static bool trim_one(struct wal *wal, uint64_t number, struct err *err)
+static bool trim_one(struct wal *wal, uint64_t number, bool *spare, struct err *err)
 {
-    int code = wal_segment_remove(&wal->folder, number);
+    int code = *spare ? wal_segment_spare(&wal->folder, number) : 0;
+    if (code < 0 && !wal_code_is_room(code)) {
+        return wal_break(wal, code, "remove", number, err);
+    }
+    *spare = *spare && code == 0;
+    code = *spare ? 0 : wal_segment_remove(&wal->folder, number);
     if (code < 0) {
         return wal_error(code, "remove", number, err);
     }
@@ -184,9 +190,14 @@ bool wal_trim(struct wal *wal, uint64_t sequence, struct err *err)
     }
     wal->trimming = true;
     for (uint64_t number; good && (number = next_to_trim(wal, sequence)) > 0;) {
+        bool spare = wal->spares_count < WAL_SPARES_MAX &&
+                     wal->segments[0].bytes == wal->options.segment_bytes;
         lock_release(&wal->lock);
-        good = trim_one(wal, number, err);
+        good = trim_one(wal, number, &spare, err);
         lock_take(&wal->lock);
+        if (good && spare) {
+            wal->spares[wal->spares_count++] = number; /* there is room: only thread `log` takes */
+        }
         if (good) {
             drop_first(wal);
         }

@@ -80,6 +80,8 @@ struct wal_record {
     void *context;
 };
 
+/* Whether a payload of this size would be queued now. */
+bool wal_has_room(struct wal *wal, uint64_t payload_bytes);
 /* Queues a record; takes the payload's bytes (the buffer is empty afterwards), also on failure.
  * Records are written in the order of the calls. On false `done` is not called. */
 bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
@@ -88,8 +90,9 @@ bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *pa
 bool wal_append_wait(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
                      struct wal_place *ret_place, struct err *err) MUST_CHECK;
 
-/* No record before `sequence` is needed any more: unlinks the segments that hold only such, and
- * syncs the folder. The newest segment always stays. */
+/* No record before `sequence` is needed any more: removes the segments that hold only such, and
+ * syncs the folder; the files of some are kept, without their names, to become segments again. The
+ * newest segment always stays. */
 bool wal_trim(struct wal *wal, uint64_t sequence, struct err *err) MUST_CHECK;
 /* The first sequence that may still be there. Any thread. */
 uint64_t wal_first(struct wal *wal);

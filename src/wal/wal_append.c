@@ -7,6 +7,20 @@
 /* ---- the callers' side ---- */
 
 /* The lock is held. */
+static bool has_room(const struct wal *wal, uint64_t size)
+{
+    return wal->queued_bytes < wal->room_bytes && size <= wal->room_bytes - wal->queued_bytes;
+}
+
+bool wal_has_room(struct wal *wal, uint64_t payload_bytes)
+{
+    lock_take(&wal->lock);
+    bool room = has_room(wal, wal_record_size(payload_bytes));
+    lock_release(&wal->lock);
+    return room;
+}
+
+/* The lock is held. */
 static bool may_queue(const struct wal *wal, const struct wal_entry *entry, struct err *err)
 {
     uint64_t size = wal_entry_size(entry);
@@ -19,8 +33,7 @@ static bool may_queue(const struct wal *wal, const struct wal_entry *entry, stru
                                   size > wal->options.queue_bytes_max - wal->queued_bytes)) {
         return err_set(err, ERR_BUSY, "too many records wait for the disk; try again");
     }
-    if (!entry->record.urgent &&
-        (wal->queued_bytes >= wal->room_bytes || size > wal->room_bytes - wal->queued_bytes)) {
+    if (!entry->record.urgent && !has_room(wal, size)) {
         return err_set(err, ERR_BUSY, "the log is full; try again later");
     }
     return true;

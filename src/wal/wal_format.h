@@ -8,7 +8,8 @@
  *   lock                       empty; the process that uses the folder holds flock(LOCK_EX) on it
  *   identity                   who writes here, 48 bytes, see below
  *   00000000000000000007.wal   a segment; the name is its number in 20 decimal digits
- *   *.new                      unfinished, of no meaning; removed by the next start
+ *   *.new                      unfinished or no longer needed, of no meaning; removed by the next
+ *                              start
  *
  * Every file gets its final name by rename after its bytes were synced, and the folder is synced
  * after that. Segments are removed oldest first, and the folder is synced after each.
@@ -25,8 +26,9 @@
  *       44    4  CRC of bytes 0..43
  *
  * A SEGMENT is a header of 4,096 bytes, then records without a gap between them, then bytes that
- * nobody promised anything about: zeros, or what a crash left of records that were never
- * acknowledged. The file was given its whole size before it got its name.
+ * nobody promised anything about: zeros, what a crash left of records that were never acknowledged,
+ * or what the file held when it was an earlier segment. The file was given its whole size before it
+ * got its name.
  *
  *   offset size
  *        0    8  "EIDERWAL"

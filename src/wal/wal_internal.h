@@ -18,6 +18,10 @@ enum {
 
 /* ---- a segment ---- */
 
+enum {
+    WAL_SPARES_MAX = 4
+};
+
 /* One that is on disk under its own name. */
 struct wal_segment {
     uint64_t number;
@@ -43,6 +47,13 @@ bool wal_segment_number(const char *name, uint64_t *ret_number);
 
 /* A file without a name yet, with its blocks. 0 or a negative errno; then nothing is left of it. */
 int wal_segment_prepare(const struct wal_folder *folder, uint64_t bytes, struct wal_file *ret_file);
+/* The same, of a segment that was made a spare one. */
+int wal_segment_reuse(const struct wal_folder *folder, uint64_t number, uint64_t bytes,
+                      struct wal_file *ret_file);
+/* Takes a segment's name, so that it is none any more; the folder has to be synced before it may be
+ * reused. */
+int wal_segment_spare(const struct wal_folder *folder, uint64_t number);
+int wal_segment_remove_spare(const struct wal_folder *folder, uint64_t number);
 /* Writes the header and syncs what was written so far, then gives the name. `header`: number,
  * previous, first, replaces are set. The file's `used` is that of the caller, who may have put
  * records behind the header. */
@@ -116,6 +127,9 @@ struct wal {
     size_t segments_count;
     size_t segments_capacity;
     uint64_t segments_bytes;
+    /* Trimmed ones that the log writes again, by the numbers they had; each of the usual size. */
+    uint64_t spares[WAL_SPARES_MAX];
+    size_t spares_count;
 
     /* thread log only */
     struct wal_file current;
@@ -175,6 +189,8 @@ bool wal_fits(const struct wal *wal, const struct wal_entry *entry);
  * limits do not count. ERR_BUSY: there is no room; anything else: the log is broken. */
 bool wal_begin_next(struct wal *wal, uint64_t record_bytes, bool forced,
                     struct err *err) MUST_CHECK;
+/* Removes the spare segments. */
+void wal_drop_spares(struct wal *wal);
 /* Prepares the next segment when it is time to; where there was no room, tries again. */
 void wal_keep_room(struct wal *wal);
 /* How much may be queued now; the lock is held. */

@@ -31,9 +31,8 @@ static int disk_open_folder(void *context, const char *path, bool make)
 static int disk_open(void *context, int folder, const char *name, enum wal_open how)
 {
     static const int flags[] = {
-        [WAL_OPEN_READ] = O_RDONLY,
-        [WAL_OPEN_CREATE] = O_RDWR | O_CREAT | O_TRUNC,
-        [WAL_OPEN_LOCK] = O_RDWR | O_CREAT,
+        [WAL_OPEN_READ] = O_RDONLY,  [WAL_OPEN_CREATE] = O_RDWR | O_CREAT | O_TRUNC,
+        [WAL_OPEN_AGAIN] = O_RDWR,   [WAL_OPEN_LOCK] = O_RDWR | O_CREAT,
         [WAL_OPEN_PROBE] = O_RDONLY,
     };
     static const int locks[] = {

@@ -14,6 +14,7 @@
 enum wal_open {
     WAL_OPEN_READ,   /* must exist */
     WAL_OPEN_CREATE, /* read and write, made or emptied */
+    WAL_OPEN_AGAIN,  /* read and write, must exist */
     WAL_OPEN_LOCK,   /* the same, made but not emptied, with an exclusive flock: -EWOULDBLOCK */
     WAL_OPEN_PROBE   /* as WAL_OPEN_READ, with a shared one */
 };

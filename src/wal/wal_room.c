@@ -11,7 +11,8 @@ static bool within_limits(struct wal *wal, uint64_t bytes)
 {
     const struct wal_options *options = &wal->options;
     lock_take(&wal->lock);
-    uint64_t all = wal->segments_bytes;
+    uint64_t all = wal->segments_bytes + wal->spares_count * options->segment_bytes;
+    bytes = wal->spares_count > 0 && bytes == options->segment_bytes ? 0 : bytes;
     lock_release(&wal->lock);
     if (options->bytes_max > 0 && (all > options->bytes_max || bytes > options->bytes_max - all)) {
         return false;
@@ -22,6 +23,41 @@ static bool within_limits(struct wal *wal, uint64_t bytes)
     int64_t free_bytes = wal_folder_free_bytes(&wal->folder);
     return free_bytes >= 0 && (uint64_t)free_bytes >= bytes &&
            (uint64_t)free_bytes - bytes >= options->disk_free_min;
+}
+
+/* The number of a spare segment of this size, or 0. */
+static uint64_t take_spare(struct wal *wal, uint64_t bytes)
+{
+    lock_take(&wal->lock);
+    bool fits = bytes == wal->options.segment_bytes && wal->spares_count > 0;
+    uint64_t number = fits ? wal->spares[--wal->spares_count] : 0;
+    lock_release(&wal->lock);
+    return number;
+}
+
+void wal_drop_spares(struct wal *wal)
+{
+    for (uint64_t number; (number = take_spare(wal, wal->options.segment_bytes)) > 0;) {
+        (void)wal_segment_remove_spare(&wal->folder, number);
+    }
+}
+
+/* Spare segments are room too, for those of another size. */
+static bool may_prepare(struct wal *wal, uint64_t bytes)
+{
+    if (within_limits(wal, bytes)) {
+        return true;
+    }
+    wal_drop_spares(wal);
+    return within_limits(wal, bytes);
+}
+
+static int prepare_file(struct wal *wal, uint64_t bytes)
+{
+    uint64_t spare = take_spare(wal, bytes);
+    int code = spare == 0 ? -ENOENT : wal_segment_reuse(&wal->folder, spare, bytes, &wal->ahead);
+    bool anew = code == -ENOENT || wal_code_is_room(code);
+    return anew ? wal_segment_prepare(&wal->folder, bytes, &wal->ahead) : code;
 }
 
 static bool no_room(struct err *err)
@@ -36,12 +72,12 @@ static bool prepare(struct wal *wal, uint64_t bytes, bool forced, struct err *er
     if (ahead->fd >= 0 && ahead->bytes >= bytes) {
         return true;
     }
-    bool allowed = within_limits(wal, bytes);
+    bool allowed = may_prepare(wal, bytes);
     if (!allowed && !forced) {
         return no_room(err);
     }
     (void)wal_file_close(&wal->folder, &ahead->fd); /* one that is too small */
-    int code = wal_segment_prepare(&wal->folder, bytes, ahead);
+    int code = prepare_file(wal, bytes);
     if (code == 0) {
         ahead->forced = !allowed;
         return true;

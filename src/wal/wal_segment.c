@@ -5,7 +5,12 @@
  * with zeros 190 us, because a block that was written before needs no change of the extent tree;
  * of 1 MiB: 1.2 ms, 1.1 ms, 0.6 ms. But filling 64 MiB takes 45 to 85 ms of the disk, and doubles
  * what is written. So zeros go a little ahead of small writes only, in the same call
- * (wal_write.c): 160 to 195 us at 4 KiB, and nothing lost at 1 MiB. */
+ * (wal_write.c): 160 to 195 us at 4 KiB, and nothing lost at 1 MiB.
+ *
+ * A segment that nobody needs any more keeps its blocks and becomes the next one, where there is
+ * one: its blocks were written before, and its pages are in memory. 512 MiB in writes of 1 MiB with
+ * a sync each: 1.5 s of processor time and 4.2 s in new blocks, 0.14 s and 0.65 s in used ones.
+ * What it held before is nothing to a reader, since each segment has a salt of its own. */
 #include "wal_internal.h"
 
 #include "clock.h"
@@ -57,6 +62,51 @@ int wal_segment_prepare(const struct wal_folder *folder, uint64_t bytes, struct 
     int code = wal_file_reserve(folder, file.fd, bytes);
     code = code < 0 ? code : wal_file_sync(folder, file.fd);
     if (code < 0) {
+        (void)wal_file_close(folder, &file.fd);
+        (void)wal_folder_unlink(folder, unfinished_name);
+        return code;
+    }
+    digest_random(&file.salt, sizeof(file.salt));
+    *ret_file = file;
+    return 0;
+}
+
+static void spare_name(uint64_t number, char name[static WAL_NAME_SIZE])
+{
+    (void)snprintf(name, WAL_NAME_SIZE, "%020" PRIu64 ".new", number);
+}
+
+int wal_segment_spare(const struct wal_folder *folder, uint64_t number)
+{
+    char name[WAL_NAME_SIZE];
+    char spare[WAL_NAME_SIZE];
+    wal_segment_name(number, name);
+    spare_name(number, spare);
+    return wal_folder_rename(folder, name, spare);
+}
+
+int wal_segment_remove_spare(const struct wal_folder *folder, uint64_t number)
+{
+    char spare[WAL_NAME_SIZE];
+    spare_name(number, spare);
+    return wal_folder_unlink(folder, spare);
+}
+
+int wal_segment_reuse(const struct wal_folder *folder, uint64_t number, uint64_t bytes,
+                      struct wal_file *ret_file)
+{
+    char spare[WAL_NAME_SIZE];
+    spare_name(number, spare);
+    int code = wal_folder_rename(folder, spare, unfinished_name);
+    if (code < 0) {
+        return code;
+    }
+    struct wal_file file = {.fd = wal_file_open(folder, unfinished_name, WAL_OPEN_AGAIN),
+                            .bytes = bytes,
+                            .zeroed = bytes,
+                            .used = WAL_SEGMENT_HEADER_SIZE};
+    if (file.fd < 0 || wal_file_size(folder, file.fd) != (int64_t)bytes) {
+        code = file.fd < 0 ? file.fd : -ENOENT;
         (void)wal_file_close(folder, &file.fd);
         (void)wal_folder_unlink(folder, unfinished_name);
         return code;
@@ -143,7 +193,7 @@ bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segmen
     wal->sequence += has_prologue ? 1 : 0;
     wal->durable = wal->sequence - 1;
     wal->vouched = wal->durable; /* the header's `first` says that all before it was durable */
-    file->zeroed = file->used;
+    file->zeroed = file->zeroed < file->used ? file->used : file->zeroed;
     lock_take(&wal->lock);
     wal_segments_add(wal, (struct wal_segment){
                               .number = header->number,

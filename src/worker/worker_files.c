@@ -50,6 +50,9 @@ static void *vfs_open(void *context, const char *path, const struct shim_open *h
         file.result = true;
     } else if (strcmp(path, "job://out") == 0) {
         file.fd = files->output_fd;
+        if (for_writing && file.fd >= 0 && ftruncate(file.fd, 0) != 0) { /* of a first attempt */
+            file.fd = -1;
+        }
     } else if (files->objects != NULL && !for_writing && !str_starts(str_of(path), STR("job:"))) {
         file.object = object_open(files->objects, path, problem, size);
         if (file.object == NULL) {
@@ -187,6 +190,15 @@ void files_set_window(struct files *files, uint64_t offset, uint64_t size)
 {
     files->input_offset = offset;
     files->input_size = size;
+}
+
+int files_input(const struct files *files, uint64_t *ret_offset, uint64_t *ret_size)
+{
+    struct file file = {
+        .fd = files->input_fd, .offset = files->input_offset, .size = files->input_size};
+    *ret_offset = file.offset;
+    *ret_size = file.fd < 0 ? 0 : vfs_size(&file);
+    return file.fd;
 }
 
 void files_set_result(struct files *files, files_writer *writer, void *context)

@@ -24,6 +24,9 @@ void files_set_descriptors(struct files *files, int input_fd, int output_fd); /*
 /* job://in is this part of the descriptor alone. */
 void files_set_window(struct files *files, uint64_t offset, uint64_t size);
 
+/* The descriptor behind job://in, and the part of it; -1 for none. */
+int files_input(const struct files *files, uint64_t *ret_offset, uint64_t *ret_size);
+
 /* What is written to job://result. A write that does not begin where the last one ended fails. NULL
  * for none. */
 typedef bool files_writer(void *context, const void *bytes, uint64_t size);

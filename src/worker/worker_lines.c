@@ -73,6 +73,10 @@ static void append_reader(struct buf *sql, const struct worker_lines *lines, str
     enum {
         OBJECT_SIZE_MIN = 1 << 20
     };
+    if (lines->direct) {
+        buf_append_text(sql, "eider_lines()");
+        return;
+    }
     buf_append_format(sql, "read_json(%.*s, format = 'newline_delimited', records = true%s",
                       STR_ARG(source), filename ? ", filename = true" : "");
     buf_append_text(sql, ", hive_partitioning = false, columns = {");

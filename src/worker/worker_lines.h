@@ -12,6 +12,7 @@ struct worker_lines {
     size_t columns_count;
     uint32_t rest; /* as in struct worker_job */
     uint64_t line_size_max;
+    bool direct; /* from eider_lines() (worker_lines_read.h), and no read_json */
 };
 
 /* What stands in FROM: read_json(SOURCE, ...), where `source` is SQL, a literal or a list of them.

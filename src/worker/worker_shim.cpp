@@ -274,3 +274,9 @@ extern "C" char *shim_put_float(char *at, float value)
 {
     return std::to_chars(at, at + SHIM_DIGITS_SIZE, value).ptr;
 }
+
+extern "C" const char *shim_get_double(const char *at, const char *end, double *ret_value)
+{
+    auto read = std::from_chars(at, end, *ret_value);
+    return read.ec == std::errc() ? read.ptr : nullptr;
+}

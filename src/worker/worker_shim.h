@@ -93,6 +93,24 @@ bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned 
  * duckdb_query_progress. */
 bool shim_count_progress(duckdb_connection connection);
 
+/* A table function without parameters, whose rows are made by functions of ours; its columns are
+ * c0, c1, ... The types are copied, the context has to live as long as the connection. Rows of a
+ * chunk with a lower batch go before those of a higher one, whichever thread made them. */
+struct shim_source {
+    const char *name;
+    void *context;
+    const duckdb_type *types;
+    size_t columns_count;
+    uint64_t threads_max;
+    void *(*open)(void *context); /* for one thread */
+    /* No rows: the end. False on failure, with a text in `problem`. */
+    bool (*read)(void *reader, duckdb_data_chunk chunk, uint64_t *ret_batch,
+                 char problem[SHIM_TEXT_SIZE]);
+    void (*close)(void *reader);
+};
+
+bool shim_register_source(duckdb_connection connection, const struct shim_source *source);
+
 /* The engine's own text of one value of a vector, as a cast to VARCHAR gives it: appends with
  * `append`. */
 bool shim_value_text(duckdb_vector vector, uint64_t row,
@@ -131,6 +149,10 @@ size_t shim_shortest_digits(double value, char digits[SHIM_DIGITS_SIZE], int *re
  * finite: returns where it ends, at most SHIM_DIGITS_SIZE bytes on. */
 char *shim_put_double(char *at, double value);
 char *shim_put_float(char *at, float value);
+
+/* The number nearest to the decimal text at `at`: where the text ends, or NULL, also for one beyond
+ * what a double can be. */
+const char *shim_get_double(const char *at, const char *end, double *ret_value);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-#include "worker_lines.h"
+#include "worker_lines_read.h"
 #include "worker_run.h"
 
 #include <stdio.h>
@@ -36,18 +36,18 @@ static void append_order(struct buf *sql, const struct worker_job *job)
     }
 }
 
-static void append_copy(struct buf *sql, const struct worker_job *job)
+static void append_copy(struct buf *sql, const struct worker_job *job,
+                        const struct worker_lines *lines)
 {
-    const struct worker_lines lines = lines_of(job);
     buf_append_text(sql, "COPY (SELECT ");
     for (size_t i = 0; i < job->columns_count; i++) {
         buf_append_text(sql, i == 0 ? "" : ", ");
-        lines_append_value(sql, &lines, i);
+        lines_append_value(sql, lines, i);
         buf_append_text(sql, " AS ");
         sql_append_identifier(sql, job->columns[i].name);
     }
     buf_append_text(sql, " FROM ");
-    append_source(sql, &lines);
+    append_source(sql, lines);
     append_order(sql, job);
     buf_append_format(sql,
                       ") TO 'job://out' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %llu)",
@@ -101,11 +101,12 @@ static uint64_t copied_rows(duckdb_result *result)
     return rows;
 }
 
-bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows, struct err *err)
+static bool copy_lines(struct duck *duck, const struct worker_job *job,
+                       const struct worker_lines *lines, uint64_t *ret_rows, struct err *err)
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
-    append_copy(&sql, job);
+    append_copy(&sql, job, lines);
     duckdb_result result = {0};
     bool good = !buf_failed(&sql)
                     ? duck_run(duck, buf_str(&sql), &result, err)
@@ -114,6 +115,33 @@ bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_ro
     if (good) {
         *ret_rows = copied_rows(&result);
         duckdb_destroy_result(&result);
+    }
+    return good;
+}
+
+/* Lines of the usual shape, which are nearly all; *ret_odd: some are not, and nothing counts. */
+static bool copy_direct(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows,
+                        bool *ret_odd, struct err *err)
+{
+    struct worker_lines lines = lines_of(job);
+    struct lines_input input;
+    struct lines_file file;
+    lines.direct = true;
+    input.fd = files_input(duck->files, &input.offset, &input.size);
+    *ret_odd = !lines_file_init(&file, &lines, &input);
+    bool good = !*ret_odd && lines_file_register(&file, duck, job->limits.threads, err) &&
+                copy_lines(duck, job, &lines, ret_rows, err);
+    *ret_odd = *ret_odd || atomic_load(&file.odd);
+    lines_file_finish(&file);
+    return good && !*ret_odd;
+}
+
+bool run_write(struct duck *duck, const struct worker_job *job, uint64_t *ret_rows, struct err *err)
+{
+    bool odd;
+    const struct worker_lines lines = lines_of(job);
+    if (copy_direct(duck, job, ret_rows, &odd, err) ||
+        (odd && copy_lines(duck, job, &lines, ret_rows, err))) {
         return true;
     }
     duck_hide_statement(err);

@@ -1,5 +1,7 @@
 """What waits for the lake: readiness, back-pressure and metrics (reliability.md 3.11, promises P7, P26, P27)."""
 
+import time
+
 import pytest
 
 from harness.ingest_client import refused
@@ -95,6 +97,19 @@ def test_a_full_log_refuses_and_drains_by_itself(behind_proxy, s3_proxy, table, 
     rows = stored(server, table)
     assert len(rows) == taken + 1
     assert sum(row["n"] == -1 for row in rows) == 0
+
+
+@pytest.mark.once
+def test_a_full_log_makes_clients_wait_while_flushes_go_well(behind_proxy, s3_proxy, table, wait_until):
+    server = behind_proxy(EIDER_LOG_MAX="4MiB", EIDER_LOG_SEGMENT="1MiB")
+    body = ndjson(RECORDS[:500])
+    fault = s3_proxy.stall(method="PUT", times=100)
+    began = time.monotonic()
+    while post_rows(server, table, body).status_code == 200:
+        began = time.monotonic()
+    assert time.monotonic() - began >= 1.5  # a flush is under way and may make room
+    fault.release()
+    wait_until(lambda: post_rows(server, table, body).status_code == 200, 30)
 
 
 def test_a_full_log_does_not_stop_a_flush(behind_proxy, table):
