@@ -52,7 +52,7 @@
     ROW(LOCK_REQUESTS,  "worker: which request runs in which slot of a database")   \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
-    ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")            \
+    ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")        \
     ROW(LOCK_LOG,       "base: lines of the log that wait to be written")
 /* clang-format on */
 
