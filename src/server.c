@@ -440,6 +440,7 @@ struct server *server_start(const struct config *config, struct err *err)
     struct server *server = server_create(config);
     log_set_level(server_log_level(config));
     prepare_process(server);
+    log_start();
     size_t count = gather_listeners(server, list);
     /* The engine first, since it takes longest. */
     bool good = check_listeners(server, list, count, err) && server_lock_data(server, err) &&
@@ -553,5 +554,6 @@ void server_stop(struct server *server)
     fd_close(&server->lock_fd);
     mem_free(server->spool_folder);
     config_destroy(server->reloaded);
+    log_stop();
     mem_free(server);
 }

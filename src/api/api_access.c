@@ -115,16 +115,16 @@ static void write_line(const struct http_exchange *exchange, unsigned status, ui
     int64_t wait_us = request == NULL ? 0 : request->waited_us + request->task.waited_us;
     uint64_t rows = request == NULL ? 0 : request->rows + request->rows_ingested;
     struct str agent = http_header(exchange, "User-Agent");
-    LOG(level, "http.request", LOG_TEXT("request", http_request_id(exchange)),
-        LOG_TEXT("client", http_client_address(exchange)),
-        LOG_TEXT("personality", str_of(access_personalities[personality])),
-        LOG_TEXT("method", str_first(http_method(exchange), 16)),
-        LOG_TEXT("route", str_of(routed ? request->route->path : "")),
-        LOG_TEXT("path", str_first(http_path(exchange), 256)), LOG_NUM("status", status),
-        LOG_NUM("us", elapsed_us), LOG_NUM("wait_us", wait_us), LOG_NUM("rows", rows),
-        LOG_NUM("bytes_in", http_body_received(exchange)), LOG_NUM("bytes_out", reply_bytes),
-        LOG_TEXT("query", str_of(request == NULL ? "" : request->query_id)),
-        LOG_TEXT("agent", agent.ptr == NULL ? STR("") : str_first(agent, 200)));
+    LOG_LATER(level, "http.request", LOG_TEXT("request", http_request_id(exchange)),
+              LOG_TEXT("client", http_client_address(exchange)),
+              LOG_TEXT("personality", str_of(access_personalities[personality])),
+              LOG_TEXT("method", str_first(http_method(exchange), 16)),
+              LOG_TEXT("route", str_of(routed ? request->route->path : "")),
+              LOG_TEXT("path", str_first(http_path(exchange), 256)), LOG_NUM("status", status),
+              LOG_NUM("us", elapsed_us), LOG_NUM("wait_us", wait_us), LOG_NUM("rows", rows),
+              LOG_NUM("bytes_in", http_body_received(exchange)), LOG_NUM("bytes_out", reply_bytes),
+              LOG_TEXT("query", str_of(request == NULL ? "" : request->query_id)),
+              LOG_TEXT("agent", agent.ptr == NULL ? STR("") : str_first(agent, 200)));
 }
 
 void access_done(struct access *access, struct http_exchange *exchange, unsigned status,
@@ -145,13 +145,13 @@ void access_log_query(struct request *request, const char *status, uint64_t tabl
 {
     const struct lane_task *task = &request->task;
     struct lane_counts counts = lane_counts(request->api->lanes[LANE_QUERY]);
-    LOG(LOG_INFO, "sidecar_query", LOG_TEXT("request", http_request_id(request->exchange)),
-        LOG_TEXT("status", str_of(status)), LOG_NUM("duration_ms", duration_ms(request)),
-        LOG_NUM("queue_wait_ms", task->waited_us / 1000),
-        LOG_NUM("queue_depth_on_enqueue", task->queued_before),
-        LOG_NUM("table_count", tables_count), LOG_NUM("row_count", request->rows),
-        LOG_NUM("queue_running", counts.running), LOG_NUM("queue_queued", counts.queued),
-        LOG_FLAG("pooled", request->api->options.pool_enabled));
+    LOG_LATER(LOG_INFO, "sidecar_query", LOG_TEXT("request", http_request_id(request->exchange)),
+              LOG_TEXT("status", str_of(status)), LOG_NUM("duration_ms", duration_ms(request)),
+              LOG_NUM("queue_wait_ms", task->waited_us / 1000),
+              LOG_NUM("queue_depth_on_enqueue", task->queued_before),
+              LOG_NUM("table_count", tables_count), LOG_NUM("row_count", request->rows),
+              LOG_NUM("queue_running", counts.running), LOG_NUM("queue_queued", counts.queued),
+              LOG_FLAG("pooled", request->api->options.pool_enabled));
 }
 
 /* As the original: told only when it waited, or to those who debug. */
@@ -163,10 +163,10 @@ void access_log_snapshot(struct request *request)
         return;
     }
     struct lane_counts counts = lane_counts(request->api->lanes[LANE_SNAPSHOT]);
-    LOG(level, "snapshot_completed", LOG_TEXT("request", http_request_id(request->exchange)),
-        LOG_NUM("duration_ms", duration_ms(request)),
-        LOG_NUM("queue_wait_ms", task->waited_us / 1000),
-        LOG_NUM("queue_depth_on_enqueue", task->queued_before),
-        LOG_NUM("row_count", request->rows_ingested), LOG_NUM("queue_running", counts.running),
-        LOG_NUM("queue_queued", counts.queued));
+    LOG_LATER(level, "snapshot_completed", LOG_TEXT("request", http_request_id(request->exchange)),
+              LOG_NUM("duration_ms", duration_ms(request)),
+              LOG_NUM("queue_wait_ms", task->waited_us / 1000),
+              LOG_NUM("queue_depth_on_enqueue", task->queued_before),
+              LOG_NUM("row_count", request->rows_ingested),
+              LOG_NUM("queue_running", counts.running), LOG_NUM("queue_queued", counts.queued));
 }

@@ -205,15 +205,21 @@ bool ingest_read_body(struct request *request, struct problems *other)
 
 static bool is_reserved(struct str name)
 {
-    static const char *const words[] = {
-        "select", "insert", "update", "delete", "drop",  "create", "alter", "table",  "from",
-        "where",  "join",   "union",  "order",  "group", "having", "limit", "offset", "values",
-        "set",    "into",   "as",     "on",     "and",   "or",     "not",   "null",   "true",
-        "false",  "case",   "when",   "then",   "else",  "end",    "with",  "by",
+    /* clang-format off */
+    static const struct str words[] = {
+        STR_INIT("select"), STR_INIT("insert"), STR_INIT("update"), STR_INIT("delete"),
+        STR_INIT("drop"), STR_INIT("create"), STR_INIT("alter"), STR_INIT("table"),
+        STR_INIT("from"), STR_INIT("where"), STR_INIT("join"), STR_INIT("union"),
+        STR_INIT("order"), STR_INIT("group"), STR_INIT("having"), STR_INIT("limit"),
+        STR_INIT("offset"), STR_INIT("values"), STR_INIT("set"), STR_INIT("into"), STR_INIT("as"),
+        STR_INIT("on"), STR_INIT("and"), STR_INIT("or"), STR_INIT("not"), STR_INIT("null"),
+        STR_INIT("true"), STR_INIT("false"), STR_INIT("case"), STR_INIT("when"), STR_INIT("then"),
+        STR_INIT("else"), STR_INIT("end"), STR_INIT("with"), STR_INIT("by"),
     };
+    /* clang-format on */
     static_assert(COUNT_OF(words) == 35, "the contract names 35 words");
     for (size_t i = 0; i < COUNT_OF(words); i++) {
-        if (str_equal_nocase(name, str_of(words[i]))) {
+        if (str_equal_nocase(name, words[i])) {
             return true;
         }
     }

@@ -109,6 +109,15 @@ static bool segment_matches(struct request *request, struct str wanted, struct s
     return any_case ? str_equal_nocase(wanted, given) : str_equal(wanted, given);
 }
 
+/* Whether the first byte of the first segment could be the same, in whatever case: most routes end
+ * here. */
+static bool begins_alike(const char *pattern, struct str path)
+{
+    char wanted = pattern[1];
+    char given = path.len > 1 ? path.ptr[1] : '\0';
+    return wanted == '{' || (wanted | 0x20) == (given | 0x20);
+}
+
 static bool path_matches(struct request *request, const char *pattern, struct str path,
                          bool any_case)
 {
@@ -116,6 +125,9 @@ static bool path_matches(struct request *request, const char *pattern, struct st
     struct str given_rest = path;
     struct str wanted;
     struct str given;
+    if (!begins_alike(pattern, path)) {
+        return false;
+    }
     while (str_next_part(&wanted_rest, '/', &wanted)) {
         if (!str_next_part(&given_rest, '/', &given) ||
             !segment_matches(request, wanted, given, any_case)) {

@@ -5,15 +5,37 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+enum {
+    SUPPLY_SIZE = 256
+};
+
+/* EVP_sha256() is looked up among the library's providers each time it is used, which takes longer
+ * than a short text: looked up once here, and kept. */
+static const EVP_MD *sha256_method(void)
+{
+    static _Atomic(EVP_MD *) known;
+    EVP_MD *method = atomic_load(&known);
+    if (method != NULL) {
+        return method;
+    }
+    EVP_MD *found = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (found != NULL && atomic_compare_exchange_strong(&known, &method, found)) {
+        return found;
+    }
+    EVP_MD_free(found);
+    return method != NULL ? method : EVP_sha256();
+}
+
 struct sha256 digest_sha256(struct str bytes)
 {
     struct sha256 digest;
-    int good = EVP_Digest(bytes.ptr, bytes.len, digest.bytes, NULL, EVP_sha256(), NULL);
+    int good = EVP_Digest(bytes.ptr, bytes.len, digest.bytes, NULL, sha256_method(), NULL);
     assert(good == 1);
     (void)good;
     return digest;
@@ -39,7 +61,7 @@ static EVP_MD_CTX *context_of(struct digest_stream *stream)
 struct digest_stream *digest_stream_create(void)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    int good = context != NULL ? EVP_DigestInit_ex(context, EVP_sha256(), NULL) : 0;
+    int good = context != NULL ? EVP_DigestInit_ex(context, sha256_method(), NULL) : 0;
     assert(good == 1);
     (void)good;
     return (struct digest_stream *)(void *)context;
@@ -74,7 +96,7 @@ bool digest_sha256_fd(int fd, uint64_t size, struct sha256 *ret_digest, struct e
     };
     CLEANUP(mem_free_text) char *chunk = mem_alloc(CHUNK_SIZE);
     CLEANUP(free_context) EVP_MD_CTX *context = EVP_MD_CTX_new();
-    if (context == NULL || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
+    if (context == NULL || EVP_DigestInit_ex(context, sha256_method(), NULL) != 1) {
         return err_set(err, ERR_INTERNAL, "SHA-256 is not available");
     }
     for (uint64_t offset = 0; offset < size;) {
@@ -112,4 +134,17 @@ void digest_random(void *bytes, size_t size)
         (void)fputs("eider: no random bytes\n", stderr);
         abort();
     }
+}
+
+void digest_random_id(void *bytes, size_t size)
+{
+    static _Thread_local unsigned char supply[SUPPLY_SIZE];
+    static _Thread_local size_t left;
+    assert(size <= sizeof(supply));
+    if (left < size) {
+        digest_random(supply, sizeof(supply));
+        left = sizeof(supply);
+    }
+    left -= size;
+    memcpy(bytes, supply + left, size);
 }

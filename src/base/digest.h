@@ -28,3 +28,6 @@ void digest_hex(const void *bytes, size_t size, char *text); /* 2 * size + 1 byt
 
 /* Random bytes from the kernel; a failure ends the process. */
 void digest_random(void *bytes, size_t size);
+/* At most 256 of them out of a supply that each thread has, for what is needed again and again and
+ * is no key: a child process that goes on after a fork has the same supply as its parent. */
+void digest_random_id(void *bytes, size_t size);

@@ -36,7 +36,7 @@ static void grow(struct map *map)
 {
     struct map old = *map;
     if (old.capacity == 0) {
-        digest_random(&map->seed, sizeof(map->seed));
+        digest_random_id(&map->seed, sizeof(map->seed));
     }
     map->capacity = old.capacity == 0 ? 16 : 2 * old.capacity;
     map->slots = mem_alloc_array(map->capacity, sizeof(*map->slots));

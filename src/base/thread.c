@@ -91,17 +91,33 @@ void condition_wait(struct condition *condition, struct lock *lock)
     must(pthread_cond_wait(&condition->cond, &lock->mutex), "cond_wait");
 }
 
+static bool wait_until(struct condition *condition, struct lock *lock, struct timespec until)
+{
+    int result = pthread_cond_timedwait(&condition->cond, &lock->mutex, &until);
+    if (result != ETIMEDOUT) {
+        must(result, "cond_timedwait");
+    }
+    return result != ETIMEDOUT;
+}
+
 bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
 {
     struct timespec until = {
         .tv_sec = (time_t)(deadline_ms / 1000),
         .tv_nsec = (long)(deadline_ms % 1000) * 1000000,
     };
-    int result = pthread_cond_timedwait(&condition->cond, &lock->mutex, &until);
-    if (result != ETIMEDOUT) {
-        must(result, "cond_timedwait");
-    }
-    return result != ETIMEDOUT;
+    return wait_until(condition, lock, until);
+}
+
+bool condition_wait_us(struct condition *condition, struct lock *lock, int64_t wait_us)
+{
+    assert(wait_us >= 0 && wait_us <= 1000000);
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += (long)wait_us * 1000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return wait_until(condition, lock, until);
 }
 
 /* Handed to the new thread, which frees it. */

@@ -52,7 +52,8 @@
     ROW(LOCK_REQUESTS,  "worker: which request runs in which slot of a database")   \
     ROW(LOCK_VFS,       "worker: which ranges of an object are there")              \
     ROW(LOCK_CHANNEL,   "worker: the questions that wait for an answer")            \
-    ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")
+    ROW(LOCK_SEND,      "worker, engine: whole frames on a worker's socket")        \
+    ROW(LOCK_LOG,       "base: lines of the log that wait to be written")
 /* clang-format on */
 
 #define LOCK_ENUM_ROW(name, meaning) name,
@@ -92,6 +93,9 @@ void condition_broadcast(struct condition *condition);
 void condition_wait(struct condition *condition, struct lock *lock) REQUIRES(lock);
 /* False when deadline_ms (clock_now_ms) passed first. */
 bool condition_wait_until(struct condition *condition, struct lock *lock, int64_t deadline_ms)
+    REQUIRES(lock);
+/* False when wait_us, at most a second, passed first. */
+bool condition_wait_us(struct condition *condition, struct lock *lock, int64_t wait_us)
     REQUIRES(lock);
 
 /* Starts a thread with a name of at most 15 bytes; a failure ends the process (it happens at start

@@ -162,7 +162,7 @@ static void choose_id(struct http_request *request)
         request->id[sent.len] = '\0';
     } else {
         unsigned char bytes[REQUEST_ID_BYTES];
-        digest_random(bytes, sizeof(bytes));
+        digest_random_id(bytes, sizeof(bytes));
         digest_hex(bytes, sizeof(bytes), request->id);
     }
 }

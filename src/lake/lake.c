@@ -160,6 +160,9 @@ void lake_close(struct lake *lake)
         lake_table_destroy(lake->tables_list[i]);
     }
     mem_free(lake->tables_list);
+    for (size_t i = 0; i < LAKE_SPARES_COUNT; i++) {
+        lake_check_destroy(lake->spares[i]);
+    }
     map_finish(&lake->tables);
     map_finish(&lake->owners);
     lake_keys_destroy(lake->keys);

@@ -7,7 +7,9 @@
 #include <stdio.h>
 
 enum {
-    SECTIONS_FIRST = 16
+    SECTIONS_FIRST = 16,
+    SPARE_COLUMNS_MAX = 500,
+    SPARE_SIZE_MAX = 128 << 10
 };
 
 struct lake_check *lake_check_create(const struct lake_check_options *options)
@@ -62,6 +64,36 @@ void lake_check_destroy(struct lake_check *check)
     buf_finish(&check->rest);
     check_csv_finish(&check->csv);
     mem_free(check);
+}
+
+/* ---- used again ---- */
+
+bool lake_check_knows(const struct lake_check *check, const struct lake_schema *schema)
+{
+    return check->schema == schema;
+}
+
+bool lake_check_is_spare(const struct lake_check *check)
+{
+    return check->clean && check->known_count == 0 && check->options.input != LAKE_CSV &&
+           check->schema->columns_count <= SPARE_COLUMNS_MAX &&
+           check->lines.capacity + check->name.capacity + check->rest.capacity +
+                   check->writer.scratch.capacity +
+                   check->sections_capacity * sizeof(*check->sections) <=
+               SPARE_SIZE_MAX;
+}
+
+bool lake_check_restart(struct lake_check *check, const struct lake_check_options *options)
+{
+    assert(lake_check_is_spare(check));
+    if (options->input == LAKE_CSV || options->day_given != check->options.day_given ||
+        options->lines_size_max != check->options.lines_size_max) {
+        return false;
+    }
+    check->options = *options;
+    check->place = (struct check_place){.records = 0};
+    check->clean = false;
+    return true;
 }
 
 void lake_check_know_types(struct lake_check *check, const struct lake_known_type *types,
@@ -307,6 +339,7 @@ bool lake_check_pass(struct lake_check *check, const struct lake_schema *schema,
         .ret_bad = ret_bad,
     };
     prepare(check, schema);
+    check->clean = false;
     if (!run(&pass, err)) {
         return false;
     }
@@ -321,6 +354,7 @@ bool lake_check_pass(struct lake_check *check, const struct lake_schema *schema,
     }
     pass.place.bytes += pass.used;
     check->place = pass.place;
+    check->clean = pass.bad_count == 0 && check->news_count == 0;
     *ret_checked = (struct lake_checked){
         .lines = buf_str(&check->lines),
         .sections = check->sections,

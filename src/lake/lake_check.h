@@ -62,6 +62,15 @@ struct lake_check;
 struct lake_check *lake_check_create(const struct lake_check_options *options);
 void lake_check_destroy(struct lake_check *check); /* accepts NULL */
 
+/* Most of what a small request costs is learning the columns of its schema: a check that has ended
+ * well begins anew, as if it had just been made, with what it knows. */
+bool lake_check_knows(const struct lake_check *check, const struct lake_schema *schema);
+/* It takes little memory, and nothing of its last request is left in it. */
+bool lake_check_is_spare(const struct lake_check *check);
+/* Only of a spare one. False when the options are of another kind: it stays as it was. */
+bool lake_check_restart(struct lake_check *check,
+                        const struct lake_check_options *options) MUST_CHECK;
+
 /* What one pass found; memory is the check's, until the next pass. */
 struct lake_checked {
     struct str lines;

@@ -92,6 +92,7 @@ struct lake_check {
     struct lake_check_options options;
     struct check_place place;
     const struct lake_schema *schema; /* of the last pass */
+    bool clean;                       /* that was good, and found nothing to note */
 
     struct check_slot *slots; /* columns, then new names */
     size_t slots_capacity;

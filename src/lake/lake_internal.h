@@ -17,6 +17,10 @@ struct lake_keys;
 struct lake_replay;
 struct lake_ship;
 
+enum {
+    LAKE_SPARES_COUNT = 8
+};
+
 struct lake {
     struct lake_options options;
     struct store *store;
@@ -50,6 +54,8 @@ struct lake {
     struct lake_hold *holds;
     uint64_t registered; /* up to here all records are where lake_needed_from looks */
     uint64_t groups;     /* numbers for requests of several records */
+    struct lake_check *spares[LAKE_SPARES_COUNT]; /* for the next request; may be NULL */
+    size_t spares_next;                           /* which of them gives way */
 };
 
 /* <prefix>data/<table>/ */

@@ -7,12 +7,61 @@ enum {
     PASS_SIZE = 2 << 20 /* bytes of a pass, when there are that many */
 };
 
+/* ---- checks of requests that are over ---- */
+
+static struct lake_check *take_spare(struct lake *lake, const struct lake_schema *schema)
+{
+    struct lake_check *check = NULL;
+    lock_take(&lake->tables_lock);
+    for (size_t i = 0; check == NULL && i < LAKE_SPARES_COUNT; i++) {
+        if (lake->spares[i] != NULL && lake_check_knows(lake->spares[i], schema)) {
+            check = TAKE(lake->spares[i]);
+        }
+    }
+    lock_release(&lake->tables_lock);
+    return check;
+}
+
+static void keep_spare(struct lake *lake, struct lake_check *check)
+{
+    if (check != NULL && lake_check_is_spare(check)) {
+        lock_take(&lake->tables_lock);
+        size_t free = 0;
+        while (free < LAKE_SPARES_COUNT && lake->spares[free] != NULL) {
+            free++;
+        }
+        if (free == LAKE_SPARES_COUNT) {
+            free = lake->spares_next;
+            lake->spares_next = (free + 1) % LAKE_SPARES_COUNT;
+        }
+        struct lake_check **place = &lake->spares[free];
+        struct lake_check *before = *place;
+        *place = check;
+        check = before;
+        lock_release(&lake->tables_lock);
+    }
+    lake_check_destroy(check);
+}
+
+static struct lake_check *open_check(struct lake *lake, const struct lake_schema *schema,
+                                     const struct lake_check_options *options)
+{
+    struct lake_check *check = take_spare(lake, schema);
+    if (check != NULL && !lake_check_restart(check, options)) {
+        lake_check_destroy(check);
+        check = NULL;
+    }
+    return check != NULL ? check : lake_check_create(options);
+}
+
+/* ---- one stream ---- */
+
 void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,
                       const struct lake_check_options *options, bool whole)
 {
     *stream = (struct lake_stream){.lake = lake, .table = table, .whole = whole};
-    stream->check = lake_check_create(options);
     stream->schema = lake_table_schema(table);
+    stream->check = open_check(lake, stream->schema, options);
     buf_init(&stream->held, SIZE_MAX / 8);
     buf_init(&stream->lines, SIZE_MAX / 8);
 }
@@ -28,7 +77,7 @@ void lake_stream_let_go(struct lake_stream *stream)
 void lake_stream_finish(struct lake_stream *stream)
 {
     lake_stream_let_go(stream);
-    lake_check_destroy(stream->check);
+    keep_spare(stream->lake, stream->check);
     lake_schema_drop(stream->schema);
     buf_finish(&stream->held);
     buf_finish(&stream->lines);

@@ -31,6 +31,7 @@ static void destroy(struct lake_writer *writer)
     digest_stream_destroy(writer->digest);
     lock_finish(&writer->lock);
     condition_finish(&writer->changed);
+    mem_free(writer->bad);
     mem_free(writer->bad_text);
     mem_free(writer->dead_err);
     mem_free(writer->failure);
@@ -147,7 +148,7 @@ void lake_writer_close(struct lake_writer *writer)
 
 const struct lake_bad_record *lake_writer_bad(const struct lake_writer *writer)
 {
-    return writer->has_bad ? &writer->bad : NULL;
+    return writer->bad;
 }
 
 bool lake_writer_would_wait(const struct lake_writer *writer)
@@ -219,17 +220,19 @@ static void take_bad(void *context, const struct lake_bad_record *bad)
 
 static bool feed_rows(struct lake_writer *writer, struct str bytes, bool last, struct err *err)
 {
-    if (lake_stream_feed(&writer->rows, bytes, last, &writer->bad, err)) {
+    struct lake_bad_record bad = {0};
+    if (lake_stream_feed(&writer->rows, bytes, last, &bad, err)) {
         if (writer->dead_err != NULL) {
             *err = *writer->dead_err;
         }
         return writer->dead_err == NULL;
     }
     if (err->kind == ERR_UNPROCESSABLE) {
-        writer->has_bad = true;
-        struct str text = str_first(writer->bad.text, 4096); /* what a message may need of it */
+        struct str text = str_first(bad.text, 4096); /* what a message may need of it */
         writer->bad_text = mem_copy_bytes(text.ptr, text.len);
-        writer->bad.text = str_make(writer->bad_text, text.len);
+        writer->bad = mem_alloc(sizeof(*writer->bad));
+        *writer->bad = bad;
+        writer->bad->text = str_make(writer->bad_text, text.len);
     }
     return false;
 }
@@ -237,7 +240,7 @@ static bool feed_rows(struct lake_writer *writer, struct str bytes, bool last, s
 static bool feed(struct lake_writer *writer, struct str bytes, bool last, struct cancel *cancel,
                  struct err *err)
 {
-    assert(!writer->has_bad);
+    assert(writer->bad == NULL);
     if (cancel != NULL && !cancel_check(cancel, err)) {
         return false;
     }

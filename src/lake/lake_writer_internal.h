@@ -25,9 +25,8 @@ struct lake_writer {
     struct lake_log_key answer;   /* of the key: known before, or made here */
     bool repeated;
     bool key_taken;
-    struct lake_bad_record bad;
+    struct lake_bad_record *bad; /* and its text; NULL: there is none */
     char *bad_text;
-    bool has_bad;
     struct err *dead_err; /* why a dead letter could not be kept, or NULL */
     uint64_t group;
     uint64_t parts_appended;
@@ -47,7 +46,7 @@ struct lake_writer {
     struct condition changed;
     uint64_t ahead_bytes;
     unsigned references;
-    bool ended; /* the last record was decided on */
+    bool ended;          /* the last record was decided on */
     struct err *failure; /* of a record, or NULL */
 };
 

@@ -69,7 +69,7 @@ void running_destroy(struct running *running)
 void running_make_id(char id[static RUNNING_ID_SIZE])
 {
     unsigned char bytes[(RUNNING_ID_SIZE - 1) / 2];
-    digest_random(bytes, sizeof(bytes));
+    digest_random_id(bytes, sizeof(bytes));
     digest_hex(bytes, sizeof(bytes), id);
 }
 

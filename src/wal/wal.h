@@ -14,7 +14,8 @@
  *           ERR_CORRUPT (wal_open, wal_reader_get), ERR_UNAVAILABLE (folder cannot be used; or the
  *           log is broken). A failing write, sync or rename of the log breaks it for good: every
  *           waiting and later record fails, `broken` is called once, and the process has to end.
- * Limits    payload 32 MiB; a segment holds at least one record.
+ * Limits    payload 32 MiB; a segment holds at least one record. Where many write at once, a sync
+ *           waits up to 1 ms for records that are on their way.
  * Format    wal_format.h: good enough to write a second reader from. */
 #pragma once
 

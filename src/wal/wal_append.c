@@ -58,8 +58,10 @@ bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *pa
     if (taken) {
         *wal->queue_end = entry;
         wal->queue_end = &entry->next;
+        wal->queue_count++;
         wal->queued_bytes += wal_entry_size(entry);
-        if (wal->waits) {
+        if (wal->wake_count != 0 && wal->queue_count >= wal->wake_count) {
+            wal->wake_count = 0; /* once: waking up takes longer than the next record */
             condition_signal(&wal->wake);
         }
     }

@@ -114,9 +114,10 @@ struct wal {
     /* GUARDED_BY(lock) */
     struct wal_entry *queue;
     struct wal_entry **queue_end;
+    uint64_t queue_count;  /* records in it */
     uint64_t queued_bytes; /* of records, until they are durable */
     uint64_t room_bytes;   /* of records that may be queued, UINT64_MAX: as many as one likes */
-    bool waits;            /* thread log sleeps */
+    uint64_t wake_count;   /* thread log sleeps until the queue has so many; 0: it does not sleep */
     bool closing;
     bool wants_rotation;
     bool may_have_room; /* since the last attempt */
@@ -137,6 +138,7 @@ struct wal {
     uint64_t sequence;     /* of the next record */
     uint64_t durable;      /* the last sequence that is synced */
     uint64_t vouched;      /* the last that a later record's `durable` vouches for */
+    uint64_t last_count;   /* records of the turn before this one */
     int64_t heartbeat_at_ms;
     int64_t try_again_at_ms;
     bool refused; /* the last attempt at preparing a segment found no room */

@@ -4,6 +4,12 @@
 #include "clock.h"
 #include "mem.h"
 
+enum {
+    GATHER_FROM = 8, /* records of one turn: fewer come from too few writers to wait for */
+    GATHER_STEP_US = 100,
+    GATHER_US_MAX = 1000
+};
+
 /* Writes a list of records, in as few groups as there are segments. Those that could not be written
  * because the log broke are left in *list. */
 static void write_list(struct wal *wal, struct wal_entry **list, struct err *err)
@@ -73,6 +79,20 @@ static bool has_work(const struct wal *wal)
            (wal->wants_rotation && !wal->refused);
 }
 
+/* When many write at once, more records are on their way than have come: a sync that waits for them
+ * costs each of them less than one more sync. As long as some come, and not for long. */
+static void gather_more(struct wal *wal) REQUIRES(&wal->lock)
+{
+    int64_t until_us = clock_now_us() + GATHER_US_MAX;
+    uint64_t before = 0;
+    while (wal->last_count >= GATHER_FROM && wal->queue_count > before && !wal->closing &&
+           clock_now_us() < until_us) {
+        before = wal->queue_count;
+        wal->wake_count = UINT64_MAX;
+        (void)condition_wait_us(&wal->wake, &wal->lock, GATHER_STEP_US);
+    }
+}
+
 /* Waits until there is something to do, and says what. */
 static struct turn next_turn(struct wal *wal)
 {
@@ -81,14 +101,17 @@ static struct turn next_turn(struct wal *wal)
     wal_set_room(wal);
     while (!has_work(wal)) {
         int64_t at = wake_time(wal);
-        wal->waits = true;
+        wal->wake_count = 1;
         if (at == INT64_MAX) {
             condition_wait(&wal->wake, &wal->lock);
         } else if (!condition_wait_until(&wal->wake, &wal->lock, at)) {
             break;
         }
     }
-    wal->waits = false;
+    gather_more(wal);
+    wal->wake_count = 0;
+    wal->last_count = wal->queue_count;
+    wal->queue_count = 0;
     turn.list = wal->queue;
     turn.rotate = wal->wants_rotation;
     turn.last = wal->queue == NULL && wal->closing;

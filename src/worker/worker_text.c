@@ -14,10 +14,12 @@ static const char *const changing_names[] = {
 };
 /* clang-format on */
 
+/* Most differ in their first byte: nothing else is looked at then. */
 static bool is_among(struct str text, const char *const *words, size_t count)
 {
+    char first = text.len == 0 ? '\0' : (char)(text.ptr[0] | 0x20);
     for (size_t i = 0; i < count; i++) {
-        if (str_equal_nocase(text, str_of(words[i]))) {
+        if (words[i][0] == first && str_equal_nocase(text, str_of(words[i]))) {
             return true;
         }
     }
