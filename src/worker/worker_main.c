@@ -70,13 +70,18 @@ void worker_main(struct duck *duck, int socket_fd)
 #endif
     /* From here on the job's text is in memory, but nothing has looked at it: first the limits,
      * then the rest. */
-    bool good = !WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err);
+    bool good =
+        (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err)) &&
+        duck_lock(duck, &job.limits, &err);
     if (good) {
-        channel_start(channel, duck->connection);
+        struct helpers *helpers = helpers_create(duck->database, job.limits.threads - 1);
+        channel_start(channel, duck->connection, helpers);
+        if (job.kind != WORKER_QUERY) {
+            helpers_start(helpers);
+        }
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
         files_set_window(duck->files, job.input_offset, job.input_size);
-        good = duck_lock(duck, &job.limits, &err) &&
-               run(duck, channel, &job, frame.fds[0], &done, &err);
+        good = run(duck, channel, &job, frame.fds[0], &done, &err);
     }
     files_report(duck->files);
     report(channel, good, &done, &err);
