@@ -42,8 +42,28 @@ static bool run(struct duck *duck, struct channel *channel, const struct worker_
     }
 }
 
-void worker_main(struct duck *duck, int socket_fd)
+/* The job's socket. */
+static int wait_turn(int turn_fd)
 {
+    char nothing;
+    int socket_fd;
+    if (fd_receive_message(turn_fd, &nothing, sizeof(nothing), &socket_fd, 0) <= 0 ||
+        socket_fd < 0) {
+        _exit(0); /* the zygote is gone */
+    }
+    (void)close(turn_fd);
+    return socket_fd;
+}
+
+void worker_main(struct duck *duck, int turn_fd)
+{
+    (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
+    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
+     * shut. */
+    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
+        _exit(1);
+    }
+    int socket_fd = wait_turn(turn_fd);
     (void)prctl(PR_SET_NAME, "eider-worker", 0, 0, 0);
     struct err err;
     struct worker_frame frame;
@@ -58,11 +78,6 @@ void worker_main(struct duck *duck, int socket_fd)
     }
     struct channel *channel = channel_create(socket_fd);
     struct encode_outcome done = {0};
-    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
-     * shut. */
-    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
-        _exit(1);
-    }
 #ifdef EIDER_TEST_LAYERS
     if (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_SETTINGS) && !duck_open_anew(duck, &err)) {
         _exit(1);

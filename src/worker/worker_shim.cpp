@@ -20,6 +20,7 @@
 #include <duckdb/main/config.hpp>
 #include <duckdb/main/connection.hpp>
 #include <duckdb/main/settings.hpp>
+#include <duckdb/parallel/task_scheduler.hpp>
 #include <duckdb/parser/parsed_data/create_view_info.hpp>
 #include <duckdb/transaction/meta_transaction.hpp>
 
@@ -82,8 +83,10 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
         SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
         SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
-        // All of them ours, none the scheduler's: worker_helpers.h.
+        // All of them ours, none the scheduler's: worker_helpers.h. This setting is only kept, unlike
+        // the one before; the scheduler has to be told.
         SetGlobalOption(instance, "external_threads", Value::BIGINT(int64_t(threads)));
+        TaskScheduler::GetScheduler(instance).SetThreads(threads, threads);
         SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
         // What the engine's own check of each SET looks at. Asking that check costs an exception.
         if (!Settings::Get<LockConfigurationSetting>(instance)) {
