@@ -2,6 +2,7 @@
 
 #include "mem.h"
 #include "thread.h"
+#include "worker_shim.h"
 
 #include <stdatomic.h>
 
@@ -11,11 +12,12 @@ struct helpers {
     atomic_bool started;
 };
 
-struct helpers *helpers_create(duckdb_database database, unsigned count)
+struct helpers *helpers_create(duckdb_database database, unsigned threads)
 {
     struct helpers *helpers = mem_alloc(sizeof(*helpers));
     helpers->state = duckdb_create_task_state(database);
-    helpers->count = count;
+    /* Otherwise the engine starts its own when it wants them. */
+    helpers->count = shim_hold_threads(database, threads) ? threads - 1 : 0;
     return helpers;
 }
 

@@ -11,7 +11,8 @@
 
 struct helpers;
 
-struct helpers *helpers_create(duckdb_database database, unsigned count);
+/* Before the first statement; `threads` with the job's own. */
+struct helpers *helpers_create(duckdb_database database, unsigned threads);
 
 /* Starts them, the first time it is called. Fewer when there is no memory for more. */
 void helpers_start(struct helpers *helpers);

@@ -55,7 +55,7 @@ static int wait_turn(int turn_fd)
     return socket_fd;
 }
 
-void worker_main(struct duck *duck, int turn_fd)
+void worker_wait(struct duck *duck, int turn_fd)
 {
     (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
     /* A connection of its own has random numbers of its own; it wants the kernel's before they are
@@ -63,7 +63,11 @@ void worker_main(struct duck *duck, int turn_fd)
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
         _exit(1);
     }
-    int socket_fd = wait_turn(turn_fd);
+    worker_main(duck, wait_turn(turn_fd));
+}
+
+void worker_main(struct duck *duck, int socket_fd)
+{
     (void)prctl(PR_SET_NAME, "eider-worker", 0, 0, 0);
     struct err err;
     struct worker_frame frame;
@@ -89,7 +93,7 @@ void worker_main(struct duck *duck, int turn_fd)
         (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err)) &&
         duck_lock(duck, &job.limits, &err);
     if (good) {
-        struct helpers *helpers = helpers_create(duck->database, job.limits.threads - 1);
+        struct helpers *helpers = helpers_create(duck->database, job.limits.threads);
         channel_start(channel, duck->connection, helpers);
         if (job.kind != WORKER_QUERY) {
             helpers_start(helpers);

@@ -5,6 +5,9 @@
 
 #include "worker_duck.h"
 
-/* Waits for its turn, receives its job on the socket, gives up its rights, does the job, reports,
- * and ends the process; also when the zygote ends meanwhile. */
-_Noreturn void worker_main(struct duck *duck, int turn_fd);
+/* Makes a connection, waits for its turn, and goes on as worker_main. Ends when the zygote does. */
+_Noreturn void worker_wait(struct duck *duck, int turn_fd);
+
+/* Receives its job on the socket, gives up its rights, does the job, reports, and ends the process.
+ */
+_Noreturn void worker_main(struct duck *duck, int socket_fd);

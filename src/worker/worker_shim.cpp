@@ -83,10 +83,6 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
         SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
         SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
-        // All of them ours, none the scheduler's: worker_helpers.h. This setting is only kept, unlike
-        // the one before; the scheduler has to be told.
-        SetGlobalOption(instance, "external_threads", Value::BIGINT(int64_t(threads)));
-        TaskScheduler::GetScheduler(instance).SetThreads(threads, threads);
         SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
         // What the engine's own check of each SET looks at. Asking that check costs an exception.
         if (!Settings::Get<LockConfigurationSetting>(instance)) {
@@ -98,6 +94,19 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         return false;
     } catch (...) {
         (void)snprintf(problem, size, "unknown");
+        return false;
+    }
+}
+
+extern "C" bool shim_hold_threads(duckdb_database database, unsigned threads)
+{
+    try {
+        auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
+        // This setting is only kept, unlike `threads`: the scheduler has to be told.
+        SetGlobalOption(instance, "external_threads", Value::BIGINT(int64_t(threads)));
+        TaskScheduler::GetScheduler(instance).SetThreads(threads, threads);
+        return true;
+    } catch (...) {
         return false;
     }
 }

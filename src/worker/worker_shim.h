@@ -89,6 +89,9 @@ bool shim_forget_file_names(duckdb_database database);
 bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
                       char *problem, size_t size);
 
+/* The engine plans for so many threads and starts none of them: worker_helpers.h does. */
+bool shim_hold_threads(duckdb_database database, unsigned threads);
+
 /* What `CREATE OR REPLACE VIEW name AS query` does, but that nothing is bound, that is, no file is
  * looked at, before a statement uses the view: the engine would read each footer once for the view
  * and once more for the statement. False, with a text in `problem`, when the query is no SELECT. */

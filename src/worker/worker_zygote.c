@@ -126,7 +126,7 @@ static _Noreturn void become_worker(struct zygote *zygote, int turn_fd)
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    worker_main(&zygote->duck, turn_fd);
+    worker_wait(&zygote->duck, turn_fd);
 }
 
 /* Unless there is one. False: errno. */
