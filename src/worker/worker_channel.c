@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 enum {
-    PROGRESS_EVERY_MS = 200
+    PROGRESS_EVERY_MS = 200,
+    ALONE_MS = 5 /* so long the job's own thread works without helpers */
 };
 
 /* One question that waits for its answer; lives on the asking thread's stack. */
@@ -25,6 +26,8 @@ struct question {
 struct channel {
     int socket_fd;
     duckdb_connection connection;
+    struct helpers *helpers;
+    int64_t alone_until_ms; /* of the control thread; 0: no longer */
     atomic_bool cancelled;
     atomic_ullong rows;          /* of the result, for PROGRESS */
     atomic_llong progress_at_ms; /* when the next is due */
@@ -127,10 +130,28 @@ static void try_progress(struct channel *channel)
     }
 }
 
+/* True when there is a frame in the first moments of the job. */
+static bool wait_alone(struct channel *channel, struct pollfd *readable)
+{
+    if (channel->alone_until_ms == 0) {
+        return false;
+    }
+    int64_t left = channel->alone_until_ms - clock_now_ms();
+    if (left > 0 && poll(readable, 1, (int)left) != 0) {
+        return true;
+    }
+    channel->alone_until_ms = 0;
+    helpers_start(channel->helpers);
+    return false;
+}
+
 /* Answers that come one after the other do not put progress off. */
 static void wait_frame(struct channel *channel)
 {
     struct pollfd readable = {.fd = channel->socket_fd, .events = POLLIN};
+    if (wait_alone(channel, &readable)) {
+        return;
+    }
     int wait_ms = progress_wait_ms(channel);
     while (poll(&readable, 1, wait_ms) == 0 || wait_ms == 0) {
         try_progress(channel);
@@ -176,9 +197,11 @@ static void *control_run(void *argument)
     leave();
 }
 
-void channel_start(struct channel *channel, duckdb_connection connection)
+void channel_start(struct channel *channel, duckdb_connection connection, struct helpers *helpers)
 {
     channel->connection = connection;
+    channel->helpers = helpers;
+    channel->alone_until_ms = clock_now_ms() + ALONE_MS;
     pthread_t thread = thread_start("control", control_run, channel);
     (void)pthread_detach(thread);
 }
@@ -210,6 +233,9 @@ void channel_ask(struct channel *channel, uint32_t type, struct str body, struct
                  int *ret_fd)
 {
     struct question question = {.answer = answer, .fd = -1};
+    if (type == WORKER_FETCH) {
+        helpers_start(channel->helpers); /* others can work, and ask, meanwhile */
+    }
     lock_take(&channel->lock);
     question.id = ++channel->next_id;
     question.next = channel->questions;

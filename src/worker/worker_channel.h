@@ -6,6 +6,7 @@
 #pragma once
 
 #include "thread.h"
+#include "worker_helpers.h"
 #include "worker_job.h"
 
 #include <duckdb.h>
@@ -17,8 +18,9 @@ struct channel *channel_create(int socket_fd);
 void channel_destroy(struct channel *channel);
 
 /* Starts the control thread. A CANCEL frame interrupts the connection from then on. After the
- * sandbox is in place. */
-void channel_start(struct channel *channel, duckdb_connection connection);
+ * sandbox is in place. The helpers are started when the job has run for a while, or waits for
+ * blocks of an object. */
+void channel_start(struct channel *channel, duckdb_connection connection, struct helpers *helpers);
 
 /* ---- where `control` is somebody else's: a database worker (worker_slots.h) ---- */
 

@@ -34,6 +34,10 @@ bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result,
               struct err *err) MUST_CHECK;
 
+/* CREATE OR REPLACE VIEW; no file is looked at before a statement uses the view. */
+bool duck_create_view(struct duck *duck, struct str name, struct str query,
+                      struct err *err) MUST_CHECK;
+
 /* Fills err from the engine's text: the kind by its class, the text never empty. */
 bool duck_fail(struct err *err, duckdb_error_type type, const char *text);
 /* Takes the statement out of the engine's text: our own SQL is nobody's business. */

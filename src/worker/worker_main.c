@@ -42,6 +42,30 @@ static bool run(struct duck *duck, struct channel *channel, const struct worker_
     }
 }
 
+/* The job's socket. */
+static int wait_turn(int turn_fd)
+{
+    char nothing;
+    int socket_fd;
+    if (fd_receive_message(turn_fd, &nothing, sizeof(nothing), &socket_fd, 0) <= 0 ||
+        socket_fd < 0) {
+        _exit(0); /* the zygote is gone */
+    }
+    (void)close(turn_fd);
+    return socket_fd;
+}
+
+void worker_wait(struct duck *duck, int turn_fd)
+{
+    (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
+    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
+     * shut. */
+    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
+        _exit(1);
+    }
+    worker_main(duck, wait_turn(turn_fd));
+}
+
 void worker_main(struct duck *duck, int socket_fd)
 {
     (void)prctl(PR_SET_NAME, "eider-worker", 0, 0, 0);
@@ -58,11 +82,6 @@ void worker_main(struct duck *duck, int socket_fd)
     }
     struct channel *channel = channel_create(socket_fd);
     struct encode_outcome done = {0};
-    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
-     * shut. */
-    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
-        _exit(1);
-    }
 #ifdef EIDER_TEST_LAYERS
     if (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_SETTINGS) && !duck_open_anew(duck, &err)) {
         _exit(1);
@@ -70,13 +89,18 @@ void worker_main(struct duck *duck, int socket_fd)
 #endif
     /* From here on the job's text is in memory, but nothing has looked at it: first the limits,
      * then the rest. */
-    bool good = !WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err);
+    bool good =
+        (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err)) &&
+        duck_lock(duck, &job.limits, &err);
     if (good) {
-        channel_start(channel, duck->connection);
+        struct helpers *helpers = helpers_create(duck->database, job.limits.threads);
+        channel_start(channel, duck->connection, helpers);
+        if (job.kind != WORKER_QUERY) {
+            helpers_start(helpers);
+        }
         files_set_job(duck->files, channel, frame.fds[0], frame.fds[1]);
         files_set_window(duck->files, job.input_offset, job.input_size);
-        good = duck_lock(duck, &job.limits, &err) &&
-               run(duck, channel, &job, frame.fds[0], &done, &err);
+        good = run(duck, channel, &job, frame.fds[0], &done, &err);
     }
     files_report(duck->files);
     report(channel, good, &done, &err);

@@ -3,6 +3,7 @@
 #include "worker_layers.h"
 #include "worker_params.h"
 #include "worker_run.h"
+#include "worker_shim.h"
 #include "worker_text.h"
 
 #include <stdio.h>
@@ -132,12 +133,8 @@ static bool prepare(struct query *query, duckdb_extracted_statements statements,
     return bare_helper || parameters_bind(query->parameters, *ret_prepared, err);
 }
 
-static bool execute(struct query *query, duckdb_prepared_statement prepared, struct err *err)
+static bool execute(struct query *query, duckdb_pending_result pending, struct err *err)
 {
-    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
-    if (duckdb_pending_prepared_streaming(prepared, &pending) != DuckDBSuccess) {
-        return duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_pending_error(pending));
-    }
     CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
     if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
         return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
@@ -149,24 +146,49 @@ static bool execute(struct query *query, duckdb_prepared_statement prepared, str
     return encode_result(query->duck, query->channel, &result, &options, &query->outcome, err);
 }
 
-static bool run_statement(struct query *query, duckdb_extracted_statements statements, idx_t index,
-                          struct err *err)
+static bool answer(struct query *query, duckdb_prepared_statement prepared, struct err *err)
+{
+    if (query->answered) {
+        return err_set(err, ERR_INVALID, "only one statement is allowed");
+    }
+    query->answered = true;
+    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
+    return duckdb_pending_prepared_streaming(prepared, &pending) == DuckDBSuccess
+               ? execute(query, pending, err)
+               : duck_fail(err, DUCKDB_ERROR_INVALID, duckdb_pending_error(pending));
+}
+
+static bool run_prepared(struct query *query, duckdb_extracted_statements statements, idx_t index,
+                         struct err *err)
 {
     CLEANUP(duckdb_destroy_prepare) duckdb_prepared_statement prepared = NULL;
     duckdb_statement_type type = DUCKDB_STATEMENT_TYPE_INVALID;
     if (!prepare(query, statements, index, &prepared, &type, err)) {
         return false;
     }
-    if (is_reading(type) && query->answered) {
-        return err_set(err, ERR_INVALID, "only one statement is allowed");
-    }
     if (is_reading(type)) {
-        query->answered = true;
-        return execute(query, prepared, err);
+        return answer(query, prepared, err);
     }
     CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
     return duckdb_execute_prepared(prepared, &result) == DuckDBSuccess ||
            duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
+}
+
+/* Nearly every statement: one that reads, without parameters. */
+static bool run_plain(struct query *query, duckdb_extracted_statements statements, struct err *err)
+{
+    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
+    duckdb_error_type type;
+    return shim_start_statement(query->duck->connection, statements, 0, &pending, &type)
+               ? execute(query, pending, err)
+               : duck_fail(err, type, duckdb_pending_error(pending));
+}
+
+static bool is_plain(const struct query *query, duckdb_extracted_statements statements)
+{
+    duckdb_statement_type type;
+    return !query->pivot && shim_look_at_statement(statements, 0, &type) && is_reading(type) &&
+           query->parameters->count == 0;
 }
 
 /* A PIVOT without an IN list comes out as several statements, of which one is the query, and each
@@ -181,9 +203,12 @@ static bool run_statements(struct query *query, const char *statement, struct er
     if (count > 1 && !query->pivot) {
         return err_set(err, ERR_INVALID, "only one statement is allowed");
     }
+    if (is_plain(query, statements)) {
+        return run_plain(query, statements, err);
+    }
     bool good = true;
     for (idx_t i = 0; good && i < count; i++) {
-        good = run_statement(query, statements, i, err);
+        good = run_prepared(query, statements, i, err);
     }
     return good;
 }

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <duckdb/catalog/catalog.hpp>
+#include <duckdb/common/enums/database_modification_type.hpp>
 #include <duckdb/common/error_data.hpp>
 #include <duckdb/common/type_visitor.hpp>
 #include <duckdb/common/types/value.hpp>
@@ -17,6 +19,10 @@
 #include <duckdb/main/client_context.hpp>
 #include <duckdb/main/config.hpp>
 #include <duckdb/main/connection.hpp>
+#include <duckdb/main/settings.hpp>
+#include <duckdb/parallel/task_scheduler.hpp>
+#include <duckdb/parser/parsed_data/create_view_info.hpp>
+#include <duckdb/transaction/meta_transaction.hpp>
 
 using namespace duckdb;
 
@@ -57,16 +63,6 @@ void SetGlobalOption(DatabaseInstance &instance, const char *name, const Value &
     }
 }
 
-bool IsLocked(DatabaseInstance &instance)
-{
-    try {
-        DBConfig::GetConfig(instance).CheckLock("threads");
-        return false;
-    } catch (...) {
-        return true;
-    }
-}
-
 } // namespace
 
 extern "C" bool shim_forget_file_names(duckdb_database database)
@@ -88,7 +84,8 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
         SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
         SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
-        if (!IsLocked(instance)) {
+        // What the engine's own check of each SET looks at. Asking that check costs an exception.
+        if (!Settings::Get<LockConfigurationSetting>(instance)) {
             throw InternalException("the configuration does not stay locked");
         }
         return true;
@@ -99,6 +96,69 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         (void)snprintf(problem, size, "unknown");
         return false;
     }
+}
+
+extern "C" bool shim_hold_threads(duckdb_database database, unsigned threads)
+{
+    try {
+        auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
+        // This setting is only kept, unlike `threads`: the scheduler has to be told.
+        SetGlobalOption(instance, "external_threads", Value::BIGINT(int64_t(threads)));
+        TaskScheduler::GetScheduler(instance).SetThreads(threads, threads);
+        return true;
+    } catch (...) {
+        return false;
+    }
+}
+
+extern "C" bool shim_create_view(duckdb_connection connection, const char *name, const char *query,
+                                 char problem[SHIM_TEXT_SIZE])
+{
+    try {
+        auto &context = *reinterpret_cast<Connection *>(connection)->context;
+        CreateViewInfo info(INVALID_CATALOG, DEFAULT_SCHEMA, name);
+        info.query = CreateViewInfo::ParseSelect(query);
+        info.sql = query;
+        info.on_conflict = OnCreateConflict::REPLACE_ON_CONFLICT;
+        context.RunFunctionInTransaction([&]() {
+            auto &catalog = Catalog::GetCatalog(context, INVALID_CATALOG);
+            MetaTransaction::Get(context).ModifyDatabase(
+                catalog.GetAttached(), DatabaseModificationType::CREATE_CATALOG_ENTRY);
+            catalog.CreateView(context, info);
+        });
+        return true;
+    } catch (std::exception &caught) {
+        (void)snprintf(problem, SHIM_TEXT_SIZE, "%s", ErrorData(caught).RawMessage().c_str());
+        return false;
+    }
+}
+
+extern "C" bool shim_look_at_statement(duckdb_extracted_statements statements, uint64_t index,
+                                       duckdb_statement_type *ret_type)
+{
+    auto &statement = *reinterpret_cast<ExtractStatementsWrapper *>(statements)->statements[index];
+    *ret_type = StatementTypeToC(statement.type);
+    return statement.named_param_map.empty();
+}
+
+extern "C" bool shim_start_statement(duckdb_connection connection,
+                                     duckdb_extracted_statements statements, uint64_t index,
+                                     duckdb_pending_result *ret_pending,
+                                     duckdb_error_type *ret_type)
+{
+    auto wrapper = make_uniq<PendingStatementWrapper>();
+    wrapper->allow_streaming = true;
+    try {
+        auto &context = *reinterpret_cast<Connection *>(connection)->context;
+        auto &list = reinterpret_cast<ExtractStatementsWrapper *>(statements)->statements;
+        wrapper->statement = context.PendingQuery(std::move(list[index]), QueryParameters(true));
+    } catch (std::exception &caught) {
+        wrapper->statement = make_uniq<PendingQueryResult>(ErrorData(caught));
+    }
+    bool good = !wrapper->statement->HasError();
+    *ret_type = good ? DUCKDB_ERROR_INVALID : ErrorTypeToC(wrapper->statement->GetErrorType());
+    *ret_pending = reinterpret_cast<duckdb_pending_result>(wrapper.release());
+    return good;
 }
 
 extern "C" bool shim_count_progress(duckdb_connection connection)

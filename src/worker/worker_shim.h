@@ -89,6 +89,27 @@ bool shim_forget_file_names(duckdb_database database);
 bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
                       char *problem, size_t size);
 
+/* The engine plans for so many threads and starts none of them: worker_helpers.h does. */
+bool shim_hold_threads(duckdb_database database, unsigned threads);
+
+/* What `CREATE OR REPLACE VIEW name AS query` does, but that nothing is bound, that is, no file is
+ * looked at, before a statement uses the view: the engine would read each footer once for the view
+ * and once more for the statement. False, with a text in `problem`, when the query is no SELECT. */
+bool shim_create_view(duckdb_connection connection, const char *name, const char *query,
+                      char problem[SHIM_TEXT_SIZE]);
+
+/* Of a statement that has not been prepared: its type, and whether it is without parameters. */
+bool shim_look_at_statement(duckdb_extracted_statements statements, uint64_t index,
+                            duckdb_statement_type *ret_type);
+
+/* Starts a statement without parameters, which is used up, as
+ * duckdb_pending_prepared_streaming does, but plans it once: a prepared one is planned to be
+ * prepared and, since the catalog's version counts every transaction, once more to be run. On
+ * failure *ret_pending has the text of it. */
+bool shim_start_statement(duckdb_connection connection, duckdb_extracted_statements statements,
+                          uint64_t index, duckdb_pending_result *ret_pending,
+                          duckdb_error_type *ret_type);
+
 /* The connection counts how far its statements are, and prints nothing: for
  * duckdb_query_progress. */
 bool shim_count_progress(duckdb_connection connection);

@@ -15,16 +15,9 @@ static void append_paths(struct buf *sql, const struct worker_table *table)
     buf_append_byte(sql, ']');
 }
 
-static void append_view_head(struct buf *sql, struct str name)
+static bool create_view(struct duck *duck, struct str name, struct buf *sql, struct err *err)
 {
-    buf_append_text(sql, "CREATE OR REPLACE VIEW ");
-    sql_append_identifier(sql, name);
-    buf_append_text(sql, " AS ");
-}
-
-static bool run_and_finish(struct duck *duck, struct buf *sql, struct err *err)
-{
-    bool good = !buf_failed(sql) ? duck_run(duck, buf_str(sql), NULL, err)
+    bool good = !buf_failed(sql) ? duck_create_view(duck, name, buf_str(sql), err)
                                  : err_set(err, ERR_TOO_LARGE, "a table has too many files");
     buf_finish(sql);
     return good;
@@ -36,11 +29,10 @@ static bool create_files_view(struct duck *duck, const struct worker_table *tabl
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
-    append_view_head(&sql, table->name);
     buf_append_text(&sql, "SELECT * FROM read_parquet(");
     append_paths(&sql, table);
     buf_append_text(&sql, table->files_count > 1 ? ", union_by_name = true)" : ")");
-    return run_and_finish(duck, &sql, err);
+    return create_view(duck, table->name, &sql, err);
 }
 
 /* ---- lake tables: one schema over all files, partitions from the path ---- */
@@ -308,7 +300,6 @@ static bool create_united_view(struct duck *duck, const struct worker_table *tab
 {
     struct buf sql;
     buf_init(&sql, WORKER_FRAME_SIZE_MAX);
-    append_view_head(&sql, table->name);
     bool empty = table->files_count == 0;
     if (!empty) {
         append_files(&sql, table, schema);
@@ -324,7 +315,7 @@ static bool create_united_view(struct duck *duck, const struct worker_table *tab
         append_select(&sql, schema, append_null_value, NULL);
         buf_append_text(&sql, " FROM (SELECT '' AS filename) WHERE false");
     }
-    return run_and_finish(duck, &sql, err);
+    return create_view(duck, table->name, &sql, err);
 }
 
 static bool same_schema(const struct worker_schema *a, const struct worker_schema *b)

@@ -29,8 +29,15 @@ enum {
     BUSY_FORKS = 50
 };
 
+/* The worker of the next job, forked while there was time. It has not been told anything yet. */
+struct spare {
+    pid_t pid; /* 0: there is none */
+    int turn_fd;
+};
+
 struct zygote {
     struct duck duck;
+    struct spare spare;
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -80,12 +87,16 @@ static struct child *find_child(pid_t pid)
     return NULL;
 }
 
-static void reap(void)
+static void reap(struct zygote *zygote)
 {
     int status;
     struct rusage usage;
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        if (pid == zygote->spare.pid) {
+            zygote->spare.pid = 0;
+            fd_close(&zygote->spare.turn_fd);
+        }
         struct child *child = find_child(pid);
         if (child == NULL) {
             continue;
@@ -102,7 +113,7 @@ static void reap(void)
     }
 }
 
-static _Noreturn void become_worker(struct zygote *zygote, int socket_fd)
+static _Noreturn void become_worker(struct zygote *zygote, int turn_fd)
 {
     (void)close(WORKER_ZYGOTE_FD);
     (void)close(zygote->signal_fd);
@@ -115,23 +126,61 @@ static _Noreturn void become_worker(struct zygote *zygote, int socket_fd)
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    worker_main(&zygote->duck, socket_fd);
+    worker_wait(&zygote->duck, turn_fd);
 }
 
-static void fork_worker(struct zygote *zygote, uint64_t job, int socket_fd)
+/* Unless there is one. False: errno. */
+static bool fork_spare(struct zygote *zygote)
 {
+    if (zygote->spare.pid > 0) {
+        return true;
+    }
     /* A thread would be lost in the fork with whatever lock it holds, and would keep its rights in
      * the sandbox. */
     if (duck_thread_count() != 1) {
         (void)fputs("eider zygote: more than one thread before a fork\n", stderr);
         abort();
     }
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+        return false;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(pair[0]); /* or it would not see that the zygote is gone */
+        become_worker(zygote, pair[1]);
+    }
+    int problem = errno;
+    (void)close(pair[1]);
+    if (pid < 0) {
+        (void)close(pair[0]);
+        errno = problem;
+        return false;
+    }
+    zygote->spare = (struct spare){.pid = pid, .turn_fd = pair[0]};
+    return true;
+}
+
+/* Gives the spare worker the job's socket. Returns its pid, or -1 and errno. */
+static pid_t use_spare(struct zygote *zygote, int socket_fd)
+{
+    while (fork_spare(zygote)) {
+        pid_t pid = zygote->spare.pid;
+        bool sent = fd_send_message(zygote->spare.turn_fd, "", 1, socket_fd, 0) == 1;
+        fd_close(&zygote->spare.turn_fd);
+        zygote->spare.pid = 0;
+        if (sent) {
+            return pid;
+        } /* somebody has killed it */
+    }
+    return -1;
+}
+
+static void start_worker(struct zygote *zygote, uint64_t job, int socket_fd)
+{
     struct zygote_message answer = {.type = ZYGOTE_FORKED, .job = job};
     struct child *child = find_child(0);
-    pid_t pid = child == NULL ? -1 : fork();
-    if (pid == 0) {
-        become_worker(zygote, socket_fd);
-    }
+    pid_t pid = child == NULL ? -1 : use_spare(zygote, socket_fd);
     int pidfd = -1;
     if (pid < 0) {
         answer.status = child == NULL ? EAGAIN : errno;
@@ -154,7 +203,7 @@ static bool serve_request(struct zygote *zygote)
         return false;
     }
     if (size == sizeof(request) && request.type == ZYGOTE_FORK && socket_fd >= 0) {
-        fork_worker(zygote, request.job, socket_fd);
+        start_worker(zygote, request.job, socket_fd);
         zygote->forks += !zygote->settled;
     }
     fd_close(&socket_fd);
@@ -230,6 +279,7 @@ int worker_zygote_main(void)
     (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
     send_message(&ready, -1);
     for (;;) {
+        (void)fork_spare(&zygote); /* when it fails now: the job's fork will tell */
         struct pollfd polled[] = {
             {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
             {.fd = zygote.signal_fd, .events = POLLIN},
@@ -242,7 +292,7 @@ int worker_zygote_main(void)
             struct signalfd_siginfo info;
             while (read(zygote.signal_fd, &info, sizeof(info)) > 0) {
             }
-            reap();
+            reap(&zygote);
         }
         if (polled[0].revents != 0 && !serve_request(&zygote)) {
             _exit(0); /* the server is gone; its workers see that on their own sockets */

@@ -17,6 +17,7 @@ from harness.snapshot_client import (
     error_of,
 )
 from harness.snapshot_processes import (
+    SPARE,
     ZYGOTE,
     busy_worker,
     children_named,
@@ -69,6 +70,14 @@ def test_a_killed_worker_costs_its_request(server, sidecar):
         worker = busy_worker(server)
         kill(worker)
         server_error(call.result(5))
+        sidecar.alive()
+
+
+def test_a_spare_worker_that_is_killed_costs_nothing(server, sidecar, wait_until):
+    """The next job's worker waits, one at a time; the zygote forks another when it is gone."""
+    for _ in range(3):
+        wait_until(lambda: len(children_named(server, SPARE)) == 1, 10, "a worker waits for its job")
+        kill(children_named(server, SPARE)[0])
         sidecar.alive()
 
 

@@ -15,6 +15,7 @@ from harness import fault_trace
 from harness.fault_rig import Rig, answer_of
 from harness.fault_scenario import Sent, exchange, send
 from harness.ingest_client import in_parallel
+from harness.snapshot_processes import workers
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.once  # the shim cannot be preloaded into a sanitizer's build
@@ -143,11 +144,10 @@ def test_p2_a_kill_of_the_worker_that_writes_loses_nothing(rig):
     for sent in requests:
         assert send(server.address(), sent)[0] == 200
     flush = threading.Thread(target=exchange, args=(server.address(), "POST", "/flush?table_name=alpha"))
-    zygote = set(server.children())
     flush.start()
     killed = 0
     while flush.is_alive():
-        for pid in set(server.children()) - zygote:
+        for pid in workers(server):
             try:
                 os.kill(pid, signal.SIGKILL)
                 killed += 1

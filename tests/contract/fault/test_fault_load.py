@@ -15,6 +15,7 @@ from harness.fault_clients import Clients
 from harness.fault_rig import Rig
 from harness.fault_scenario import exchange
 from harness.lakes import S3Lake
+from harness.snapshot_processes import WORKER, children_named
 from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.once, pytest.mark.long]
@@ -49,29 +50,17 @@ class Life:
         server, self.server = self.server, None
         server.kill()
 
-    def kill_worker(self, zygote):
-        for pid in self.server.children():
-            if pid != zygote:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    return True
+    def kill_worker(self):
+        for pid in children_named(self.server, WORKER):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
         return False
 
     def freeze(self, seconds):
         self.server.send(signal.SIGSTOP)
         self._pause.wait(seconds)
         self.server.send(signal.SIGCONT)
-
-
-def zygote_of(server):
-    def find():
-        for pid in server.children():
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as comm:
-                if comm.read().strip() == "eider-zygote":
-                    return pid
-        return None
-
-    return wait_until(find, 10)
 
 
 def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
@@ -83,7 +72,6 @@ def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
     try:
         life.begin()
         clients.start()
-        zygote = zygote_of(life.server)
         for cycle in range(CYCLES):
             life.pass_time(rng.uniform(0.2, 2.0))
             if cycle % 20 == 19:
@@ -91,11 +79,10 @@ def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
                 stops += 1
             if cycle % 2 == 0:
                 with contextlib.suppress(AssertionError):  # no worker within the second: nothing to hit
-                    workers += wait_until(lambda: life.kill_worker(zygote), 1, interval=0.001)
+                    workers += wait_until(life.kill_worker, 1, interval=0.001)
             else:
                 life.kill()
                 life.begin()
-                zygote = zygote_of(life.server)
                 servers += 1
         clients.stop()
         code = rig.end(life.server)

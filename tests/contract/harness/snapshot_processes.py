@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.waiting import wait_until
 
-ZYGOTE, WORKER = "eider-zygote", "eider-worker"
+ZYGOTE, SPARE, WORKER = "eider-zygote", "eider-spare", "eider-worker"
 
 
 def command_name(pid):
