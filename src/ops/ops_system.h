@@ -1,5 +1,5 @@
 /* ops_system.h - how busy the machine is, and one process on it.
- * Promise   shares of processor time are those since the look before (at least LOOK_MS ago; the same
+ * Promise   shares of processor time are those since the look before (LOOK_MS ago or more; the same
  *           figures are given until then), the first look's since the machine or the process began.
  * Not here  the server's own process (ops_process).
  * Owner     struct api owns one.   Threads  any.   Errors  what the kernel does not tell is 0. */
