@@ -211,8 +211,8 @@ TEST(a_close_waits_for_what_runs)
     CHECK(rig_begin(&rig));
     CHECK_OPENS(&rig);
     CHECK(rig_send(&rig, 0,
-                   "CREATE TABLE t AS SELECT count(*) AS a FROM range(10000) a, "
-                   "range(10000) b WHERE hash(a.range + b.range) % 7 = 0"));
+                   "CREATE TABLE t AS SELECT count(*) AS a FROM range(5000) a, "
+                   "range(5000) b WHERE hash(a.range + b.range) % 7 = 0"));
     CHECK(rig_wait(&rig, rig.slots[0])); /* it says how far it is, or is through */
     CHECK(rig_close_begin(&rig));
     CHECK(rig_receive(&rig, 0));
