@@ -1,6 +1,7 @@
 #include "mem.h"
 #include "nearest.h"
 #include "server.h"
+#include "server_auth.h"
 #include "server_check.h"
 #include "server_log.h"
 #include "worker.h"
@@ -24,6 +25,7 @@ static const char usage_text[] =
     "       eider check   [FILE]            would it serve; does the lake's store do what it must\n"
     "       eider log     inspect|verify DIR   what is in a durable log; is every byte of it "
     "right\n"
+    "       eider token   create|list|revoke   who may do what\n"
     "       eider config  [--config FILE]   every setting: name, value, default, meaning\n"
     "       eider version                   versions of Eider and of its query engine\n"
     "\n"
@@ -31,13 +33,14 @@ static const char usage_text[] =
     "says more about one command.\n";
 
 static const char serve_text[] =
-    "usage: eider serve [--config FILE]\n"
+    "usage: eider serve [--config FILE] [--insecure]\n"
     "\n"
     "Runs the server in the foreground until SIGTERM or SIGINT. Without any setting it listens on\n"
     "127.0.0.1:8080 and keeps its lake in the folder ./eider-data/lake.\n"
     "\n"
     "  --config FILE   read settings from FILE too: one KEY=VALUE a line, `#` begins a comment;\n"
     "                  the environment wins over the file; SIGHUP reads it again\n"
+    "  --insecure      the same as EIDER_INSECURE=1: no tokens are asked for, wherever it listens\n"
     "\n"
     "`eider config` lists every setting.\n";
 
@@ -68,6 +71,24 @@ static const char log_text[] =
     "\n"
     "The exit status is 0 when all is well, 65 when records that were acknowledged are damaged\n"
     "(docs/log.md says what to do), 1 when the folder cannot be read or is in use.\n";
+
+static const char token_text[] =
+    "usage: eider token create --role ROLE --name NAME [--config FILE]\n"
+    "       eider token list [--config FILE]\n"
+    "       eider token revoke --name NAME [--config FILE]\n"
+    "\n"
+    "Tokens say who a client is: `Authorization: Bearer TOKEN`. They are kept as hashes in the "
+    "file\n"
+    "EIDER_TOKENS_FILE (default: tokens in EIDER_DATA), which a running server reads again by "
+    "itself.\n"
+    "\n"
+    "  create   makes one and prints it, as the last line; it cannot be shown again\n"
+    "  list     name, role and day of each\n"
+    "  revoke   takes one away\n"
+    "\n"
+    "ROLE is read (queries, lists, metrics), write (records, and SQL that changes) or admin\n"
+    "(databases, breakers, other people's queries); each may do what those before it may.\n"
+    "docs/auth.md says more. The exit status is 0, 1 when it failed, 2 when the words are wrong.\n";
 
 static const char config_help_text[] =
     "usage: eider config [--config FILE]\n"
@@ -166,17 +187,23 @@ static int command_version(const char *file)
     return EXIT_SUCCESS;
 }
 
+static int log_words(int count, char **words)
+{
+    return count == 2 ? server_log(words[0], words[1]) : -1;
+}
+
 static const struct command {
     const char *name;
     int (*run)(const char *config_file);
-    int (*run_words)(const char *verb, const char *object); /* instead: it takes two words */
+    int (*run_words)(int count, char **words); /* instead; -1: it does not know them */
     const char *help;
     bool takes_config;
     bool takes_file; /* the same without --config in front */
 } commands[] = {
     {"serve", command_serve, NULL, serve_text, true, false},
     {"check", command_check, NULL, check_text, true, true},
-    {"log", NULL, server_log, log_text, false, false},
+    {"log", NULL, log_words, log_text, false, false},
+    {"token", NULL, server_token, token_text, false, false},
     {"config", command_config, NULL, config_help_text, true, false},
     {"version", command_version, NULL, version_help_text, false, false},
 };
@@ -207,7 +234,6 @@ static bool is_help(const char *argument)
            strcmp(argument, "help") == 0;
 }
 
-/* server_log.c says -1 when it does not know the first word. */
 static int run_words(const struct command *command, int count, char **arguments)
 {
     for (int i = 0; i < count; i++) {
@@ -216,7 +242,7 @@ static int run_words(const struct command *command, int count, char **arguments)
             return EXIT_SUCCESS;
         }
     }
-    int code = count == 2 ? command->run_words(arguments[0], arguments[1]) : -1;
+    int code = command->run_words(count, arguments);
     if (code < 0) {
         (void)fputs(command->help, stderr);
         return EXIT_USAGE;
@@ -234,6 +260,8 @@ static int run_command(const struct command *command, int count, char **argument
         }
         if (command->takes_config && strcmp(arguments[i], "--config") == 0 && i + 1 < count) {
             file = arguments[++i];
+        } else if (command->run == command_serve && strcmp(arguments[i], "--insecure") == 0) {
+            (void)setenv("EIDER_INSECURE", "1", 1); /* no other thread is there yet */
         } else if (command->takes_file && file == NULL && arguments[i][0] != '-') {
             file = arguments[i];
         } else {

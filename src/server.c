@@ -6,6 +6,7 @@
 #include "fd.h"
 #include "log.h"
 #include "mem.h"
+#include "server_auth.h"
 #include "server_databases.h"
 #include "server_lake.h"
 #include "server_layers.h"
@@ -41,6 +42,7 @@ struct server {
     int lock_fd;
     int signal_fd;
     char *spool_folder;
+    struct auth *auth;
     struct net *net;
     struct server_lake where;
     struct store_cache *cache;
@@ -191,6 +193,7 @@ static void create_api(struct server *server)
 {
     const struct config *config = server->config;
     struct api_options options = {
+        .auth = server->auth,
         .engine = server->engine,
         .lake = server->lake,
         .net = server->net,
@@ -251,22 +254,6 @@ static bool is_loopback(struct str address)
     return str_equal_nocase(host, STR("localhost")) || str_equal(host, STR("[::1]"));
 }
 
-static bool check_exposure(const struct server *server, const struct listener *listener,
-                           struct err *err)
-{
-    if (is_loopback(str_of(listener->address))) {
-        return true;
-    }
-    if (config_bool(server->config, "EIDER_INSECURE")) {
-        return true;
-    }
-    return err_set(
-        err, ERR_INVALID,
-        "%s=%s can be reached from other machines, and nothing asks clients who they are. "
-        "Listen on 127.0.0.1, or set EIDER_INSECURE=1 if the network around it is closed",
-        listener->setting, listener->address);
-}
-
 static size_t gather_listeners(const struct server *server, struct listener *list)
 {
     /* clang-format off */
@@ -300,10 +287,11 @@ static size_t gather_listeners(const struct server *server, struct listener *lis
     return count;
 }
 
-static bool check_listeners(const struct server *server, const struct listener *list, size_t count,
+/* *ret_exposed is the setting of one that is beyond loopback, or NULL. */
+static bool check_listeners(const struct listener *list, size_t count, const char **ret_exposed,
                             struct err *err)
 {
-    bool exposed = false;
+    *ret_exposed = NULL;
     for (size_t i = 0; i < count; i++) {
         for (size_t k = 0; k < i; k++) {
             bool any_port = str_ends(str_of(list[i].address), STR(":0"));
@@ -312,15 +300,9 @@ static bool check_listeners(const struct server *server, const struct listener *
                                list[k].setting, list[i].setting, list[i].address);
             }
         }
-        if (!check_exposure(server, &list[i], err)) {
-            return false;
+        if (*ret_exposed == NULL && !is_loopback(str_of(list[i].address))) {
+            *ret_exposed = list[i].setting;
         }
-        exposed = exposed || !is_loopback(str_of(list[i].address));
-    }
-    if (exposed) {
-        LOG(LOG_WARN, "server.insecure",
-            LOG_TEXT("note", STR("listening beyond loopback without asking clients who they are: "
-                                 "whoever reaches it may read and write the lake")));
     }
     return true;
 }
@@ -346,7 +328,10 @@ bool server_check_listeners(const struct server *server, struct err *err)
 {
     struct listener list[API_LISTENER_COUNT + 1];
     size_t count = gather_listeners(server, list);
-    bool good = check_listeners(server, list, count, err);
+    const char *exposed;
+    bool required;
+    bool good = check_listeners(list, count, &exposed, err) &&
+                server_auth_required(server->config, exposed, &required, err);
     for (size_t i = 0; good && i < count; i++) {
         struct err reason;
         good =
@@ -442,10 +427,13 @@ struct server *server_start(const struct config *config, struct err *err)
     prepare_process(server);
     log_start();
     size_t count = gather_listeners(server, list);
+    const char *exposed;
+    bool good = check_listeners(list, count, &exposed, err) &&
+                server_open_auth(config, exposed, &server->auth, err) &&
+                server_lock_data(server, err);
     /* The engine first, since it takes longest. */
-    bool good = check_listeners(server, list, count, err) && server_lock_data(server, err) &&
-                server_start_engine(server, err) && server_open_net(server, err) &&
-                server_open_lake(server, &where, err);
+    good = good && server_start_engine(server, err) && server_open_net(server, err) &&
+           server_open_lake(server, &where, err);
     if (good) {
         server->lake =
             server_open_tables(config, &server->where, server->engine, server->spool_folder, err);
@@ -504,6 +492,7 @@ static void reload(struct server *server)
 {
     const struct server_running running = {
         .config = server->config,
+        .auth = server->auth,
         .net = server->net,
         .lake = server->lake,
         .api = server->api,
@@ -542,6 +531,7 @@ void server_stop(struct server *server)
         http_server_destroy(server->http);
     }
     api_destroy(server->api);
+    auth_destroy(server->auth);
     ops_metrics_destroy(server->metrics);
     lake_close(server->lake);
     server_close_databases(&server->hosted, clock_now_ms() + CLOSE_DATABASES_MS);

@@ -2,6 +2,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "server_auth.h"
 #include "server_machine.h"
 #include "server_steps.h"
 #include "store_probe.h"
@@ -136,7 +137,7 @@ static void check_listeners(struct check *check)
     struct err err = {0};
     bool good = server_check_listeners(check->server, &err);
     (void)tell_step(check, "listeners", good, "every address can be opened", &err);
-    if (good && config_bool(check->config, "EIDER_INSECURE")) {
+    if (good && server_auth_is_insecure(check->config)) {
         tell(check, STORE_PROBE_WARN, "exposure", "EIDER_INSECURE is set",
              "Whoever reaches a listener may read and write the lake: close the network around "
              "it.");

@@ -84,8 +84,20 @@ static bool apply(const struct server_running *running, const struct config *nex
     return true;
 }
 
+static void reload_auth(struct auth *auth)
+{
+    struct err err;
+    if (auth_reload(auth, &err)) {
+        LOG(LOG_INFO, "auth.reloaded", LOG_FLAG("any", auth_has_any(auth)));
+    } else {
+        LOG(LOG_ERROR, "auth.files_refused", LOG_ERR(&err),
+            LOG_TEXT("note", STR("tokens and keys are those of before")));
+    }
+}
+
 struct config *server_reload(const struct server_running *running)
 {
+    reload_auth(running->auth);
     if (config_file(running->config) == NULL) {
         LOG(LOG_WARN, "server.reload_refused",
             LOG_TEXT("error", STR("there is no file to read: none was given with --config")));

@@ -2,6 +2,7 @@
  * Promise   all or nothing: the file is read and checked whole before the first value is used. When
  *           something in it is wrong, or a setting that needs a restart differs from what runs,
  *           nothing changes and one line of the log says why.
+ *           Tokens and keys are read again too, by themselves: no setting of them changes.
  * Not here  who asks for it (server_wait), which settings are hot (server_settings.c).
  * Threads   main. What others read meanwhile is atomic, or a list that is replaced as a whole. */
 #pragma once
@@ -22,6 +23,7 @@ bool server_allow_endpoints(const struct config *config, struct net *net,
 
 struct server_running {
     const struct config *config;
+    struct auth *auth;
     struct net *net;
     struct lake *lake;
     struct api *api;

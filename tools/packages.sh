@@ -5,8 +5,8 @@
 
 packages_build=(
     gcc g++ libc6-dev cmake ninja-build 'pkgconf|pkg-config' python3 python3-venv ca-certificates
-    libmicrohttpd-dev 'libcurl4-openssl-dev|libcurl4-gnutls-dev' libjansson-dev libssl-dev
-    zlib1g-dev libzstd-dev liblz4-dev libbrotli-dev libseccomp-dev
+    libmicrohttpd-dev 'libcurl4-openssl-dev|libcurl4-gnutls-dev' libjansson-dev libjose-dev
+    libssl-dev zlib1g-dev libzstd-dev liblz4-dev libbrotli-dev libseccomp-dev
 )
 packages_run=(curl)
 packages_test=(openssl libeatmydata1)

@@ -12,6 +12,7 @@
  * index, if it has one. */
 #pragma once
 
+#include "auth.h"
 #include "database.h"
 #include "engine.h"
 #include "http.h"
@@ -32,6 +33,7 @@ enum api_listener {
 };
 
 struct api_options {
+    struct auth *auth;
     struct engine *engine;
     struct lake *lake;
     struct net *net;

@@ -123,6 +123,7 @@ static void write_line(const struct http_exchange *exchange, unsigned status, ui
               LOG_TEXT("path", str_first(http_path(exchange), 256)), LOG_NUM("status", status),
               LOG_NUM("us", elapsed_us), LOG_NUM("wait_us", wait_us), LOG_NUM("rows", rows),
               LOG_NUM("bytes_in", http_body_received(exchange)), LOG_NUM("bytes_out", reply_bytes),
+              LOG_TEXT("identity", str_of(request == NULL ? "" : request->identity.name)),
               LOG_TEXT("query", str_of(request == NULL ? "" : request->query_id)),
               LOG_TEXT("agent", agent.ptr == NULL ? STR("") : str_first(agent, 200)));
 }

@@ -92,8 +92,6 @@ struct analytics_work {
 struct analytics_work *analytics_work_create(struct request *request);
 void analytics_work_destroy(void *work);
 enum worker_role analytics_role(const struct request *request);
-/* Paths and texts of errors are for those who have signed in, where that is asked for. */
-bool analytics_shows_all(const struct request *request);
 /* The database by the path's {name} or the body's "database". */
 bool analytics_read_database(struct request *request, struct faults *faults, struct buf *into);
 /* Sends the work to its lane. */

@@ -273,7 +273,7 @@ static void put_probe(struct json_writer *writer, bool good, const struct databa
 static void put_health(struct request *request, struct json_writer *writer, const struct view *view,
                        bool good, const struct database_outcome *outcome, const struct err *err)
 {
-    bool open = analytics_shows_all(request);
+    bool open = gate_shows_all(request);
     json_member_string(writer, "status", good ? STR("healthy") : STR("unhealthy"));
     member_time(writer, "timestamp", clock_wall_ms());
     json_member_bool(writer, "service_initialized", view->info.status == DATABASE_OPEN);

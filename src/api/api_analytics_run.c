@@ -328,12 +328,14 @@ void analytics_submit(struct analytics_work *work, uint64_t timeout_s)
 
 enum worker_role analytics_role(const struct request *request)
 {
-    (void)request;
-    return WORKER_ROLE_ADMIN;
-}
-
-bool analytics_shows_all(const struct request *request)
-{
-    (void)request;
-    return true;
+    switch (request->identity.role) {
+    case AUTH_ADMIN:
+        return WORKER_ROLE_ADMIN;
+    case AUTH_WRITE:
+        return WORKER_ROLE_WRITE;
+    case AUTH_NOBODY:
+    case AUTH_READ:
+        break;
+    }
+    return WORKER_ROLE_READ;
 }

@@ -199,6 +199,8 @@ static void begin(void *context, struct http_exchange *exchange)
         if (!redirect_slash(request, listener)) {
             reply_not_found(request);
         }
+    } else if (!gate_pass(request)) {
+        return;
     } else if (request->route->lane == LANE_INLINE) {
         request->route->check(request);
     } else if ((request->route->flags & ROUTE_STORES) != 0 && !write_has_room(request)) {

@@ -62,6 +62,12 @@ void ingest_reply_invalid(struct request *request, struct str text)
     buf_finish(&body);
 }
 
+/* Where the lake is, is not for everybody. */
+static struct str shown(const struct request *request, const char *text)
+{
+    return gate_shows_all(request) ? str_of(text) : STR("");
+}
+
 void ingest_health(struct request *request)
 {
     const struct api_options *options = &request->api->options;
@@ -72,8 +78,8 @@ void ingest_health(struct request *request)
     json_begin_object(&writer);
     json_member_string(&writer, "status", STR("healthy"));
     json_member_string(&writer, "service", STR("duckdb-sidecar"));
-    json_member_string(&writer, "s3_endpoint", str_of(options->lake_endpoint));
-    json_member_string(&writer, "s3_bucket", str_of(options->lake_bucket));
+    json_member_string(&writer, "s3_endpoint", shown(request, options->lake_endpoint));
+    json_member_string(&writer, "s3_bucket", shown(request, options->lake_bucket));
     json_end_object(&writer);
     reply_buf(request, 200, &body);
     buf_finish(&body);
@@ -106,9 +112,9 @@ void ingest_index(struct request *request)
     json_end_object(&writer);
     json_key(&writer, STR("s3_config"));
     json_begin_object(&writer);
-    json_member_string(&writer, "endpoint", str_of(options->lake_endpoint));
-    json_member_string(&writer, "bucket", str_of(options->lake_bucket));
-    json_member_string(&writer, "region", str_of(options->lake_region));
+    json_member_string(&writer, "endpoint", shown(request, options->lake_endpoint));
+    json_member_string(&writer, "bucket", shown(request, options->lake_bucket));
+    json_member_string(&writer, "region", shown(request, options->lake_region));
     json_end_object(&writer);
     json_end_object(&writer);
     reply_buf(request, 200, &body);

@@ -43,6 +43,7 @@ struct route {
     const char *method;
     const char *path; /* {name} is one segment */
     enum api_personality personality;
+    enum auth_role role; /* that a caller needs */
     /* Inline routes: `check` replies at once, on the http thread. Others: `check` reads the body on
      * the check lane and ends with request_run() or a reply; `run` then works on `lane`. */
     request_fn *check;
@@ -81,6 +82,7 @@ struct request {
     struct http_exchange *exchange;
     const struct route *route;
     enum api_personality personality; /* whose error shape */
+    struct auth_identity identity;    /* who asks; of open routes too, where it is known */
     struct buf parameter;             /* the {name} of the path, decoded */
     struct cancel *cancel;
     struct lane_task task;
@@ -136,6 +138,12 @@ const struct route *route_find(struct request *request, enum api_listener listen
                                const char **ret_allow);
 /* Whether the listener has a route of this path, for whatever method. */
 bool route_has_path(struct request *request, enum api_listener listener, struct str path);
+
+/* ---- who asks (api_gate.c) ---- */
+/* Fills request->identity; false when it may not have its route, and the reply was sent. */
+bool gate_pass(struct request *request);
+/* Whether paths, addresses and the texts of errors may be told where everybody may ask. */
+bool gate_shows_all(const struct request *request);
 
 /* ---- replies (api_reply.c) ---- */
 void reply_json(struct request *request, unsigned status, struct str body);

@@ -147,6 +147,22 @@ static void collect_replays(void *context, struct ops_samples *samples)
     ops_put_u64(samples, OPS_NO_LABELS, metric_value(&api->access->replays));
 }
 
+/* ---- who was turned away ---- */
+
+static void collect_refusals(void *context, struct ops_samples *samples)
+{
+    static const char *const reasons[AUTH_REFUSAL_COUNT] = {
+        [AUTH_REFUSED_MISSING] = "missing", [AUTH_REFUSED_UNKNOWN] = "unknown",
+        [AUTH_REFUSED_EXPIRED] = "expired", [AUTH_REFUSED_CLAIMS] = "claims",
+        [AUTH_REFUSED_ROLE] = "role",
+    };
+    const struct api *api = context;
+    for (size_t i = 0; i < AUTH_REFUSAL_COUNT; i++) {
+        ops_put_u64(samples, OPS_LABELS({"reason", str_of(reasons[i])}),
+                    metric_value(&auth_refusals(api->options.auth)[i]));
+    }
+}
+
 /* ---- lanes ---- */
 
 static struct ops_labels lane_label(struct lane *lane, struct ops_label *into)
@@ -284,6 +300,7 @@ static const struct ops_family families[] = {
     { "eider_rows_accepted_total",           OPS_COUNTER,   "Rows that were answered with 2xx, each once, by route; dead letters not included.",                 collect_rows_accepted },
     { "eider_dead_letters_total",            OPS_COUNTER,   "Bad records that were kept in a dead letter table.",                                                collect_dead_letters },
     { "eider_idempotent_replays_total",      OPS_COUNTER,   "Requests that were answered as before, because their Idempotency-Key was known.",                   collect_replays },
+    { "eider_auth_refusals_total",           OPS_COUNTER,   "Tokens that were refused and requests without one, by reason (see auth.md).",                       collect_refusals },
     { "eider_lane_queued",                   OPS_GAUGE,     "Requests that wait for their turn.",                                                                collect_queued },
     { "eider_lane_queued_max",               OPS_GAUGE,     "Requests that may wait; beyond it they are refused.",                                               collect_queued_max },
     { "eider_lane_running",                  OPS_GAUGE,     "Requests that are being worked on.",                                                                collect_running },

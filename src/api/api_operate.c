@@ -60,7 +60,8 @@ static void put_text(struct json_writer *writer, struct str name, const char *te
     }
 }
 
-static void put_backlog(struct json_writer *writer, const struct lake_backlog *backlog)
+static void put_backlog(struct json_writer *writer, const struct lake_backlog *backlog,
+                        bool with_texts)
 {
     json_key(writer, STR("backlog"));
     json_begin_object(writer);
@@ -70,9 +71,9 @@ static void put_backlog(struct json_writer *writer, const struct lake_backlog *b
                     backlog->oldest_age_ms > 0 ? (uint64_t)backlog->oldest_age_ms : 0);
     json_member_u64(writer, "log_bytes", backlog->log_bytes);
     json_member_u64(writer, "log_bytes_max", backlog->log_bytes_max);
-    put_text(writer, STR("last_flush_failure"), backlog->last_failure);
+    put_text(writer, STR("last_flush_failure"), with_texts ? backlog->last_failure : "");
     json_member_u64(writer, "stuck_tables", backlog->stuck_tables);
-    put_text(writer, STR("stuck"), backlog->stuck);
+    put_text(writer, STR("stuck"), with_texts ? backlog->stuck : "");
     json_end_object(writer);
 }
 
@@ -88,7 +89,7 @@ void operate_ready(struct request *request)
     if (why != NULL) {
         json_member_string(&writer, "reason", str_of(why));
     }
-    put_backlog(&writer, &backlog);
+    put_backlog(&writer, &backlog, gate_shows_all(request));
     reply_body(request, why == NULL ? 200 : 503, &body, &writer);
 }
 

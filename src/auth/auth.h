@@ -5,7 +5,7 @@
  *           every wrong token. No secret is kept in clear text, logged or told.
  * Not here  which route wants which role (api_routes), the words of a refusal (the personality's).
  * Owner     struct server owns one struct auth.   Threads  any; never blocks but for reading its
- *           files again (auth_reload; and at most once a second, when the token file has changed).
+ *           files again (auth_reload; and auth_refresh, when one has changed).
  * Errors    ERR_UNAUTHENTICATED: no token, or none that counts; ERR_FORBIDDEN: its role is too low.
  * Limits    tokens of at most 8 KiB; 1,000 tokens in a file; 64 keys. */
 #pragma once
@@ -37,7 +37,12 @@ struct auth *auth_create(const struct auth_options *options, struct err *err);
 void auth_destroy(struct auth *auth);
 /* Reads the files again; what was there stays when they are wrong. */
 bool auth_reload(struct auth *auth, struct err *err) MUST_CHECK;
+/* The same when one of them has changed, looked at once a second; nothing else. Whoever asks before
+ * each auth_check has every change within a second. False once for each change that is wrong. */
+bool auth_refresh(struct auth *auth, int64_t now_ms, struct err *err) MUST_CHECK;
 bool auth_is_required(const struct auth *auth);
+/* Whether there is any token or key that could open a required gate. */
+bool auth_has_any(struct auth *auth);
 
 /* What a request brought; empty where it did not. */
 struct auth_credentials {
@@ -47,12 +52,13 @@ struct auth_credentials {
 };
 
 struct auth_identity {
-    enum auth_role role;
+    enum auth_role role; /* AUTH_NOBODY: none was proved */
     char name[64]; /* of the token, or the JWT's subject, for the log */
 };
 
-/* Who it is; AUTH_ADMIN for everybody when nothing is required and nothing was brought. A token
- * that was brought and is wrong is refused even then. */
+/* Who it is; AUTH_ADMIN for everybody when nothing is required and nothing was brought. A wrong
+ * Authorization is refused even then, as long as there are tokens or keys that it could have been
+ * meant for; a wrong cookie, which browsers send by themselves, counts as none. */
 bool auth_check(struct auth *auth, const struct auth_credentials *credentials, int64_t now_wall_ms,
                 struct auth_identity *ret_identity, struct err *err) MUST_CHECK;
 

@@ -7,6 +7,7 @@
 static const struct err_kind_info kinds[ERR_KIND_COUNT] = {
     [ERR_NONE]            = { 200, "ok",                  false },
     [ERR_INVALID]         = { 400, "invalid_request",     false },
+    [ERR_UNAUTHENTICATED] = { 401, "unauthenticated",     false },
     [ERR_FORBIDDEN]       = { 403, "forbidden",           false },
     [ERR_NOT_FOUND]       = { 404, "not_found",           false },
     [ERR_METHOD]          = { 405, "method_not_allowed",  false },

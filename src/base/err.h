@@ -12,7 +12,9 @@
 
 enum err_kind {
     ERR_NONE = 0,
-    ERR_INVALID,       /* the caller's request is wrong */
+    ERR_INVALID,         /* the caller's request is wrong */
+    ERR_UNAUTHENTICATED, /* who asks is not said, or not rightly */
+
     ERR_FORBIDDEN,     /* understood and refused */
     ERR_NOT_FOUND,     /* the thing named does not exist */
     ERR_METHOD,        /* the route exists, the method does not */

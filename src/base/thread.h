@@ -29,6 +29,7 @@
     ROW(LOCK_LANE,      "lane: its queue of requests and its counters")             \
     ROW(LOCK_EXCHANGE,  "http: the state of one request between its threads")       \
     ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
+    ROW(LOCK_AUTH,      "auth: tokens, keys, and signed tokens that were right")    \
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
     ROW(LOCK_DATABASES, "database: which are open, and who runs in them")           \
     ROW(LOCK_BREAKER,   "ops: the state of one circuit breaker")                    \

@@ -1,0 +1,92 @@
+/* Who may pass to a route: judged when the header is complete, before any body is read. */
+#include "api_internal.h"
+#include "clock.h"
+#include "log.h"
+
+/* `session_id`, of the analytics contract: the same tokens, for browsers. */
+static struct str find_cookie(struct str cookies, struct str name)
+{
+    struct str pair;
+    while (cookies.ptr != NULL && str_next_part(&cookies, ';', &pair)) {
+        struct str value = str_trim(pair);
+        struct str key;
+        if (!str_next_part(&value, '=', &key) || !str_equal(key, name) || value.ptr == NULL) {
+            continue;
+        }
+        bool quoted = value.len >= 2 && value.ptr[0] == '"' && value.ptr[value.len - 1] == '"';
+        return quoted ? str_make(value.ptr + 1, value.len - 2) : value;
+    }
+    return STR("");
+}
+
+static struct str header_or_empty(const struct request *request, const char *name)
+{
+    struct str value = http_header(request->exchange, name);
+    return value.ptr == NULL ? STR("") : value;
+}
+
+/* A change of the files that is wrong changes nothing, and is told once. */
+static void refresh(struct auth *auth)
+{
+    struct err err;
+    if (!auth_refresh(auth, clock_now_ms(), &err)) {
+        LOG(LOG_ERROR, "auth.files_refused", LOG_ERR(&err),
+            LOG_TEXT("note", STR("tokens and keys are those of before")));
+    }
+}
+
+static struct auth_credentials gather(const struct request *request)
+{
+    return (struct auth_credentials){
+        .authorization = header_or_empty(request, "Authorization"),
+        .session_id = find_cookie(header_or_empty(request, "Cookie"), STR("session_id")),
+    };
+}
+
+static bool identify(struct request *request, const struct auth_credentials *credentials,
+                     struct err *err)
+{
+    struct auth *auth = request->api->options.auth;
+    refresh(auth);
+    return auth_check(auth, credentials, clock_wall_ms(), &request->identity, err);
+}
+
+/* An open route turns nobody away, and tells more to those who say who they are. */
+static void look_at(struct request *request, const struct auth_credentials *credentials)
+{
+    bool brought = credentials->authorization.len > 0 || credentials->session_id.len > 0;
+    struct err ignored;
+    if (brought || !auth_is_required(request->api->options.auth)) {
+        (void)!identify(request, credentials, &ignored);
+    }
+}
+
+bool gate_pass(struct request *request)
+{
+    struct auth *auth = request->api->options.auth;
+    enum auth_role wanted = request->route->role;
+    const struct auth_credentials credentials = gather(request);
+    struct err err;
+    if (wanted == AUTH_NOBODY) {
+        look_at(request, &credentials);
+        return true;
+    }
+    if (!identify(request, &credentials, &err)) {
+        reply_add_header(request, "WWW-Authenticate", "Bearer");
+        reply_error(request, &err);
+        return false;
+    }
+    if (request->identity.role < wanted) {
+        auth_count_role(auth);
+        (void)err_set(&err, ERR_FORBIDDEN, "this needs a token of the role %s",
+                      auth_role_name(wanted));
+        reply_error(request, &err);
+        return false;
+    }
+    return true;
+}
+
+bool gate_shows_all(const struct request *request)
+{
+    return request->identity.role >= AUTH_READ;
+}
