@@ -38,7 +38,7 @@ static bool read_mode(const struct config *config, enum mode *ret_mode, struct e
 bool server_auth_required(const struct config *config, const char *exposed, bool *ret_required,
                           struct err *err)
 {
-    enum mode mode;
+    enum mode mode = MODE_AUTO;
     if (!read_mode(config, &mode, err)) {
         return false;
     }
@@ -140,7 +140,7 @@ static bool read_wish(int count, char **words, struct wish *wish)
     return true;
 }
 
-static bool create(const char *path, const struct wish *wish, struct err *err)
+static bool create_token(const char *path, const struct wish *wish, struct err *err)
 {
     enum auth_role role;
     char token[TOKEN_TEXT_SIZE];
@@ -163,7 +163,7 @@ static void print_token(void *context, const struct token_info *info)
     (void)printf("%-32s  %-5s  %s\n", info->name, auth_role_name(info->role), info->created);
 }
 
-static bool revoke(const char *path, const struct wish *wish, struct err *err)
+static bool revoke_token(const char *path, const struct wish *wish, struct err *err)
 {
     if (!tokens_revoke(path, str_of(wish->name), err)) {
         return false;
@@ -179,10 +179,10 @@ static int run_wish(const char *path, const struct wish *wish, struct err *err)
     bool name = wish->name != NULL;
     bool role = wish->role != NULL;
     if (strcmp(wish->verb, "create") == 0 && name && role) {
-        return create(path, wish, err);
+        return create_token(path, wish, err);
     }
     if (strcmp(wish->verb, "revoke") == 0 && name && !role) {
-        return revoke(path, wish, err);
+        return revoke_token(path, wish, err);
     }
     if (strcmp(wish->verb, "list") == 0 && !name && !role) {
         return tokens_visit(path, print_token, NULL, err);

@@ -34,12 +34,13 @@ static void write_detail(struct buf *body, const char *prefix, struct str text)
     buf_finish(&detail);
 }
 
-/* These are of the server as a whole, and of HTTP, whatever the route. */
-static bool is_bare(const struct err *err)
+/* These are of the server as a whole, of HTTP and of its gate, whatever the route. */
+static bool is_bare(const struct request *request, const struct err *err)
 {
     static const char *const texts[] = {"Not Found", "There was an error parsing the body"};
     bool bare = err->kind == ERR_METHOD || err->kind == ERR_TOO_LARGE ||
-                err->kind == ERR_MEDIA_TYPE || err->kind == ERR_BUSY;
+                err->kind == ERR_MEDIA_TYPE || err->kind == ERR_BUSY ||
+                (request->route != NULL && request->identity.role < request->route->role);
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
         bare = bare || strcmp(err->message, texts[i]) == 0;
     }
@@ -50,7 +51,7 @@ static bool is_bare(const struct err *err)
 void ingest_error(struct request *request, unsigned status, const struct err *err, struct buf *body)
 {
     (void)status;
-    write_detail(body, is_bare(err) ? "" : prefix_of(request), str_of(err->message));
+    write_detail(body, is_bare(request, err) ? "" : prefix_of(request), str_of(err->message));
 }
 
 void ingest_reply_invalid(struct request *request, struct str text)

@@ -3,9 +3,9 @@
 #include <strings.h>
 
 /* The whole API on one page. A route belongs to its personality's listener; the shared listener has
- * those that are named by one personality only, and Eider's own. Where the role is AUTH_NOBODY, a
- * route answers everybody; of SQL, the worker judges each statement by the caller's role. The health
- * of a database with a name wants one: to look at it opens it, and tells that it is there. */
+ * those that are named by one personality only, and Eider's own. A route of AUTH_NOBODY answers
+ * everybody; of SQL, the worker judges each statement by the caller's role. The health of a named
+ * database wants a role: looking opens it, and tells that it is there. */
 /* clang-format off */
 const struct route api_routes[] = {
     { "GET",  "/",                     PERSONALITY_OPERATE,  AUTH_NOBODY, operate_index,        NULL,              LANE_INLINE,   0,            "what is here" },

@@ -14,7 +14,7 @@ from harness.snapshot_client import InFlight, Sidecar, column
 
 FIELDS = {
     *("time", "level", "event", "request", "client", "personality", "method", "route", "path", "status"),
-    *("us", "wait_us", "rows", "bytes_in", "bytes_out", "query", "agent"),
+    *("us", "wait_us", "rows", "bytes_in", "bytes_out", "identity", "query", "agent"),
 }
 COLUMNS = [column("a", "BIGINT")]
 CANARY = "canary7f3a9c51e"

@@ -153,7 +153,8 @@ def test_an_address_in_use(check):
 
 @pytest.mark.once
 def test_exposure(check):
-    check({"EIDER_LISTEN": "0.0.0.0:0"}).failure("listeners", "EIDER_INSECURE=1")
+    check({"EIDER_LISTEN": "0.0.0.0:0", "EIDER_AUTH": "off"}).failure("listeners", "EIDER_INSECURE=1")
+    assert "exposure" not in check({"EIDER_LISTEN": "0.0.0.0:0"}).verdicts
     check({"EIDER_LISTEN": "0.0.0.0:0", "EIDER_INSECURE": "1"}).warning("exposure", "network")
 
 

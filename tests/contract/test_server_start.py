@@ -120,8 +120,8 @@ def test_port_that_is_none_exits_1(start_eider, value):
     "name, address",
     [("EIDER_LISTEN", "0.0.0.0:0"), ("EIDER_INGEST_LISTEN", "0.0.0.0:0"), ("EIDER_SNAPSHOT_LISTEN", "[::]:0")],
 )
-def test_beyond_loopback_needs_a_plain_yes(start_eider, name, address):
-    refuses_to_start(start_eider, {name: address}, name, "EIDER_INSECURE")
+def test_beyond_loopback_without_tokens_needs_a_plain_yes(start_eider, name, address):
+    refuses_to_start(start_eider, {name: address, "EIDER_AUTH": "off"}, name, "EIDER_INSECURE")
 
 
 def test_insecure_is_said_once_in_the_log(start_eider):

@@ -125,7 +125,7 @@ static inline UNUSED void sign(const json_t *key, const char *header, const char
 static inline UNUSED void sign_hmac(struct str secret, const char *header, const char *claims,
                                     char token[static 4096])
 {
-    char parts[2][2048];
+    char parts[2][1900];
     char signature[64];
     encode(str_of(header), parts[0], sizeof(parts[0]));
     encode(str_of(claims), parts[1], sizeof(parts[1]));
