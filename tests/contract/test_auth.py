@@ -185,9 +185,10 @@ def test_statements_are_judged_by_the_role(guarded, by_role, table):
         assert run_sql(guarded, by_role["read"], text)[0] == 400, text
     status, body = run_sql(guarded, by_role["read"], f"SELECT a FROM {table}")
     assert status == 200 and json.loads(body)["data"] == [[7]]
-    batch = {"queries": [{"query": f"DELETE FROM {table}"}]}
-    assert guarded.post(f"{DUCKDB}/batch", json=batch, headers=bearer(by_role["read"])).status_code == 400
-    assert json.loads(run_sql(guarded, by_role["read"], f"SELECT a FROM {table}")[1])["data"] == [[7]]
+    batch = {"queries": [f"DELETE FROM {table}"]}
+    for role, status, rows in (("read", 400, [[7]]), ("write", 200, [])):
+        assert guarded.post(f"{DUCKDB}/batch", json=batch, headers=bearer(by_role[role])).status_code == status
+        assert json.loads(run_sql(guarded, by_role["read"], f"SELECT a FROM {table}")[1])["data"] == rows
 
 
 # ---- what is no token ----
@@ -195,7 +196,7 @@ def test_statements_are_judged_by_the_role(guarded, by_role, table):
     "header",
     [
         *("Bearer", "Bearer ", "Bearer eider_", "Bearer x", "Bearer a.b.c", "Basic YTpi", "eider_x", "Token x"),
-        *("Bearer e30.e30.", "Bearer " + "A" * 9000, "Bearer eider_" + "A" * 43, "Bearer \x7f\xff"),
+        *("Bearer e30.e30.", "Bearer " + "A" * 9000, "Bearer eider_" + "A" * 43, "Bearer \xff\xfe"),
     ],
 )
 def test_what_is_no_token_is_refused_with_one_text(guarded, header):
@@ -226,7 +227,7 @@ def test_a_body_is_not_waited_for(guarded):
     with RawConnection(guarded.address("ingest")) as connection:
         head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 40000000\r\n\r\n"
         connection.send(head.encode())
-        assert connection.read_response().status == 401
+        assert connection.answer("POST").status == 401
 
 
 # ---- what is told ----
@@ -250,15 +251,15 @@ def test_refusals_are_counted_by_reason(guarded, by_role, wait_until):
             return guarded.get(path, headers=bearer(by_role["read"]))
 
     def counts():
-        return {key[0]: value for key, value in scrape(Scraper()).by("eider_auth_refusals_total", "reason").items()}
+        return {reason: value for reason, value in scrape(Scraper()).by("eider_auth_refusals_total", "reason").items() if value}
 
     before = counts()
     guarded.get("/queries")
     guarded.get("/queries", headers=bearer("eider_wrong"))
     guarded.get("/queries", headers=bearer("wrong"))
     call(guarded, "POST /flush", bearer(by_role["read"]))
-    moved = {reason: value - before[reason] for reason, value in counts().items()}
-    assert moved == {"missing": 1, "unknown": 2, "expired": 0, "claims": 0, "role": 1}
+    moved = {reason: value - before.get(reason, 0) for reason, value in counts().items()}
+    assert {reason: gain for reason, gain in moved.items() if gain} == {"missing": 1, "unknown": 2, "role": 1}
 
 
 def test_the_log_tells_names_and_never_a_token(guarded, by_role, wait_until):
@@ -380,7 +381,7 @@ def test_signed_tokens(start_eider, tmp_path):
         return call(server, path, bearer(signed({**good, **claims}, **options))).status_code
 
     assert status({}) == 200 and status({"aud": ["x", "eider"]}) == 200
-    assert status({}, "POST /flush") == 403 and status({"role": "write"}, "POST /flush") == 200
+    assert status({}, "POST /flush") == 403 and status({"role": "write"}, "POST /flush") == 422
     for wrong in ({"iss": "x"}, {"aud": "x"}, {"role": "root"}, {"exp": 1}, {"nbf": int(time.time()) + 1000}):
         assert status(wrong) == 401, wrong
     for header in ({"alg": "none"}, {"alg": "HS512"}, {"kid": "x"}, {"crit": ["exp"]}):
