@@ -27,6 +27,7 @@ static bool is_own(enum err_kind kind)
     case ERR_CORRUPT:
         return true;
     case ERR_NONE:
+    case ERR_UNAUTHENTICATED:
     case ERR_FORBIDDEN:
     case ERR_NOT_FOUND:
     case ERR_METHOD:
