@@ -19,7 +19,7 @@
  *   open slot      server -> worker   REQUEST   struct worker_request; descriptors: input and
  *   output,
  *                                          where the kind has them
- *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before the first RESULT: the
+ *             worker -> server   COLUMNS   of WORKER_STATEMENTS but Parquet, once, before RESULT: the
  *                                          names (worker_put_schema, types as the engine has them)
  *                                RESULT    encoded bytes, in order
  *                                PROGRESS  as in worker_job.h, when a request takes longer than
