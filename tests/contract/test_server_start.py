@@ -12,7 +12,7 @@ from harness.lakes import FolderLake
 from harness.s3_server import free_port
 
 INGEST = {"EIDER_INGEST_LISTEN": "127.0.0.1:0"}
-NOT_THERE_YET = ["projects", "analytics", "staging"]
+NOT_THERE_YET = ["projects", "staging"]
 
 
 def refuses_to_start(start_eider, env, *named, args=()):
