@@ -5,8 +5,8 @@
 #define NOT_SHOWN "(not shown)"
 #define CUT "..."
 
-/* Beside what reads: words that literals are replaced behind all the same. Not CREATE, ALTER, SET and
- * the like, where what is secret may be a plain word. */
+/* Beside what reads. Not CREATE, ALTER, SET and the like, where what is secret may be a plain
+ * word. */
 static const char *const changing[] = {"insert", "update", "delete", "merge", "truncate"};
 
 /* Where the walk over the tokens is. */
