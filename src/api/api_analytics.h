@@ -96,3 +96,6 @@ enum worker_role analytics_role(const struct request *request);
 bool analytics_read_database(struct request *request, struct faults *faults, struct buf *into);
 /* Sends the work to its lane. */
 void analytics_submit(struct analytics_work *work, uint64_t timeout_s);
+
+/* ---- numbers for Prometheus (api_analytics_metrics.c) ---- */
+void analytics_add_metrics(struct api *api);

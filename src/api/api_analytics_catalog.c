@@ -208,12 +208,13 @@ void analytics_pages_check(struct request *request)
     work->kind = WORKER_STATEMENTS;
     work->wrapped = true;
     work->pages = true;
+    work->timeout_s = ANALYTICS_DEFAULT_TIMEOUT_S;
     request->format = WORKER_FORMAT_ROWS;
     work->parameters = buf_str(&work->own_parameters);
     work->statements[0] = buf_str(&work->text);
     work->statements_count = 1;
     if (!faults_reply(&faults, request)) {
-        analytics_submit(work, ANALYTICS_DEFAULT_TIMEOUT_S);
+        analytics_submit(work, work->timeout_s);
     }
     faults_finish(&faults);
 }

@@ -147,6 +147,16 @@ static void reply(struct request *request, struct buf *body, struct json_writer 
     buf_finish(body);
 }
 
+/* An object that is not there is the client's mistake, not the store's. */
+static void reply_failure(struct request *request, const struct err *err)
+{
+    if (err->kind == ERR_STORE_MISSING) {
+        reply_status_error(request, 404, err);
+    } else {
+        reply_error(request, err);
+    }
+}
+
 static struct str name_of(const struct transfer *transfer)
 {
     return transfer->database.len == 0 ? STR("default") : buf_str(&transfer->database);
@@ -198,7 +208,7 @@ static void run_copy(struct request *request,
              &done, &err)) {
         reply_copy(transfer, &done);
     } else {
-        reply_error(request, &err);
+        reply_failure(request, &err);
     }
 }
 
@@ -284,7 +294,7 @@ void analytics_import_run(struct request *request)
     struct worker_request wanted = {
         .kind = WORKER_IMPORT, .mode = transfer->mode, .table = buf_str(&transfer->table)};
     if (!fetch(transfer, &fd, &size, &err)) {
-        reply_error(request, &err);
+        reply_failure(request, &err);
         return;
     }
     if (!run_in_database(transfer, &wanted, true, fd, &outcome, &err)) {

@@ -275,7 +275,11 @@ static bool misses_pages(const struct analytics_work *work, const struct err *er
 static void reply_failure(struct analytics_work *work, const struct err *err)
 {
     struct err told;
-    if (misses_pages(work, err)) {
+    if (err->kind == ERR_TIMEOUT) {
+        (void)err_set(&told, ERR_TIMEOUT, "the time limit of %" PRIu64 " second%s has passed",
+                      work->timeout_s, work->timeout_s == 1 ? "" : "s");
+        analytics_reply_failure(work->request, prefix_of(work), &work->outcome, &told);
+    } else if (misses_pages(work, err)) {
         (void)err_set(&told, ERR_NOT_FOUND,
                       "Analytics tables not yet created. Run data sync first.");
         reply_error(work->request, &told);

@@ -1,5 +1,6 @@
 /* What the api and its lanes count, as families of /metrics. */
 #include "api_access.h"
+#include "api_analytics.h"
 #include "ops_metrics.h"
 
 #include <stdio.h>
@@ -320,6 +321,7 @@ void api_add_metrics(struct api *api)
 {
     if (api->options.metrics != NULL) {
         ops_metrics_add(api->options.metrics, families, COUNT_OF(families), api);
+        analytics_add_metrics(api);
     }
 }
 

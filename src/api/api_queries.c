@@ -22,7 +22,7 @@ struct running *queries_create(void)
 
 static const char *listener_name(unsigned tag)
 {
-    return tag == API_SNAPSHOT ? "snapshot" : "main";
+    return tag == API_SNAPSHOT ? "snapshot" : tag == API_ANALYTICS ? "analytics" : "main";
 }
 
 void queries_give_id(struct request *request, const struct route *route)
@@ -121,6 +121,7 @@ void queries_answer(struct request *request, unsigned status, uint64_t bytes)
 void queries_sweep(struct api *api)
 {
     (void)lane_counts(api->lanes[LANE_QUERY]);
+    (void)lane_counts(api->lanes[LANE_DATABASE]);
 }
 
 /* ---- the routes ---- */

@@ -15,6 +15,10 @@
 #define DEFAULT_NAME "default"
 #define FILE_SUFFIX ".duckdb"
 
+enum {
+    NAMES_PER_DATABASE = 8 /* that are remembered after a drop, of each that there may be */
+};
+
 bool database_name_is_good(struct str name)
 {
     bool good =
@@ -110,12 +114,36 @@ static struct database *find_known(struct databases *databases, struct str name)
     return found;
 }
 
+static unsigned count_there(const struct databases *databases) REQUIRES(&databases->lock)
+{
+    unsigned count = 0;
+    for (const struct database *at = databases->first; at != NULL; at = at->next) {
+        count += at->there;
+    }
+    return count;
+}
+
+static bool has_room(const struct databases *databases, struct err *err) REQUIRES(&databases->lock)
+{
+    unsigned most = databases->options.databases_max;
+    if (count_there(databases) >= most) {
+        return err_set(err, ERR_CONFLICT, "there are %u databases already, as many as there may be",
+                       most);
+    }
+    /* What was dropped is still known: somebody may be looking at its numbers. */
+    return databases->count < most * NAMES_PER_DATABASE ||
+           err_set(err, ERR_CONFLICT,
+                   "%u names of databases have been used since the server started; use one of them "
+                   "again, or restart the server",
+                   databases->count);
+}
+
 /* Another thread may have added it meanwhile: then that one is it. */
 static struct database *add(struct databases *databases, struct database *database, struct err *err)
 {
     lock_take(&databases->lock);
     struct database *known = map_find(&databases->by_name, str_of(database->name));
-    bool full = known == NULL && databases->count >= databases->options.databases_max;
+    bool full = known == NULL && !database->is_default && !has_room(databases, err);
     if (known == NULL && !full) {
         map_set(&databases->by_name, str_of(database->name), database);
         database->next = databases->first;
@@ -127,10 +155,6 @@ static struct database *add(struct databases *databases, struct database *databa
         return database;
     }
     database_destroy(database);
-    if (full) {
-        (void)err_set(err, ERR_CONFLICT, "there are %u databases already, as many as there may be",
-                      databases->options.databases_max);
-    }
     return known;
 }
 
@@ -191,19 +215,36 @@ static int open_folder(const char *path, struct err *err)
     return fd;
 }
 
+/* Another thread may have opened it meanwhile: then its descriptor stays. */
+static bool reach_one(struct database *database, int *fd, const char *path, struct err *err)
+{
+    lock_take(&database->owner->lock);
+    bool reached = *fd >= 0;
+    lock_release(&database->owner->lock);
+    if (reached) {
+        return true;
+    }
+    CLEANUP(fd_close) int fresh = open_folder(path, err);
+    if (fresh < 0) {
+        return false;
+    }
+    lock_take(&database->owner->lock);
+    if (*fd < 0) {
+        *fd = fresh;
+        fresh = -1;
+    }
+    lock_release(&database->owner->lock);
+    return true;
+}
+
 bool database_reach(struct database *database, struct err *err)
 {
     const struct databases_options *options = &database->owner->options;
     char temp_path[4096];
     const char *beneath = options->temp_folder == NULL ? options->folder : options->temp_folder;
     (void)snprintf(temp_path, sizeof(temp_path), "%s/tmp-%s", beneath, database->name);
-    if (database->folder_fd < 0) {
-        database->folder_fd = open_folder(database->folder, err);
-    }
-    if (database->folder_fd >= 0 && database->temp_fd < 0) {
-        database->temp_fd = open_folder(temp_path, err);
-    }
-    return database->folder_fd >= 0 && database->temp_fd >= 0;
+    return reach_one(database, &database->folder_fd, database->folder, err) &&
+           reach_one(database, &database->temp_fd, temp_path, err);
 }
 
 /* ---- making and dropping ---- */
@@ -224,6 +265,7 @@ bool databases_make(struct databases *databases, struct str name, struct cancel 
     lock_take(&databases->lock);
     bool good = (!database->there && !on_disk) || aside ||
                 err_set(err, ERR_CONFLICT, "there is a database '%s' already", database->name);
+    good = good && (database->there || has_room(databases, err));
     if (good) {
         int64_t retry_ms;
         database->there = true;

@@ -67,7 +67,7 @@ struct databases {
  * for on disk. "default" is always there. */
 struct database *database_find(struct databases *databases, struct str name, struct err *err);
 void database_destroy(struct database *database);
-/* Opens the folder that its files are in. Once at a time. */
+/* Opens the folders that its files are in. */
 bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 
 /* ---- its files (database_files.c): the folder is open ---- */

@@ -254,8 +254,9 @@ static bool take_columns(struct conversation *talk, struct str payload, struct e
 
 static bool take_result(struct conversation *talk, struct str payload, struct err *err)
 {
-    uint32_t kind = talk->request->request.kind;
-    bool expected = kind == WORKER_BATCH || (kind == WORKER_STATEMENTS && talk->described);
+    const struct worker_request *asked = &talk->request->request;
+    bool described = talk->described || asked->format == WORKER_FORMAT_PARQUET;
+    bool expected = asked->kind == WORKER_BATCH || (asked->kind == WORKER_STATEMENTS && described);
     if (!expected || payload.len > WORKER_RESULT_SIZE_MAX) {
         return fail_broken(talk, err);
     }

@@ -43,20 +43,25 @@ static bool is_of_sequence(struct guard_token token)
            str_equal_nocase(token.text, STR("currval"));
 }
 
-static bool is_refused_name(struct guard_token token, bool sequences)
+static bool is_listed(struct str text, const char *const *list)
 {
-    if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
-        return false;
-    }
-    if (sequences && is_of_sequence(token)) {
-        return false;
-    }
-    for (const char *const *name = guard_refused_names; *name != NULL; name++) {
-        if (str_equal_nocase(token.text, str_of(*name))) {
+    for (; *list != NULL; list++) {
+        if (str_equal_nocase(text, str_of(*list))) {
             return true;
         }
     }
     return false;
+}
+
+static bool is_refused_name(struct guard_token token, struct guard_leave leave)
+{
+    if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
+        return false;
+    }
+    if (leave.sequences && is_of_sequence(token)) {
+        return false;
+    }
+    return is_listed(token.text, guard_refused_names);
 }
 
 /* Refused functions that are views too; other names may well be tables of the client's. */
@@ -239,6 +244,22 @@ bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err
     return take(rest, c >= '0' && c <= '9' ? GUARD_NUMBER : GUARD_WORD, size, ret_token);
 }
 
+/* 'memory_limit') behind current_setting( : the name must stand there, not be computed. */
+static bool names_readable_setting(struct guard_token function, struct str arguments)
+{
+    struct guard_token name;
+    struct guard_token end;
+    struct err ignored;
+    if (!str_equal_nocase(function.text, STR("current_setting")) ||
+        !guard_next(&arguments, &name, &ignored) || !guard_next(&arguments, &end, &ignored) ||
+        name.kind != GUARD_STRING || !is_symbol(end, ')')) {
+        return false;
+    }
+    struct str text = name.text;
+    return text.ptr[0] == '\'' &&
+           is_listed(str_make(text.ptr + 1, text.len - 2), guard_readable_settings);
+}
+
 static bool refuse_statement(struct guard_token token, struct err *err)
 {
     return err_set(err, ERR_INVALID,
@@ -301,7 +322,7 @@ bool guard_is_reading(struct str statement)
 /* What the walk over the tokens has seen so far. */
 struct walk {
     struct guard_token last;
-    bool sequences;
+    struct guard_leave leave;
     unsigned depth;
     bool pivot;
     bool catalog;
@@ -326,9 +347,11 @@ static void step_listing(struct walk *walk, struct guard_token token)
     walk->inner = is_symbol(token, '(');
 }
 
-static bool check_name(const struct walk *walk, struct guard_token token, struct err *err)
+static bool check_name(const struct walk *walk, struct guard_token token, struct str rest,
+                       struct err *err)
 {
-    bool call = is_symbol(token, '(') && is_refused_name(walk->last, walk->sequences);
+    bool call = is_symbol(token, '(') && is_refused_name(walk->last, walk->leave) &&
+                !(walk->leave.settings && names_readable_setting(walk->last, rest));
     if (call || is_refused_view(token)) {
         struct str name = call ? walk->last.text : token.text;
         return err_set(err, ERR_INVALID, "'%.*s' is not available here", STR_ARG(name));
@@ -336,9 +359,10 @@ static bool check_name(const struct walk *walk, struct guard_token token, struct
     return true;
 }
 
-static bool check_pair(const struct walk *walk, struct guard_token token, struct err *err)
+static bool check_pair(const struct walk *walk, struct guard_token token, struct str rest,
+                       struct err *err)
 {
-    if (!check_name(walk, token, err)) {
+    if (!check_name(walk, token, rest, err)) {
         return false;
     }
     if (walk->depth == 0 && is_symbol(walk->last, ')') &&
@@ -360,12 +384,12 @@ static void step(struct walk *walk, struct guard_token token)
     walk->last = token;
 }
 
-bool guard_check_names(struct str text, bool sequences, struct err *err)
+bool guard_check_names(struct str text, struct guard_leave leave, struct err *err)
 {
-    struct walk walk = {.sequences = sequences};
+    struct walk walk = {.leave = leave};
     struct guard_token token;
     do {
-        if (!guard_next(&text, &token, err) || !check_name(&walk, token, err)) {
+        if (!guard_next(&text, &token, err) || !check_name(&walk, token, text, err)) {
             return false;
         }
         walk.last = token;
@@ -373,8 +397,8 @@ bool guard_check_names(struct str text, bool sequences, struct err *err)
     return true;
 }
 
-static bool check(struct str statement, bool sequences, struct guard_verdict *ret_verdict,
-                  struct err *err)
+bool guard_check_with(struct str statement, struct guard_leave leave,
+                      struct guard_verdict *ret_verdict, struct err *err)
 {
     if (statement.len > GUARD_STATEMENT_SIZE_MAX) {
         return err_set(err, ERR_TOO_LARGE, "the statement is larger than %d bytes",
@@ -382,7 +406,7 @@ static bool check(struct str statement, bool sequences, struct guard_verdict *re
     }
     struct str rest = statement;
     struct guard_token token;
-    struct walk walk = {.inner = true, .sequences = sequences};
+    struct walk walk = {.inner = true, .leave = leave};
     if (!guard_next(&rest, &token, err) || !check_first(rest, token, err)) {
         return false;
     }
@@ -392,7 +416,7 @@ static bool check(struct str statement, bool sequences, struct guard_verdict *re
             return err_set(err, ERR_INVALID, "only one statement is allowed");
         }
         ended = ended || is_symbol(token, ';');
-        if (!check_pair(&walk, token, err)) {
+        if (!check_pair(&walk, token, rest, err)) {
             return false;
         }
         step(&walk, token);
@@ -407,11 +431,5 @@ static bool check(struct str statement, bool sequences, struct guard_verdict *re
 
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict, struct err *err)
 {
-    return check(statement, false, ret_verdict, err);
-}
-
-bool guard_check_with_sequences(struct str statement, struct guard_verdict *ret_verdict,
-                                struct err *err)
-{
-    return check(statement, true, ret_verdict, err);
+    return guard_check_with(statement, (struct guard_leave){0}, ret_verdict, err);
 }

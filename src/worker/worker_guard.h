@@ -25,18 +25,24 @@ struct guard_verdict {
 bool guard_check(struct str statement, struct guard_verdict *ret_verdict,
                  struct err *err) MUST_CHECK;
 
-/* The same, but nextval and currval may be called. */
-bool guard_check_with_sequences(struct str statement, struct guard_verdict *ret_verdict,
-                                struct err *err) MUST_CHECK;
+/* What a database that is a client's own has beyond a query's. */
+struct guard_leave {
+    bool sequences; /* nextval and currval */
+    bool settings;  /* current_setting('name') of those that tell nothing of the machine */
+};
+bool guard_check_with(struct str statement, struct guard_leave leave,
+                      struct guard_verdict *ret_verdict, struct err *err) MUST_CHECK;
 
 /* Of any text: only that it calls no function and names no view that is refused. */
-bool guard_check_names(struct str text, bool sequences, struct err *err) MUST_CHECK;
+bool guard_check_names(struct str text, struct guard_leave leave, struct err *err) MUST_CHECK;
 
 /* Only the beginning is judged: the words that the one statement may begin with. */
 bool guard_is_reading(struct str statement);
 
-/* The functions that are refused, ended by NULL (worker_guard_names.c). */
+/* The functions that are refused, and the settings that may be read with leave, ended by NULL
+ * (worker_guard_names.c). */
 extern const char *const guard_refused_names[];
+extern const char *const guard_readable_settings[];
 
 /* ---- the tokenizer ---- */
 enum guard_token_kind {

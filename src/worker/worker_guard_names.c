@@ -41,4 +41,11 @@ const char *const guard_refused_names[] = {
     "pg_sleep", "sleep_ms", "sleep",
     NULL,
 };
+
+/* Limits that clients ask for, and what decides how their own values look. None is a path, an address or a secret. */
+const char *const guard_readable_settings[] = {
+    "memory_limit", "max_memory", "threads", "worker_threads", "max_temp_directory_size", "access_mode", "timezone",
+    "calendar", "default_order", "default_null_order", "null_order", "preserve_insertion_order", "integer_division",
+    NULL,
+};
 /* clang-format on */

@@ -5,6 +5,10 @@
 #define NOT_SHOWN "(not shown)"
 #define CUT "..."
 
+/* Beside what reads. Not CREATE, ALTER, SET and the like, where what is secret may be a plain
+ * word. */
+static const char *const changing[] = {"insert", "update", "delete", "merge", "truncate"};
+
 /* Where the walk over the tokens is. */
 struct redaction {
     struct buf *into;
@@ -112,11 +116,28 @@ static bool walk(struct redaction *redaction, struct str rest)
     return true;
 }
 
+static bool may_be_shown(struct str statement)
+{
+    struct str rest = statement;
+    struct guard_token first;
+    struct err ignored;
+    if (guard_is_reading(statement)) {
+        return true;
+    }
+    bool word = guard_next(&rest, &first, &ignored) && first.kind == GUARD_WORD;
+    for (size_t i = 0; word && i < COUNT_OF(changing); i++) {
+        if (str_equal_nocase(first.text, str_of(changing[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void worker_redact(struct str statement, size_t size_max, struct buf *into)
 {
     assert(size_max >= sizeof(NOT_SHOWN) + strlen(CUT));
     struct redaction redaction = {.into = into, .start = into->len, .size_max = size_max};
-    bool good = statement.len <= GUARD_STATEMENT_SIZE_MAX && guard_is_reading(statement) &&
+    bool good = statement.len <= GUARD_STATEMENT_SIZE_MAX && may_be_shown(statement) &&
                 walk(&redaction, statement) && !buf_failed(into);
     if (!good) {
         buf_truncate(into, redaction.start);

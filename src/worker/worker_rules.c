@@ -174,7 +174,8 @@ static bool check_change(struct str statement, struct str rest, size_t tokens,
     }
     verdict->reads_only = false;
     verdict->transaction = verdict->transaction || word->meaning == MEANING_TRANSACTION;
-    return guard_check_names(statement, true, err);
+    return guard_check_names(statement, (struct guard_leave){.sequences = true, .settings = true},
+                             err);
 }
 
 /* The guard's refusals are of statements and functions; what it cannot read is no text at all. */
@@ -195,8 +196,8 @@ static bool check_statement(struct str statement, size_t tokens, enum worker_rol
     if (writer && !reads) {
         return check_change(statement, rest, tokens, first, verdict, err);
     }
-    bool good = writer ? guard_check_with_sequences(statement, &reading, err)
-                       : guard_check(statement, &reading, err);
+    struct guard_leave leave = {.sequences = writer, .settings = true};
+    bool good = guard_check_with(statement, leave, &reading, err);
     if (!good && err->kind == ERR_INVALID) {
         err->kind = ERR_FORBIDDEN;
     }

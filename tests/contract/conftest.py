@@ -15,6 +15,9 @@ start_eider    start_eider(env={}, args=[], expect_exit=False, lake=None, data=N
 run_eider      run_eider(*args, env={}, cwd=None) -> CompletedProcess, for `config`, `version`, `--help`.
 eider          one server per module: folder lake; main, ingest and snapshot listeners.
 eider_s3       the same over an S3 lake (bucket of its own, prefix `lake`).
+analytics      the default database of the session's server with an analytics listener (harness.analytics_client.Analytics);
+               tests share it, and name their tables with `table`.
+database       a hosted database of its own per module, on that server; `own_database` is one per test.
 any_lake       `eider` and `eider_s3` in turn: a test that takes it runs twice.
 s3             the session's S3 server (harness.s3_server.S3Server): .name .endpoint .access_key .secret_key .region .client()
                .make_bucket() .config(bucket) -> `s3_config` of the snapshot contract, .environment(bucket, prefix) ->
@@ -43,6 +46,7 @@ from pathlib import Path
 import pytest
 
 from harness import eider_process
+from harness.analytics_client import Analytics
 from harness.eider_process import EiderFactory
 from harness.fault_proxy import FaultProxy
 from harness.fault_rig import Rig
@@ -120,6 +124,29 @@ def eider_s3(eider_binary, tmp_path_factory, s3):
     factory = _factory(eider_binary, tmp_path_factory)
     yield factory(PERSONALITY_LISTENERS, lake=S3Lake(s3, s3.make_bucket("lake")))
     factory.finish()
+
+
+# Little memory for each of many databases, and files that nobody else looks at.
+ANALYTICS = {"EIDER_ANALYTICS_LISTEN": "127.0.0.1:0", "DUCKDB_MEMORY_LIMIT": "512MB", "DUCKDB_WORKER_THREADS": "2"}
+
+
+@pytest.fixture(scope="session")
+def analytics(eider_binary, tmp_path_factory):
+    factory = _factory(eider_binary, tmp_path_factory)
+    yield Analytics(factory(ANALYTICS))
+    factory.finish()
+
+
+@pytest.fixture(scope="module")
+def database(analytics):
+    return analytics.make()
+
+
+@pytest.fixture
+def own_database(analytics):
+    made = analytics.make()
+    yield made
+    made.drop()
 
 
 @pytest.fixture(scope="module", params=["folder", "s3"])

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = REPOSITORY / "src"
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 ARCHITECTURE = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
-LISTENERS = {"EIDER_INGEST_LISTEN": "127.0.0.1:0", "EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"}
+LISTENERS = {f"EIDER_{name}_LISTEN": "127.0.0.1:0" for name in ("INGEST", "SNAPSHOT", "ANALYTICS")}
 
 
 def curl_blocks(document):
@@ -60,6 +60,7 @@ def test_commands_work_when_pasted(document, start_eider, s3, curl_home):
         "127.0.0.1:8080": without_scheme(server.url),
         "127.0.0.1:8001": without_scheme(server.ingest),
         "127.0.0.1:3214": without_scheme(server.snapshot),
+        "127.0.0.1:8000": without_scheme(server.listener("analytics")),
         "http://127.0.0.1:9000": s3.endpoint,
         "my-access-key": s3.access_key,
         "my-secret-key": s3.secret_key,

@@ -35,6 +35,9 @@ static const struct redact_row rows[] = {
     { "EXPLAIN ANALYZE SELECT 5", "EXPLAIN ANALYZE SELECT ?" },
     { "(SELECT 5)", "(SELECT ?)" },
     { "SELECT 1;;", "SELECT ?;;" },
+    { "insert into t (a) values ('x', 5)", "insert into t (a) values (?, ?)" },
+    { "UPDATE t SET a = 'x' WHERE b < 7", "UPDATE t SET a = ? WHERE b < ?" },
+    { "DELETE FROM t WHERE a = $1; ", "DELETE FROM t WHERE a = $1;" },
     /* no statement that reads, not one, or not to be cut into tokens */
     { "", HIDDEN },
     { ";", HIDDEN },
@@ -42,6 +45,7 @@ static const struct redact_row rows[] = {
     { "CREATE SECRET s (TYPE s3, KEY_ID secret)", HIDDEN },
     { "SET s3_secret_access_key = secret", HIDDEN },
     { "EXPLAIN CREATE SECRET s (SECRET secret)", HIDDEN },
+    { "DELETE FROM t; CREATE SECRET s (SECRET secret)", HIDDEN },
     { "SELECT 1; CREATE SECRET s (SECRET secret)", HIDDEN },
     { "SELECT 'secret", HIDDEN },
     { "SELECT \"secret", HIDDEN },

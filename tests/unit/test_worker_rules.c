@@ -11,6 +11,7 @@ static const char *const readable[] = {
     "SELECT 1", "SELECT 1; SELECT 2", "; SELECT 1;;", "SELECT ';'; FROM t", "WITH a AS (SELECT 1) SELECT * FROM a; DESCRIBE t",
     "EXPLAIN ANALYZE SELECT 1; SHOW TABLES", "SELECT 'INSERT INTO t'", "SELECT update FROM t", "SUMMARIZE t", "VALUES (1)",
     "PIVOT t ON a USING sum(b)", "(SELECT 1)", "SELECT /* ; DROP TABLE t */ 1", "FROM nextval",
+    "SELECT current_setting('memory_limit')", "SELECT Current_Setting /* x */ ( 'THREADS' ), 1",
 };
 
 /* What only the others may send. */
@@ -53,6 +54,14 @@ static const struct {
     { "EXPLAIN ANALYZE INSERT INTO t VALUES (1)", "not allowed" }, { "EXPLAIN ANALYZE WITH c AS (SELECT 1) DELETE FROM t", "not allowed" },
     /* functions that reach out, also where they are kept for later */
     { "INSERT INTO t SELECT * FROM enable_logging('x')", "is not available here" },
+    { "SELECT current_setting('home_directory')", "is not available here" },
+    { "SELECT current_setting('temp_directory')", "is not available here" },
+    { "SELECT current_setting('mem' || 'ory_limit')", "is not available here" },
+    { "SELECT current_setting(E'memory_limit')", "is not available here" },
+    { "SELECT 'threads'.current_setting()", "is not available here" },
+    { "SELECT current_setting('threads', current_setting('x'))", "is not available here" },
+    { "SELECT current_setting('threads'), current_setting('x')", "is not available here" },
+    { "INSERT INTO t SELECT current_setting($1)", "is not available here" },
     { "INSERT INTO t SELECT * FROM read_csv('x')", "is not available here" },
     { "CREATE TABLE t AS FROM read_parquet('x')", "is not available here" }, { "CREATE VIEW v AS FROM \"READ_CSV\" ('x')", "is not available here" },
     { "CREATE MACRO m(p) AS TABLE FROM read_text(p)", "is not available here" }, { "CREATE MACRO m(p) AS getenv/**/(p)", "is not available here" },

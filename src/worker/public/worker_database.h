@@ -19,8 +19,8 @@
  *   open slot      server -> worker   REQUEST   struct worker_request; descriptors: input and
  *   output,
  *                                          where the kind has them
- *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before the first RESULT: the
- *                                          names (worker_put_schema, types as the engine has them)
+ *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before RESULT, but for
+ *                                          Parquet: the names (worker_put_schema, types as the engine has them)
  *                                RESULT    encoded bytes, in order
  *                                PROGRESS  as in worker_job.h, when a request takes longer than
  *                                          250 ms
