@@ -191,19 +191,34 @@ static int open_folder(const char *path, struct err *err)
     return fd;
 }
 
+/* The first one that has both folders open gives them to everybody. */
 bool database_reach(struct database *database, struct err *err)
 {
-    const struct databases_options *options = &database->owner->options;
+    struct databases *databases = database->owner;
+    const struct databases_options *options = &databases->options;
+    lock_take(&databases->lock);
+    bool reached = database->folder_fd >= 0;
+    lock_release(&databases->lock);
+    if (reached) {
+        return true;
+    }
     char temp_path[4096];
     const char *beneath = options->temp_folder == NULL ? options->folder : options->temp_folder;
     (void)snprintf(temp_path, sizeof(temp_path), "%s/tmp-%s", beneath, database->name);
+    CLEANUP(fd_close) int folder_fd = open_folder(database->folder, err);
+    CLEANUP(fd_close) int temp_fd = folder_fd < 0 ? -1 : open_folder(temp_path, err);
+    if (temp_fd < 0) {
+        return false;
+    }
+    lock_take(&databases->lock);
     if (database->folder_fd < 0) {
-        database->folder_fd = open_folder(database->folder, err);
+        database->folder_fd = folder_fd;
+        database->temp_fd = temp_fd;
+        folder_fd = -1;
+        temp_fd = -1;
     }
-    if (database->folder_fd >= 0 && database->temp_fd < 0) {
-        database->temp_fd = open_folder(temp_path, err);
-    }
-    return database->folder_fd >= 0 && database->temp_fd >= 0;
+    lock_release(&databases->lock);
+    return true;
 }
 
 /* ---- making and dropping ---- */
@@ -226,15 +241,17 @@ bool databases_make(struct databases *databases, struct str name, struct cancel 
                 err_set(err, ERR_CONFLICT, "there is a database '%s' already", database->name);
     if (good) {
         int64_t retry_ms;
+        bool was_there = database->there;
         database->there = true;
         database->anew = true;
         database->retry_open_ms = 0;
         good = database_enter(database, false, cancel, &retry_ms, err);
         database->anew = false;
-        database->there = good;
+        database->there = good || was_there;
     }
     if (good) {
         database_leave(database, false);
+        breaker_reset(database->breaker);
     }
     lock_release(&databases->lock);
     return good;
@@ -255,6 +272,7 @@ bool databases_drop(struct databases *databases, struct str name, struct cancel 
         lock_take(&databases->lock);
         database->there = database->there && (!good || database->is_default);
         database_leave_alone(database);
+        breaker_reset(database->breaker);
     }
     lock_release(&databases->lock);
     return good;
@@ -309,6 +327,9 @@ static void show(struct database *database, database_visit_fn *visit, void *cont
     add_file(database, &info);
     if (info.status == DATABASE_CLOSED && !info.exists && is_on_disk(database)) {
         info.status = DATABASE_QUARANTINED;
+        (void)snprintf(info.problem, sizeof(info.problem), "%s",
+                       "it is damaged and was set aside; restore it from a backup, or create it "
+                       "anew");
     }
     breaker_status(database->breaker, clock_now_ms(), &info.breaker);
     visit(context, &info);

@@ -25,7 +25,7 @@ struct database {
     char *path;                     /* of the main file, for people */
     char *folder;                   /* it is in; */
     char file_name[FILE_NAME_SIZE]; /* its name there */
-    int folder_fd;                  /* -1 until it is first opened; */
+    int folder_fd;                  /* -1 until database_reach; */
     int temp_fd;                    /* likewise, for what is spilled */
     struct breaker *breaker;
     struct timings *timings;
@@ -43,6 +43,7 @@ struct database {
     int64_t used_ms; /* when its last user left */
     unsigned failed_openings;
     int64_t retry_open_ms; /* not before; 0: at once */
+    bool aside;            /* the last opening found it damaged, or set aside already */
     struct err open_err;   /* of the last opening that failed */
     struct database *next;
 };
@@ -67,18 +68,18 @@ struct databases {
  * for on disk. "default" is always there. */
 struct database *database_find(struct databases *databases, struct str name, struct err *err);
 void database_destroy(struct database *database);
-/* Opens the folder that its files are in. Once at a time. */
+/* Opens the folders that its files are in. */
 bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 
 /* ---- its files (database_files.c): the folder is open ---- */
 bool database_has_file(const struct database *database);
-/* One that is not empty. */
+/* One that is not empty, whichever of the engine's names it has. */
 bool database_has_log(const struct database *database);
 /* It was being made when the process or the machine died: nothing was ever committed to it. */
 bool database_is_half_made(const struct database *database);
 /* There is no file, but one that was set aside. */
 bool database_is_quarantined(const struct database *database);
-/* Synced renames of the main file, where there is one, and its log. */
+/* Synced renames of the main file, where there is one, and its logs. */
 bool database_set_aside(const struct database *database, struct err *err) MUST_CHECK;
 bool database_to_trash(const struct database *database, struct err *err) MUST_CHECK;
 /* `new_name`, in the same folder, takes the place of the main file, whose copy is in the trash

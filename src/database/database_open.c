@@ -141,10 +141,7 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
         return false;
     }
     if (!database->anew && database_is_quarantined(database)) {
-        return err_set(err, ERR_UNAVAILABLE,
-                       "database '%s' is damaged and was set aside; restore it from a backup, or "
-                       "create it anew",
-                       database->name);
+        return err_set(err, ERR_CORRUPT, "it was set aside before");
     }
     if (!database->anew && !database->is_default && !database_has_file(database)) {
         return err_set(err, ERR_NOT_FOUND, "there is no database '%s'", database->name);
@@ -168,21 +165,33 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
 }
 
 /* A file that cannot be read any more, or that ends whatever process opens it, is renamed: the next
- * request is told so at once, and people find it as it was. */
-static void set_aside_if_damaged(struct database *database, const struct err *problem)
+ * request is told so at once, and people find it as it was. True when that is how it stands; what
+ * the engine said of its files is for the log alone. */
+static bool set_aside_if_damaged(struct database *database, unsigned failures, struct err *err)
 {
-    bool deadly = problem->kind == ERR_INTERNAL && database->failed_openings + 1 >= DEATHS_MAX;
-    struct err err;
-    if (problem->kind != ERR_CORRUPT && !deadly) {
-        return;
+    struct err problem = *err;
+    bool deadly = problem.kind == ERR_INTERNAL && failures + 1 >= DEATHS_MAX;
+    if (problem.kind != ERR_CORRUPT && !deadly) {
+        return false;
     }
-    bool done = database_set_aside(database, &err);
-    LOG(LOG_ERROR, "database.quarantined", LOG_TEXT("database", str_of(database->name)),
-        LOG_ERR(problem), LOG_TEXT("not_renamed", str_of(done ? "" : err.message)));
+    if (database_has_file(database)) {
+        bool done = database_set_aside(database, err);
+        LOG(LOG_ERROR, "database.quarantined", LOG_TEXT("database", str_of(database->name)),
+            LOG_ERR(&problem), LOG_TEXT("not_renamed", str_of(done ? "" : err->message)));
+        if (!done) {
+            return false;
+        }
+    }
+    (void)err_set(err, ERR_UNAVAILABLE,
+                  "database '%s' is damaged and was set aside; restore it from a backup, or create "
+                  "it anew",
+                  database->name);
+    return true;
 }
 
-static void note_failure(struct database *database, const struct err *err)
+static void note_failure(struct database *database, bool aside, const struct err *err)
 {
+    database->aside = aside;
     if (err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED || err->kind == ERR_TIMEOUT) {
         return; /* of the one who asked */
     }
@@ -198,6 +207,7 @@ static void note_opening(struct database *database, struct engine_database *engi
     database->engine = engine;
     database->failed_openings = 0;
     database->retry_open_ms = 0;
+    database->aside = false;
     database->open_err = (struct err){0};
     database->version = ++database->owner->next_version;
     database->used_ms = clock_now_ms();
@@ -214,6 +224,7 @@ static bool open_engine(struct database *database, struct err *err)
     databases->granted_bytes += database->granted_bytes;
     databases->open_count++;
     enter_phase(database, PHASE_OPENING);
+    unsigned failures = database->failed_openings;
     lock_release(&databases->lock);
     struct cancel patience;
     cancel_init(&patience, clock_now_ms() + OPEN_WAIT_MS);
@@ -222,14 +233,12 @@ static bool open_engine(struct database *database, struct err *err)
     if (!good && err->kind == ERR_TIMEOUT) {
         (void)err_set(err, ERR_UNAVAILABLE, "database '%s' does not open in time", database->name);
     }
-    if (!good) {
-        set_aside_if_damaged(database, err);
-    }
+    bool aside = !good && set_aside_if_damaged(database, failures, err);
     lock_take(&databases->lock);
     if (good) {
         note_opening(database, engine);
     } else {
-        note_failure(database, err);
+        note_failure(database, aside, err);
         give_back(database);
     }
     return good;
@@ -342,6 +351,7 @@ void database_leave_alone(struct database *database)
 {
     database->failed_openings = 0;
     database->retry_open_ms = 0;
+    database->aside = false;
     database->open_err = (struct err){0};
     enter_phase(database, PHASE_CLOSED);
 }
