@@ -60,6 +60,7 @@ static struct database *create(struct databases *databases, struct str name)
     }
     database->folder_fd = -1;
     database->temp_fd = -1;
+    database->last_waiter = &database->first_waiter;
     database->is_default = is_default(name);
     database->there = database->is_default;
     database->breaker = breaker_create(&databases->options.breaker);
@@ -314,6 +315,7 @@ static void add_process(struct database *database, struct database_info *info)
         engine_database_state(database->engine, &info->process);
         lock_take(&databases->lock);
         database->users--;
+        database_wake(database);
         condition_broadcast(&databases->changed);
         lock_release(&databases->lock);
     }

@@ -18,6 +18,13 @@ enum {
     DATABASE_WAIT_STEP_MS = 50 /* between looks at a cancel that was raised */
 };
 
+/* A request that is not in yet; lives on its thread's stack. */
+struct database_waiter {
+    struct condition turn;
+    bool writes;
+    struct database_waiter *next;
+};
+
 struct database {
     struct databases *owner;
     char name[DATABASE_NAME_SIZE];
@@ -35,8 +42,10 @@ struct database {
     enum database_phase phase;
     struct engine_database *engine; /* PHASE_OPEN and PHASE_CLOSING */
     uint64_t granted_bytes;
-    unsigned users;        /* requests that run in it */
-    unsigned waiting;      /* requests that wait for it */
+    unsigned users;                       /* requests that run in it */
+    unsigned waiting;                     /* requests that wait for it: */
+    struct database_waiter *first_waiter; /* who came first is served first */
+    struct database_waiter **last_waiter;
     unsigned alone_wanted; /* callers that wait until it has no users: nobody else is let in */
     bool writing;          /* one of the users may change something */
     uint64_t version;
@@ -51,7 +60,7 @@ struct database {
 struct databases {
     struct databases_options options;
     struct lock lock;         /* LOCK_DATABASES: everything below, and most of each database */
-    struct condition changed; /* somebody who waits may look again */
+    struct condition changed; /* who waits for files alone, or for room, may look again */
     struct condition keep;    /* the keeper may look again */
     struct map by_name;
     struct database *first;
@@ -93,6 +102,8 @@ void databases_empty_trash(const struct databases *databases);
 bool database_enter(struct database *database, bool writes, struct cancel *cancel,
                     int64_t *ret_retry_ms, struct err *err) MUST_CHECK;
 void database_leave(struct database *database, bool writes);
+/* Tells the one who waits whose turn it is by now, after something has changed. */
+void database_wake(struct database *database);
 /* The database is closed, and nobody opens it until database_leave_alone. */
 bool database_enter_alone(struct database *database, struct cancel *cancel,
                           struct err *err) MUST_CHECK;
