@@ -89,11 +89,12 @@ static enum breaker_result judge(bool good, const struct engine_database_outcome
 }
 
 /* Of an opening: whatever is wrong with it is wrong with disk or engine, but for a name that is not
- * there, and who gave up waiting. */
-static enum breaker_result judge_entry(const struct err *err)
+ * there, and who gave up waiting. A file that was set aside is no reason: its refusals cost nothing,
+ * and say more than the breaker would. */
+static enum breaker_result judge_entry(const struct database_outcome *outcome,
+                                       const struct err *err)
 {
-    bool broken =
-        err->kind == ERR_UNAVAILABLE || err->kind == ERR_INTERNAL || err->kind == ERR_CORRUPT;
+    bool broken = !outcome->known && (err->kind == ERR_UNAVAILABLE || err->kind == ERR_INTERNAL);
     return broken ? BREAKER_FAILURE : BREAKER_NEITHER;
 }
 
@@ -104,8 +105,9 @@ static bool run_inside(struct database *database, const struct database_request 
     lock_take(&databases->lock);
     int64_t began_us = clock_now_us();
     if (!database_enter(database, request->writes, cancel, &outcome->retry_after_ms, err)) {
-        lock_release(&databases->lock);
         outcome->refused = true;
+        outcome->known = outcome->retry_after_ms > 0 || database->aside;
+        lock_release(&databases->lock);
         return false;
     }
     bool calm = !database->writing;
@@ -152,7 +154,7 @@ static bool run_counted(struct database *database, const struct database_request
     bool good = run_inside(database, request, cancel, outcome, err);
     int64_t ended_us = clock_now_us();
     enum breaker_result result =
-        outcome->refused ? judge_entry(err) : judge(good, &outcome->run, err);
+        outcome->refused ? judge_entry(outcome, err) : judge(good, &outcome->run, err);
     breaker_leave(database->breaker, &pass, result, ended_us / 1000);
     note(database, request, good, ended_us - began_us);
     return good;

@@ -71,6 +71,7 @@ struct database_outcome {
     int64_t retry_after_ms; /* of ERR_UNAVAILABLE and ERR_BUSY, where it is known; else 0 */
     bool refused;           /* nothing has run: breaker, quarantine, queue */
     bool breaker_open;      /* that is why */
+    bool known;             /* that is what was found out before: nothing was tried this time */
     /* Of a read that succeeded: nothing was changed from its beginning to its end, so its result
      * may be kept under `version`. */
     bool stable;

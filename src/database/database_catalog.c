@@ -64,6 +64,7 @@ static struct database *create(struct databases *databases, struct str name)
     }
     database->folder_fd = -1;
     database->temp_fd = -1;
+    database->last_waiter = &database->first_waiter;
     database->is_default = is_default(name);
     database->there = database->is_default;
     database->breaker = breaker_create(&databases->options.breaker);
@@ -215,36 +216,34 @@ static int open_folder(const char *path, struct err *err)
     return fd;
 }
 
-/* Another thread may have opened it meanwhile: then its descriptor stays. */
-static bool reach_one(struct database *database, int *fd, const char *path, struct err *err)
+/* The first one that has both folders open gives them to everybody. */
+bool database_reach(struct database *database, struct err *err)
 {
-    lock_take(&database->owner->lock);
-    bool reached = *fd >= 0;
-    lock_release(&database->owner->lock);
+    struct databases *databases = database->owner;
+    const struct databases_options *options = &databases->options;
+    lock_take(&databases->lock);
+    bool reached = database->folder_fd >= 0;
+    lock_release(&databases->lock);
     if (reached) {
         return true;
     }
-    CLEANUP(fd_close) int fresh = open_folder(path, err);
-    if (fresh < 0) {
-        return false;
-    }
-    lock_take(&database->owner->lock);
-    if (*fd < 0) {
-        *fd = fresh;
-        fresh = -1;
-    }
-    lock_release(&database->owner->lock);
-    return true;
-}
-
-bool database_reach(struct database *database, struct err *err)
-{
-    const struct databases_options *options = &database->owner->options;
     char temp_path[4096];
     const char *beneath = options->temp_folder == NULL ? options->folder : options->temp_folder;
     (void)snprintf(temp_path, sizeof(temp_path), "%s/tmp-%s", beneath, database->name);
-    return reach_one(database, &database->folder_fd, database->folder, err) &&
-           reach_one(database, &database->temp_fd, temp_path, err);
+    CLEANUP(fd_close) int folder_fd = open_folder(database->folder, err);
+    CLEANUP(fd_close) int temp_fd = folder_fd < 0 ? -1 : open_folder(temp_path, err);
+    if (temp_fd < 0) {
+        return false;
+    }
+    lock_take(&databases->lock);
+    if (database->folder_fd < 0) {
+        database->folder_fd = folder_fd;
+        database->temp_fd = temp_fd;
+        folder_fd = -1;
+        temp_fd = -1;
+    }
+    lock_release(&databases->lock);
+    return true;
 }
 
 /* ---- making and dropping ---- */
@@ -268,15 +267,17 @@ bool databases_make(struct databases *databases, struct str name, struct cancel 
     good = good && (database->there || has_room(databases, err));
     if (good) {
         int64_t retry_ms;
+        bool was_there = database->there;
         database->there = true;
         database->anew = true;
         database->retry_open_ms = 0;
         good = database_enter(database, false, cancel, &retry_ms, err);
         database->anew = false;
-        database->there = good;
+        database->there = good || was_there;
     }
     if (good) {
         database_leave(database, false);
+        breaker_reset(database->breaker);
     }
     lock_release(&databases->lock);
     return good;
@@ -297,6 +298,7 @@ bool databases_drop(struct databases *databases, struct str name, struct cancel 
         lock_take(&databases->lock);
         database->there = database->there && (!good || database->is_default);
         database_leave_alone(database);
+        breaker_reset(database->breaker);
     }
     lock_release(&databases->lock);
     return good;
@@ -338,6 +340,7 @@ static void add_process(struct database *database, struct database_info *info)
         engine_database_state(database->engine, &info->process);
         lock_take(&databases->lock);
         database->users--;
+        database_wake(database);
         condition_broadcast(&databases->changed);
         lock_release(&databases->lock);
     }
@@ -351,6 +354,9 @@ static void show(struct database *database, database_visit_fn *visit, void *cont
     add_file(database, &info);
     if (info.status == DATABASE_CLOSED && !info.exists && is_on_disk(database)) {
         info.status = DATABASE_QUARANTINED;
+        (void)snprintf(info.problem, sizeof(info.problem), "%s",
+                       "it is damaged and was set aside; restore it from a backup, or create it "
+                       "anew");
     }
     breaker_status(database->breaker, clock_now_ms(), &info.breaker);
     visit(context, &info);

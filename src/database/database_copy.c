@@ -185,14 +185,21 @@ static bool exchange(struct database *database, const char *name, struct cancel 
     bool good = database_enter_alone(database, cancel, err);
     if (good) {
         lock_release(&databases->lock);
-        good = !database_has_log(database) ||
-               err_set(err, ERR_UNAVAILABLE,
-                       "database '%s' could not be closed with everything in its main file; it is "
-                       "left as it was",
-                       database->name);
+        /* A log without its file is nobody's any more. */
+        good = database_has_file(database) || !database_has_log(database) ||
+               database_set_aside(database, err);
+        good = good &&
+               (!database_has_log(database) ||
+                err_set(err, ERR_UNAVAILABLE,
+                        "database '%s' could not be closed with everything in its main file; it is "
+                        "left as it was",
+                        database->name));
         good = good && database_replace(database, name, err);
         lock_take(&databases->lock);
         database_leave_alone(database);
+        if (good) {
+            breaker_reset(database->breaker);
+        }
     }
     lock_release(&databases->lock);
     return good;

@@ -15,10 +15,12 @@ enum {
     HEADERS_SIZE = 3 * 4096 /* what the engine writes before a file is a database */
 };
 
-#define LOG_SUFFIX ".wal"
 #define ASIDE_INFIX ".quarantine-"
 
-static const char *const suffixes[] = {"", LOG_SUFFIX};
+/* The main file, its log, the log of what is committed during a checkpoint, and both together after
+ * a crash in one. One that stayed behind would be replayed into the database that takes its place.
+ */
+static const char *const suffixes[] = {"", ".wal", ".wal.checkpoint", ".wal.recovery"};
 
 static bool has(const struct database *database, const char *suffix, off_t size_min)
 {
@@ -36,7 +38,11 @@ bool database_has_file(const struct database *database)
 
 bool database_has_log(const struct database *database)
 {
-    return has(database, LOG_SUFFIX, 1);
+    bool found = false;
+    for (size_t i = 1; i < COUNT_OF(suffixes); i++) {
+        found = found || has(database, suffixes[i], 1);
+    }
+    return found;
 }
 
 bool database_is_half_made(const struct database *database)
@@ -44,7 +50,7 @@ bool database_is_half_made(const struct database *database)
     return has(database, "", 1) && !has(database, "", HEADERS_SIZE) && !database_has_log(database);
 }
 
-/* A name of the main file, with the time it was set aside; its log has the same with a suffix. */
+/* A name of the main file, with the time it was set aside; its logs have the same with a suffix. */
 static bool is_aside(const struct database *database, const char *name)
 {
     size_t size = strlen(database->file_name);
@@ -79,10 +85,10 @@ static bool failed(const struct database *database, const char *what, struct err
                          database->name, what);
 }
 
-/* The log goes last: a crash between the two leaves a log without a file, which an opening sets
- * aside, and never a file without what its log holds. */
-static bool rename_both(const struct database *database, int into_fd, const char *new_name,
-                        const char *what, struct err *err)
+/* The logs go last: a crash in between leaves a log without a file, which an opening sets aside, and
+ * never a file without what its log holds. */
+static bool rename_all(const struct database *database, int into_fd, const char *new_name,
+                       const char *what, struct err *err)
 {
     for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
         char from[NAME_SIZE];
@@ -110,7 +116,7 @@ bool database_set_aside(const struct database *database, struct err *err)
     char name[NAME_SIZE];
     stamp(time);
     (void)snprintf(name, sizeof(name), "%s" ASIDE_INFIX "%s", database->file_name, time);
-    return rename_both(database, database->folder_fd, name, "set aside", err);
+    return rename_all(database, database->folder_fd, name, "set aside", err);
 }
 
 static int open_trash(const struct databases *databases, struct err *err)
@@ -143,12 +149,12 @@ bool database_to_trash(const struct database *database, struct err *err)
     }
     char name[NAME_SIZE];
     trash_name(database, name);
-    if (rename_both(database, trash_fd, name, "moved to the trash", err)) {
+    if (rename_all(database, trash_fd, name, "moved to the trash", err)) {
         return true;
     }
     char beside[NAME_SIZE + 8];
     (void)snprintf(beside, sizeof(beside), ".trash-%s", name);
-    return rename_both(database, database->folder_fd, beside, "moved to the trash", err);
+    return rename_all(database, database->folder_fd, beside, "moved to the trash", err);
 }
 
 bool database_replace(const struct database *database, const char *new_name, struct err *err)

@@ -18,6 +18,13 @@ enum {
     DATABASE_WAIT_STEP_MS = 50 /* between looks at a cancel that was raised */
 };
 
+/* A request that is not in yet; lives on its thread's stack. */
+struct database_waiter {
+    struct condition turn;
+    bool writes;
+    struct database_waiter *next;
+};
+
 struct database {
     struct databases *owner;
     char name[DATABASE_NAME_SIZE];
@@ -25,7 +32,7 @@ struct database {
     char *path;                     /* of the main file, for people */
     char *folder;                   /* it is in; */
     char file_name[FILE_NAME_SIZE]; /* its name there */
-    int folder_fd;                  /* -1 until it is first opened; */
+    int folder_fd;                  /* -1 until database_reach; */
     int temp_fd;                    /* likewise, for what is spilled */
     struct breaker *breaker;
     struct timings *timings;
@@ -35,14 +42,17 @@ struct database {
     enum database_phase phase;
     struct engine_database *engine; /* PHASE_OPEN and PHASE_CLOSING */
     uint64_t granted_bytes;
-    unsigned users;        /* requests that run in it */
-    unsigned waiting;      /* requests that wait for it */
+    unsigned users;                       /* requests that run in it */
+    unsigned waiting;                     /* requests that wait for it: */
+    struct database_waiter *first_waiter; /* who came first is served first */
+    struct database_waiter **last_waiter;
     unsigned alone_wanted; /* callers that wait until it has no users: nobody else is let in */
     bool writing;          /* one of the users may change something */
     uint64_t version;
     int64_t used_ms; /* when its last user left */
     unsigned failed_openings;
     int64_t retry_open_ms; /* not before; 0: at once */
+    bool aside;            /* the last opening found it damaged, or set aside already */
     struct err open_err;   /* of the last opening that failed */
     struct database *next;
 };
@@ -50,7 +60,7 @@ struct database {
 struct databases {
     struct databases_options options;
     struct lock lock;         /* LOCK_DATABASES: everything below, and most of each database */
-    struct condition changed; /* somebody who waits may look again */
+    struct condition changed; /* who waits for files alone, or for room, may look again */
     struct condition keep;    /* the keeper may look again */
     struct map by_name;
     struct database *first;
@@ -72,13 +82,13 @@ bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 
 /* ---- its files (database_files.c): the folder is open ---- */
 bool database_has_file(const struct database *database);
-/* One that is not empty. */
+/* One that is not empty, whichever of the engine's names it has. */
 bool database_has_log(const struct database *database);
 /* It was being made when the process or the machine died: nothing was ever committed to it. */
 bool database_is_half_made(const struct database *database);
 /* There is no file, but one that was set aside. */
 bool database_is_quarantined(const struct database *database);
-/* Synced renames of the main file, where there is one, and its log. */
+/* Synced renames of the main file, where there is one, and its logs. */
 bool database_set_aside(const struct database *database, struct err *err) MUST_CHECK;
 bool database_to_trash(const struct database *database, struct err *err) MUST_CHECK;
 /* `new_name`, in the same folder, takes the place of the main file, whose copy is in the trash
@@ -92,6 +102,8 @@ void databases_empty_trash(const struct databases *databases);
 bool database_enter(struct database *database, bool writes, struct cancel *cancel,
                     int64_t *ret_retry_ms, struct err *err) MUST_CHECK;
 void database_leave(struct database *database, bool writes);
+/* Tells the one who waits whose turn it is by now, after something has changed. */
+void database_wake(struct database *database);
 /* The database is closed, and nobody opens it until database_leave_alone. */
 bool database_enter_alone(struct database *database, struct cancel *cancel,
                           struct err *err) MUST_CHECK;

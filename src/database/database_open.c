@@ -32,6 +32,7 @@ static void enter_phase(struct database *database, enum database_phase phase)
     assert(allowed[database->phase][phase]);
     (void)allowed;
     database->phase = phase;
+    database_wake(database);
     condition_broadcast(&database->owner->changed);
 }
 
@@ -141,10 +142,7 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
         return false;
     }
     if (!database->anew && database_is_quarantined(database)) {
-        return err_set(err, ERR_UNAVAILABLE,
-                       "database '%s' is damaged and was set aside; restore it from a backup, or "
-                       "create it anew",
-                       database->name);
+        return err_set(err, ERR_CORRUPT, "it was set aside before");
     }
     if (!database->anew && !database->is_default && !database_has_file(database)) {
         return err_set(err, ERR_NOT_FOUND, "there is no database '%s'", database->name);
@@ -168,21 +166,33 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
 }
 
 /* A file that cannot be read any more, or that ends whatever process opens it, is renamed: the next
- * request is told so at once, and people find it as it was. */
-static void set_aside_if_damaged(struct database *database, const struct err *problem)
+ * request is told so at once, and people find it as it was. True when that is how it stands; what
+ * the engine said of its files is for the log alone. */
+static bool set_aside_if_damaged(struct database *database, unsigned failures, struct err *err)
 {
-    bool deadly = problem->kind == ERR_INTERNAL && database->failed_openings + 1 >= DEATHS_MAX;
-    struct err err;
-    if (problem->kind != ERR_CORRUPT && !deadly) {
-        return;
+    struct err problem = *err;
+    bool deadly = problem.kind == ERR_INTERNAL && failures + 1 >= DEATHS_MAX;
+    if (problem.kind != ERR_CORRUPT && !deadly) {
+        return false;
     }
-    bool done = database_set_aside(database, &err);
-    LOG(LOG_ERROR, "database.quarantined", LOG_TEXT("database", str_of(database->name)),
-        LOG_ERR(problem), LOG_TEXT("not_renamed", str_of(done ? "" : err.message)));
+    if (database_has_file(database)) {
+        bool done = database_set_aside(database, err);
+        LOG(LOG_ERROR, "database.quarantined", LOG_TEXT("database", str_of(database->name)),
+            LOG_ERR(&problem), LOG_TEXT("not_renamed", str_of(done ? "" : err->message)));
+        if (!done) {
+            return false;
+        }
+    }
+    (void)err_set(err, ERR_UNAVAILABLE,
+                  "database '%s' is damaged and was set aside; restore it from a backup, or create "
+                  "it anew",
+                  database->name);
+    return true;
 }
 
-static void note_failure(struct database *database, const struct err *err)
+static void note_failure(struct database *database, bool aside, const struct err *err)
 {
+    database->aside = aside;
     if (err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED || err->kind == ERR_TIMEOUT) {
         return; /* of the one who asked */
     }
@@ -198,6 +208,7 @@ static void note_opening(struct database *database, struct engine_database *engi
     database->engine = engine;
     database->failed_openings = 0;
     database->retry_open_ms = 0;
+    database->aside = false;
     database->open_err = (struct err){0};
     database->version = ++database->owner->next_version;
     database->used_ms = clock_now_ms();
@@ -214,6 +225,7 @@ static bool open_engine(struct database *database, struct err *err)
     databases->granted_bytes += database->granted_bytes;
     databases->open_count++;
     enter_phase(database, PHASE_OPENING);
+    unsigned failures = database->failed_openings;
     lock_release(&databases->lock);
     struct cancel patience;
     cancel_init(&patience, clock_now_ms() + OPEN_WAIT_MS);
@@ -222,14 +234,12 @@ static bool open_engine(struct database *database, struct err *err)
     if (!good && err->kind == ERR_TIMEOUT) {
         (void)err_set(err, ERR_UNAVAILABLE, "database '%s' does not open in time", database->name);
     }
-    if (!good) {
-        set_aside_if_damaged(database, err);
-    }
+    bool aside = !good && set_aside_if_damaged(database, failures, err);
     lock_take(&databases->lock);
     if (good) {
         note_opening(database, engine);
     } else {
-        note_failure(database, err);
+        note_failure(database, aside, err);
         give_back(database);
     }
     return good;
@@ -248,11 +258,40 @@ static bool still_too_early(const struct database *database, int64_t *ret_retry_
 
 /* ---- users ---- */
 
-static bool step_in(struct database *database, bool writes)
+static bool is_usable(const struct database *database)
 {
-    if (database->phase != PHASE_OPEN || !engine_database_is_alive(database->engine) ||
-        database->alone_wanted > 0 || database->users >= database->owner->options.slots ||
-        (writes && database->writing)) {
+    return database->phase == PHASE_OPEN && engine_database_is_alive(database->engine) &&
+           database->alone_wanted == 0 && database->users < database->owner->options.slots;
+}
+
+/* The first one that something keeps from its work no longer. A reader passes writers that wait for
+ * the one that writes, and nobody else. */
+static struct database_waiter *who_is_next(const struct database *database)
+{
+    struct database_waiter *waiter = database->first_waiter;
+    while (waiter != NULL && waiter->writes && database->writing) {
+        waiter = waiter->next;
+    }
+    return waiter;
+}
+
+void database_wake(struct database *database)
+{
+    bool closed =
+        database->phase == PHASE_CLOSED || (database->phase == PHASE_OPEN && database->users == 0 &&
+                                            !engine_database_is_alive(database->engine));
+    struct database_waiter *waiter = closed                ? database->first_waiter
+                                     : is_usable(database) ? who_is_next(database)
+                                                           : NULL;
+    if (waiter != NULL) {
+        condition_signal(&waiter->turn);
+    }
+}
+
+/* `waiter` is NULL of one that has just come: whoever waits and could go in goes first. */
+static bool step_in(struct database *database, bool writes, const struct database_waiter *waiter)
+{
+    if (!is_usable(database) || (writes && database->writing) || who_is_next(database) != waiter) {
         return false;
     }
     database->users++;
@@ -260,9 +299,17 @@ static bool step_in(struct database *database, bool writes)
     return true;
 }
 
+static bool wait_own_turn(struct database *database, struct database_waiter *waiter,
+                          struct cancel *cancel, struct err *err) REQUIRES(&database->owner->lock)
+{
+    (void)condition_wait_until(&waiter->turn, &database->owner->lock,
+                               clock_now_ms() + cancel_left_ms(cancel, DATABASE_WAIT_STEP_MS));
+    return cancel_check(cancel, err);
+}
+
 /* Does what has to be done before the database can be used, or waits for who does it. */
-static bool come_closer(struct database *database, struct cancel *cancel, int64_t *ret_retry_ms,
-                        struct err *err)
+static bool come_closer(struct database *database, struct database_waiter *waiter,
+                        struct cancel *cancel, int64_t *ret_retry_ms, struct err *err)
 {
     struct databases *databases = database->owner;
     if (databases->stopping) {
@@ -274,7 +321,7 @@ static bool come_closer(struct database *database, struct cancel *cancel, int64_
         return true;
     }
     if (database->phase != PHASE_CLOSED || database->alone_wanted > 0) {
-        return wait_turn(databases, cancel, err);
+        return wait_own_turn(database, waiter, cancel, err);
     }
     if (still_too_early(database, ret_retry_ms, err)) {
         return false;
@@ -285,24 +332,48 @@ static bool come_closer(struct database *database, struct cancel *cancel, int64_
     return open_engine(database, err);
 }
 
+static void add_waiter(struct database *database, struct database_waiter *waiter)
+{
+    condition_init(&waiter->turn);
+    *database->last_waiter = waiter;
+    database->last_waiter = &waiter->next;
+    database->waiting++;
+}
+
+static void remove_waiter(struct database *database, struct database_waiter *waiter)
+{
+    struct database_waiter **link = &database->first_waiter;
+    while (*link != waiter) {
+        link = &(*link)->next;
+    }
+    *link = waiter->next;
+    if (database->last_waiter == &waiter->next) {
+        database->last_waiter = link;
+    }
+    database->waiting--;
+    condition_finish(&waiter->turn);
+}
+
 bool database_enter(struct database *database, bool writes, struct cancel *cancel,
                     int64_t *ret_retry_ms, struct err *err)
 {
-    if (step_in(database, writes)) {
+    if (step_in(database, writes, NULL)) {
         return true;
     }
     if (database->waiting >= database->owner->options.waiting_max) {
         return err_set(err, ERR_BUSY, "too many requests wait for database '%s'; retry shortly",
                        database->name);
     }
-    database->waiting++;
+    struct database_waiter waiter = {.writes = writes};
+    add_waiter(database, &waiter);
     bool good = cancel_check(cancel, err);
     bool in = false;
     while (good && !in) {
-        good = come_closer(database, cancel, ret_retry_ms, err);
-        in = good && step_in(database, writes);
+        good = come_closer(database, &waiter, cancel, ret_retry_ms, err);
+        in = good && step_in(database, writes, &waiter);
     }
-    database->waiting--;
+    remove_waiter(database, &waiter);
+    database_wake(database); /* the place may have room for more, and who gives up passes it on */
     return good;
 }
 
@@ -316,6 +387,7 @@ void database_leave(struct database *database, bool writes)
         database->writing = false;
         database->version = ++databases->next_version;
     }
+    database_wake(database);
     condition_broadcast(&databases->changed);
 }
 
@@ -335,6 +407,7 @@ bool database_enter_alone(struct database *database, struct cancel *cancel, stru
         enter_phase(database, PHASE_ALONE);
     }
     database->alone_wanted--;
+    database_wake(database);
     return good;
 }
 
@@ -342,6 +415,7 @@ void database_leave_alone(struct database *database)
 {
     database->failed_openings = 0;
     database->retry_open_ms = 0;
+    database->aside = false;
     database->open_err = (struct err){0};
     enter_phase(database, PHASE_CLOSED);
 }

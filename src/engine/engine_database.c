@@ -67,6 +67,12 @@ bool database_tell(struct engine_database *database, uint32_t type, struct str p
     return sent;
 }
 
+static bool is_crash(int signal_number)
+{
+    return signal_number == SIGSEGV || signal_number == SIGBUS || signal_number == SIGABRT ||
+           signal_number == SIGFPE || signal_number == SIGILL;
+}
+
 /* It ended though nobody told it to. An allocation that fails where the engine cannot report it
  * ends the process, and so does the kernel when the container is full. */
 static void report_death(struct engine_database *database)
@@ -79,6 +85,7 @@ static void report_death(struct engine_database *database)
     metric_add(&database->engine->counts.kills[large ? ENGINE_KILL_MEMORY : ENGINE_KILL_DIED], 1);
     lock_take(&database->lock);
     database->out_of_memory = large;
+    database->crashed = is_crash(signal_number);
     lock_release(&database->lock);
     LOG(LOG_WARN, "engine.database_died", LOG_NUM("pid", child->pid),
         LOG_NUM("signal", signal_number), LOG_NUM("status", status));
@@ -282,6 +289,9 @@ static bool fail_opening(struct engine_database *database, struct err *err)
                        "opening the database needs more than the %llu MB "
                        "it may use",
                        (unsigned long long)(database->memory_bytes / 1000000));
+    }
+    if (database->crashed) {
+        return err_set(err, ERR_INTERNAL, "the process that opened the database crashed");
     }
     return err_set(err, ERR_UNAVAILABLE, "the process that opened the database ended");
 }

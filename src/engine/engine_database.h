@@ -15,7 +15,8 @@
  *           request that waits for a slot comes before those that came later.
  * Errors    of open: ERR_CORRUPT (the file is no database, or it or its log is damaged: nothing was
  *           changed), ERR_CONFLICT (another process has it), ERR_NOT_IMPLEMENTED (made by a newer
- *           engine), ERR_UNAVAILABLE (disk, rights, no worker), ERR_UNPROCESSABLE (memory).
+ *           engine), ERR_INTERNAL (the process crashed over it), ERR_UNAVAILABLE (disk, rights, no
+ *           worker, killed), ERR_UNPROCESSABLE (memory).
  *           Of run: as struct worker_done has it; ERR_TIMEOUT, ERR_CANCELLED, ERR_STOPPED by the
  *           request's cancel; ERR_UNAVAILABLE when the process died or was replaced meanwhile, with
  *           ret_outcome->died set: a change may or may not have been committed then.

@@ -126,7 +126,8 @@ struct engine_database {
     bool reported;                  /* OUTCOME has come: */
     enum err_kind outcome_kind;
     char outcome_message[sizeof(((struct err *)0)->message)];
-    bool out_of_memory; /* it died, and large */
+    bool out_of_memory; /* it died, and large; */
+    bool crashed;       /* or of itself */
     struct database_slot slots[WORKER_SLOTS_MAX];
     struct database_slot *idle; /* the last one used first: its memory is warm */
     struct database_waiter *first_waiter;

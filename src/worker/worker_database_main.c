@@ -2,6 +2,7 @@
 
 #include "worker_database_open.h"
 #include "worker_layers.h"
+#include "worker_rules.h"
 #include "worker_sandbox.h"
 #include "worker_slots.h"
 
@@ -140,6 +141,11 @@ void database_main(int socket_fd, const struct worker_job *job)
     if (WORKER_LAYER_ON(&job->limits, WORKER_LAYER_OS) && !sandbox_enter(&job->limits, &err)) {
         report(&life, false, &err);
     }
+#ifdef EIDER_TEST_LAYERS
+    if (!WORKER_LAYER_ON(&job->limits, WORKER_LAYER_GUARD)) {
+        rules_leave_out();
+    }
+#endif
     struct storage *storage = storage_create(life.channel, options.name);
     life.slots = slots_create(storage);
     (void)pthread_detach(thread_start("control", control_run, &life));

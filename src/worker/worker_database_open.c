@@ -102,12 +102,24 @@ static bool try_out(struct storage *storage, const struct shim_database *how, st
     return good;
 }
 
+/* The engine takes this one from what it was opened with, shows it, and does not keep to it. */
+static bool bound_spilled(struct duck *duck, uint64_t bytes_max, struct err *err)
+{
+    char sql[96];
+    (void)snprintf(sql, sizeof(sql), "SET GLOBAL max_temp_directory_size = '%lluB'",
+                   (unsigned long long)bytes_max);
+    return bytes_max == 0 || duck_run(duck, str_of(sql), NULL, err);
+}
+
 static bool shut(struct duck *duck, struct storage *storage, const struct worker_limits *limits,
-                 struct err *err)
+                 uint64_t temp_bytes_max, struct err *err)
 {
     storage_set_phase(storage, STORAGE_SERVES);
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
         return err_set(err, ERR_UNPROCESSABLE, "there is no memory for a connection");
+    }
+    if (!bound_spilled(duck, temp_bytes_max, err)) {
+        return false;
     }
     return !WORKER_LAYER_ON(limits, WORKER_LAYER_SETTINGS) ||
            (duck_shut(duck, "SET allowed_directories = ['job://', 'db://']", err) &&
@@ -130,7 +142,8 @@ bool database_open(struct duck *duck, struct storage *storage, const struct work
     };
     return look(storage, ret_log_bytes, err) &&
            (*ret_log_bytes == 0 || how.read_only || try_out(storage, &how, err)) &&
-           open_file(duck, storage, &how, err) && shut(duck, storage, limits, err);
+           open_file(duck, storage, &how, err) &&
+           shut(duck, storage, limits, options->temp_bytes_max, err);
 }
 
 bool database_close(struct duck *duck, const struct worker_database *options, struct err *err)

@@ -205,9 +205,24 @@ static bool check_statement(struct str statement, size_t tokens, enum worker_rol
     return good;
 }
 
+#ifdef EIDER_TEST_LAYERS
+static bool left_out;
+
+void rules_leave_out(void)
+{
+    left_out = true;
+}
+#endif
+
 bool rules_check(struct str text, enum worker_role role, struct rules_verdict *ret_verdict,
                  struct err *err)
 {
+#ifdef EIDER_TEST_LAYERS
+    if (left_out) { /* as many statements as the engine makes of it, like those of a PIVOT */
+        *ret_verdict = (struct rules_verdict){.pivot = true};
+        return true;
+    }
+#endif
     struct rules_verdict verdict = {.reads_only = true};
     if (text.len > GUARD_STATEMENT_SIZE_MAX) {
         return err_set(err, ERR_TOO_LARGE, "the statement is larger than %d bytes",
@@ -263,6 +278,11 @@ bool rules_allow_type(duckdb_statement_type type, enum worker_role role,
         DUCKDB_STATEMENT_TYPE_ANALYZE,     DUCKDB_STATEMENT_TYPE_VACUUM,
         DUCKDB_STATEMENT_TYPE_TRANSACTION, DUCKDB_STATEMENT_TYPE_CALL,
     };
+#ifdef EIDER_TEST_LAYERS
+    if (left_out) {
+        return true;
+    }
+#endif
     if (type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN) {
         return true;
     }
