@@ -195,10 +195,12 @@ bool databases_version(struct databases *databases, struct str name, uint64_t *r
     lock_take(&databases->lock);
     const struct database *database =
         map_find(&databases->by_name, name.len == 0 ? STR("default") : name);
-    bool open = database != NULL && database->phase == PHASE_OPEN;
-    *ret_version = open ? database->version : 0;
+    /* While one writes, its change may have been seen by others already: what was kept before it
+     * would take that back. */
+    bool known = database != NULL && database->phase == PHASE_OPEN && !database->writing;
+    *ret_version = known ? database->version : 0;
     lock_release(&databases->lock);
-    return open;
+    return known;
 }
 
 struct timings *databases_timings(struct databases *databases, struct str name)

@@ -83,7 +83,7 @@ bool databases_run(struct databases *databases, const struct database_request *r
                    struct err *err) MUST_CHECK;
 
 /* What a read of this database would see now, for a key of kept results. False: not open, not
- * there, or nobody can say. Never blocks. */
+ * there, or nobody can say, as while something changes it. Never blocks. */
 bool databases_version(struct databases *databases, struct str database, uint64_t *ret_version);
 
 /* Opens it if it is not, as a request would: `initialize`. */

@@ -116,11 +116,13 @@ static void serve(struct life *life, struct storage *storage, const struct worke
     if (!database_open(&duck, storage, &job->limits, options, &log_bytes, &err)) {
         report(life, false, &err);
     }
-    slots_open(life->slots, duck.database);
+    slots_open(life->slots, duck.database, job->limits.threads);
     say_ready(life, log_bytes);
     wait_for_close(life);
     slots_drain(life->slots);
-    bool good = database_close(&duck, options, &err);
+    bool good = database_settle(&duck, options, &err);
+    slots_close(life->slots);
+    database_close(&duck);
     report(life, good, &err);
 }
 

@@ -146,10 +146,13 @@ bool database_open(struct duck *duck, struct storage *storage, const struct work
            shut(duck, storage, limits, options->temp_bytes_max, err);
 }
 
-bool database_close(struct duck *duck, const struct worker_database *options, struct err *err)
+bool database_settle(struct duck *duck, const struct worker_database *options, struct err *err)
 {
-    bool good = options->read_only != 0 || duck_run(duck, STR("CHECKPOINT"), NULL, err);
+    return options->read_only != 0 || duck_run(duck, STR("CHECKPOINT"), NULL, err);
+}
+
+void database_close(struct duck *duck)
+{
     duckdb_disconnect(&duck->connection);
     duckdb_close(&duck->database);
-    return good;
 }

@@ -18,6 +18,8 @@ bool database_open(struct duck *duck, struct storage *storage, const struct work
                    const struct worker_database *options, uint64_t *ret_log_bytes,
                    struct err *err) MUST_CHECK;
 
-/* Makes a checkpoint and closes the file; nobody else may use it. */
-bool database_close(struct duck *duck, const struct worker_database *options,
-                    struct err *err) MUST_CHECK;
+/* Makes the last checkpoint. */
+bool database_settle(struct duck *duck, const struct worker_database *options,
+                     struct err *err) MUST_CHECK;
+/* Closes the file; no thread may be in the engine. */
+void database_close(struct duck *duck);

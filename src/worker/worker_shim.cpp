@@ -104,7 +104,11 @@ extern "C" bool shim_hold_threads(duckdb_database database, unsigned threads)
         auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
         // This setting is only kept, unlike `threads`: the scheduler has to be told.
         SetGlobalOption(instance, "external_threads", Value::BIGINT(int64_t(threads)));
-        TaskScheduler::GetScheduler(instance).SetThreads(threads, threads);
+        auto &scheduler = TaskScheduler::GetScheduler(instance);
+        scheduler.SetThreads(threads, threads);
+        // Otherwise the next statement sends home those the engine has, by as many wake-ups, which
+        // others may take who then wait for tasks.
+        scheduler.RelaunchThreads();
         return true;
     } catch (...) {
         return false;

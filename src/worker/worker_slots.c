@@ -3,12 +3,17 @@
 #include "clock.h"
 #include "fd.h"
 #include "mem.h"
+#include "worker_crew.h"
 #include "worker_database.h"
 #include "worker_request.h"
 
+#include <time.h>
+
 enum {
     PROGRESS_AFTER_MS = 250,
-    INTERRUPT_AGAIN_MS = 10
+    INTERRUPT_AGAIN_MS = 10,
+    CREW_AFTER_CPU_US = 1000, /* of a request's own thread; by the clock it may just have waited */
+    CREW_AFTER_US = 10000
 };
 
 #define NO_REQUEST UINT64_MAX
@@ -21,12 +26,16 @@ struct slot {
     struct files *files;
     bool used;
     uint64_t running;     /* the request, or NO_REQUEST */
+    int64_t begun_us;     /* it has */
+    int64_t begun_cpu_us; /* of its thread */
+    clockid_t cpu_clock;
     uint64_t interrupted; /* the last one that was to be interrupted */
 };
 
 struct slots {
     duckdb_database database;
     struct storage *storage;
+    struct crew *crew;
     struct lock lock; /* LOCK_REQUESTS */
     struct condition idle;
     bool draining GUARDED_BY(lock);
@@ -43,11 +52,47 @@ struct slots *slots_create(struct storage *storage)
     return slots;
 }
 
-void slots_open(struct slots *slots, duckdb_database database)
+static int64_t cpu_us(const struct slot *slot)
 {
+    struct timespec used = {0};
+    (void)clock_gettime(slot->cpu_clock, &used);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+/* Of a slot that is used: its thread cannot end meanwhile. */
+static bool has_work(const struct slot *slot, int64_t now_us)
+{
+    return slot->running != NO_REQUEST && (now_us - slot->begun_us > CREW_AFTER_US ||
+                                           cpu_us(slot) - slot->begun_cpu_us > CREW_AFTER_CPU_US);
+}
+
+static bool look(void *context, bool *ret_any)
+{
+    struct slots *slots = context;
+    int64_t now_us = clock_now_us();
+    bool found = false;
+    lock_take(&slots->lock);
+    *ret_any = slots->running_count > 0;
+    for (size_t i = 0; *ret_any && !found && i < WORKER_SLOTS_MAX; i++) {
+        found = slots->slots[i].used && has_work(&slots->slots[i], now_us);
+    }
+    lock_release(&slots->lock);
+    return found;
+}
+
+void slots_open(struct slots *slots, duckdb_database database, unsigned threads)
+{
+    struct crew *crew = crew_create(database, threads, look, slots);
     lock_take(&slots->lock);
     slots->database = database;
+    slots->crew = crew;
     lock_release(&slots->lock);
+}
+
+void slots_close(struct slots *slots)
+{
+    assert(slots->running_count == 0);
+    crew_stop(slots->crew);
 }
 
 /* ---- one request ---- */
@@ -62,12 +107,15 @@ static bool begin(struct slot *slot, duckdb_connection connection, uint64_t numb
     if (!draining && !stopped) {
         slots->running_count++;
         slot->running = number;
+        slot->begun_us = clock_now_us();
+        slot->begun_cpu_us = cpu_us(slot);
         channel_begin(slot->channel, connection, PROGRESS_AFTER_MS);
     }
     lock_release(&slots->lock);
     if (draining) {
         return err_set(err, ERR_UNAVAILABLE, "the database is being closed");
     }
+    crew_note(slots->crew);
     return !stopped || err_set(err, ERR_STOPPED, "the request was stopped");
 }
 
@@ -161,6 +209,9 @@ static void *slot_run(void *argument)
     struct worker_frame frame;
     struct err err;
     worker_frame_init(&frame);
+    if (pthread_getcpuclockid(pthread_self(), &slot->cpu_clock) != 0) {
+        slot->cpu_clock = CLOCK_MONOTONIC;
+    }
     while (worker_receive(slot->fd, &frame, &err)) {
         struct worker_request request;
         if (frame.type != WORKER_REQUEST ||

@@ -12,8 +12,8 @@
 struct slots;
 
 struct slots *slots_create(struct storage *storage);
-/* Before the server is told that it may send requests. */
-void slots_open(struct slots *slots, duckdb_database database);
+/* Before the server is told that it may send requests; `threads` of one statement. */
+void slots_open(struct slots *slots, duckdb_database database, unsigned threads);
 
 /* A SLOT frame. One that makes no sense, or whose number is still in use, is closed. */
 void slots_add(struct slots *slots, struct worker_frame *frame);
@@ -24,3 +24,5 @@ int slots_tick(struct slots *slots);
 
 /* Requests that come from now on are refused; returns when none runs. */
 void slots_drain(struct slots *slots);
+/* After that, before the database is closed: the engine's threads are out of it. */
+void slots_close(struct slots *slots);
