@@ -20,12 +20,15 @@ static uint64_t record_bytes(const struct lake *lake)
     return metric_value(&wal_counts(lake->records)->record_bytes);
 }
 
-bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms)
+bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t pause_ms,
+                       int64_t *ret_next_ms)
 {
     uint64_t bytes = record_bytes(ship->lake);
     lock_take(&ship->lock);
-    bool due = !ship->keeping_house && (ship->house_wanted || now_ms >= ship->house_at_ms ||
-                                        bytes - ship->house_bytes >= ROTATE_BYTES);
+    bool rested = pause_ms == 0 || now_ms - ship->house_kept_ms >= pause_ms;
+    bool due = !ship->keeping_house && rested &&
+               (ship->house_wanted || now_ms >= ship->house_at_ms ||
+                bytes - ship->house_bytes >= ROTATE_BYTES);
     *ret_next_ms = ship->keeping_house ? INT64_MAX : ship->house_at_ms;
     lock_release(&ship->lock);
     return due;
@@ -160,6 +163,28 @@ static bool rotate_records(struct lake_ship *ship, uint64_t needed)
     return true;
 }
 
+/* Deletes by the thousand take their time: the logs are trimmed meanwhile, by another thread. */
+static void clean(struct lake_ship *ship, struct cancel *cancel)
+{
+    struct lake *lake = ship->lake;
+    int64_t now_ms = clock_now_ms();
+    lock_take(&ship->lock);
+    bool due = !ship->cleaning && (now_ms - ship->cleaned_ms >= HOUR_MS || ship->cleaned_ms == 0);
+    ship->cleaning = ship->cleaning || due;
+    ship->cleaned_ms = due ? now_ms : ship->cleaned_ms;
+    lock_release(&ship->lock);
+    if (!due) {
+        return;
+    }
+    lake_manifests_prune(lake, LAKE_MANIFESTS_KEPT, cancel);
+    if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {
+        lake_retain(lake, cancel);
+    }
+    lock_take(&ship->lock);
+    ship->cleaning = false;
+    lock_release(&ship->lock);
+}
+
 /* A trim that fails is tried again with the next. */
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel)
 {
@@ -181,16 +206,11 @@ void ship_keep_house(struct lake_ship *ship, struct cancel *cancel)
         (void)!trim_records(ship, needed, &ignored);
     }
     (void)!trim_plans(ship, now_ms, &ignored);
-    if (now_ms - ship->retained_ms >= HOUR_MS || ship->retained_ms == 0) {
-        ship->retained_ms = now_ms;
-        lake_manifests_prune(lake, LAKE_MANIFESTS_KEPT, cancel);
-        if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {
-            lake_retain(lake, cancel);
-        }
-    }
     lock_take(&ship->lock);
     ship->keeping_house = false;
+    ship->house_kept_ms = now_ms;
     ship->house_bytes = bytes;
     ship->house_at_ms = now_ms + (rotated ? SOON_MS : HOUR_MS);
     lock_release(&ship->lock);
+    clean(ship, cancel);
 }

@@ -40,6 +40,7 @@ struct lake_ship {
     unsigned threads_count;
     atomic_bool poked;
     atomic_bool full;
+    atomic_size_t next_table;     /* the first that is looked at for work */
     atomic_ullong stored_pending; /* STORED records that nobody has waited for */
     struct lock lock;             /* LOCK_SHIP: the rest */
     struct condition wake;
@@ -71,7 +72,10 @@ struct lake_ship {
     uint64_t house_bytes;   /* record_bytes of the log then */
     uint64_t rotated_bytes; /* likewise, when it was rotated last */
     int64_t plans_trimmed_ms;
-    int64_t retained_ms;
+    int64_t house_kept_ms;
+    /* What is old in the store: likewise. */
+    bool cleaning;
+    int64_t cleaned_ms;
 };
 
 /* ---- lake_ship.c ---- */
@@ -154,8 +158,10 @@ int64_t ship_next_late_ms(struct lake_ship *ship);
 
 /* Rotates and trims the logs, applies retention, deletes old manifests: what of that is due. */
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
-/* Whether there is anything, and when it will be at the latest. */
-bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t *ret_next_ms);
+/* Whether there is anything, and when it will be at the latest. Not within `pause_ms` after the last
+ * time. */
+bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t pause_ms,
+                       int64_t *ret_next_ms);
 
 /* ---- lake_ship_uploads.c ---- */
 

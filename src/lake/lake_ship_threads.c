@@ -6,6 +6,7 @@
 enum {
     NAP_MS = 10, /* between two looks at the tables, however often somebody pokes */
     SLEEP_MAX_MS = 3600000,
+    HOUSE_PAUSE_MS = 500, /* more often only when no table is due: some table always may be */
     WORK_TIME_MS = 600000 /* for one plan: a store that hangs does not hold a thread for ever */
 };
 
@@ -29,6 +30,9 @@ struct look {
     int64_t now_ms;
     int64_t next_ms; /* when something becomes due by itself */
     bool pressed;    /* the log is half full: everything goes */
+    size_t index;    /* of the table that is looked at */
+    size_t first;    /* those before, and from `end` on, are passed over */
+    size_t end;
 };
 
 /* ---- what is due ---- */
@@ -66,6 +70,10 @@ static bool has_left(const struct lake_table *table)
 static bool look_at_table(void *context, struct lake_table *table)
 {
     struct look *look = context;
+    size_t index = look->index++;
+    if (index < look->first || index >= look->end) {
+        return true;
+    }
     lock_take(&table->lock);
     bool left = has_left(table);
     bool plan = plan_is_due(look, table);
@@ -78,6 +86,25 @@ static bool look_at_table(void *context, struct lake_table *table)
     }
     lock_release(&table->lock);
     return look->work.kind == WORK_NONE;
+}
+
+/* Those behind the table that was last first: with fewer threads than tables that are always due,
+ * each has its turn. */
+static void look_at_tables(struct lake_ship *ship, struct look *look)
+{
+    size_t start = atomic_load(&ship->next_table);
+    look->first = start;
+    look->end = SIZE_MAX;
+    lake_table_visit(ship->lake, look_at_table, look);
+    if (look->work.kind == WORK_NONE) {
+        look->index = 0;
+        look->first = 0;
+        look->end = start;
+        lake_table_visit(ship->lake, look_at_table, look);
+    }
+    if (look->work.kind != WORK_NONE) {
+        atomic_store(&ship->next_table, look->index);
+    }
 }
 
 static bool is_pressed(const struct lake *lake)
@@ -101,8 +128,11 @@ static struct work look_around(struct lake_ship *ship, int64_t *ret_next_ms)
         return (struct work){.kind = WORK_SWEEP};
     }
     note_next(&look, sweep_ms);
-    lake_table_visit(ship->lake, look_at_table, &look);
-    if (look.work.kind == WORK_NONE && ship_house_is_due(ship, look.now_ms, &house_ms)) {
+    if (ship_house_is_due(ship, look.now_ms, HOUSE_PAUSE_MS, &house_ms)) {
+        return (struct work){.kind = WORK_HOUSE};
+    }
+    look_at_tables(ship, &look);
+    if (look.work.kind == WORK_NONE && ship_house_is_due(ship, look.now_ms, 0, &house_ms)) {
         look.work.kind = WORK_HOUSE;
     } else if (look.work.kind == WORK_NONE) {
         note_next(&look, house_ms);

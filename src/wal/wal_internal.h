@@ -40,7 +40,11 @@ struct wal_file {
     uint64_t used;
     uint64_t zeroed; /* up to here, blocks have been written before: see wal_write.c */
     bool forced;     /* made although the limits said no, for urgent records */
+    bool again;      /* behind `used` there is what it held before */
 };
+
+/* What ends the records of a segment whose file was used before: no record begins like this. */
+extern const char wal_end[WAL_RECORD_HEADER_SIZE];
 
 void wal_segment_name(uint64_t number, char name[static WAL_NAME_SIZE]);
 bool wal_segment_number(const char *name, uint64_t *ret_number);

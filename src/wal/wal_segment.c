@@ -22,6 +22,7 @@
 #include <stdio.h>
 
 static const char unfinished_name[] = "next.new";
+const char wal_end[WAL_RECORD_HEADER_SIZE];
 
 void wal_segment_name(uint64_t number, char name[static WAL_NAME_SIZE])
 {
@@ -104,6 +105,7 @@ int wal_segment_reuse(const struct wal_folder *folder, uint64_t number, uint64_t
     struct wal_file file = {.fd = wal_file_open(folder, unfinished_name, WAL_OPEN_AGAIN),
                             .bytes = bytes,
                             .zeroed = bytes,
+                            .again = true,
                             .used = WAL_SEGMENT_HEADER_SIZE};
     if (file.fd < 0 || wal_file_size(folder, file.fd) != (int64_t)bytes) {
         code = file.fd < 0 ? file.fd : -ENOENT;
@@ -179,6 +181,13 @@ static int write_prologue(struct wal *wal, struct wal_file *file, struct str pro
     return code;
 }
 
+static int write_end(struct wal *wal, const struct wal_file *file)
+{
+    struct iovec part = {(void *)(uintptr_t)wal_end, sizeof(wal_end)};
+    bool needed = file->again && file->bytes - file->used >= sizeof(wal_end);
+    return needed ? wal_file_write(&wal->folder, file->fd, &part, 1, file->used) : 0;
+}
+
 bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segment_header *header,
                        struct str prologue, struct err *err)
 {
@@ -186,6 +195,7 @@ bool wal_segment_begin(struct wal *wal, struct wal_file *file, struct wal_segmen
     header->first = wal->sequence;
     assert(file->used == WAL_SEGMENT_HEADER_SIZE);
     int code = has_prologue ? write_prologue(wal, file, prologue) : 0;
+    code = code < 0 ? code : write_end(wal, file);
     code = code < 0 ? code : wal_segment_publish(wal, file, header);
     if (code < 0) {
         return wal_break(wal, code, "begin", header->number, err);

@@ -124,8 +124,19 @@ void wal_tell_all(struct wal_entry *first, const struct err *err)
     }
 }
 
+/* Behind the last record, where a reader would find the remains of another: with the same write. It
+ * is not counted, since the next record comes in its place. */
+static void gather_end(struct wal_gather *gather, const struct wal_file *file)
+{
+    if (file->again && file->bytes - file->used >= sizeof(wal_end)) {
+        gather->parts[gather->count++] =
+            (struct iovec){(void *)(uintptr_t)wal_end, sizeof(wal_end)};
+    }
+}
+
 static int sync_group(struct wal *wal, const struct wal_group *group)
 {
+    gather_end(wal->gather, &wal->current);
     int code = gather_write(wal);
     code = code < 0 ? code : zero_ahead(wal, group->bytes);
     int64_t begun_us = clock_now_us();

@@ -565,3 +565,17 @@ static inline void sim_release(struct sim *sim)
     (void)pthread_cond_broadcast(&sim->changed);
     (void)pthread_mutex_unlock(&sim->mutex);
 }
+
+/* Whether a trimmed segment has become a new one. */
+static inline bool sim_has_reused(struct sim *sim)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&sim->mutex);
+    for (size_t i = 0; i < sim->ops_count; i++) {
+        const struct sim_op *op = &sim->ops[i];
+        found = found ||
+                (op->kind == SIM_RENAME && op->from[0] == '0' && strcmp(op->to, "next.new") == 0);
+    }
+    (void)pthread_mutex_unlock(&sim->mutex);
+    return found;
+}

@@ -235,6 +235,26 @@ TEST(wal_counts_what_was_torn)
     sim_finish(&sim);
 }
 
+/* What a segment held in an earlier life is behind its end, and is nothing that was cut off. */
+TEST(wal_counts_nothing_torn_where_an_older_segment_was)
+{
+    struct sim sim;
+    struct scene scene;
+    begin(&scene, &sim);
+    CHECK(scene_open(&scene));
+    for (unsigned round = 0; round < 4; round++) {
+        scene_append(&scene, 5);
+        wal_rotate(scene.wal);
+        CHECK(goes_in(&scene, 1500, false));
+        CHECK(goes_in(&scene, 300 + 8 * round, false));
+        CHECK(scene_trim(&scene, scene.last_sequence));
+    }
+    CHECK(sim_has_reused(&sim));
+    CHECK(scene_open(&scene)); /* closed in order, and begun again */
+    CHECK_U64(metric_value(&wal_counts(scene.wal)->torn_tails), 0);
+    CHECK_STR(str_of(end(&scene)), "");
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(wal_at_its_limit_refuses_until_it_was_trimmed),
     TEST_CASE(wal_leaves_the_disk_what_others_need),
@@ -243,6 +263,7 @@ static const struct test_case cases[] = {
     TEST_CASE(wal_refuses_what_waits_for_too_long_a_queue),
     TEST_CASE(wal_vouches_for_the_last_batch_when_it_is_idle),
     TEST_CASE(wal_counts_what_was_torn),
+    TEST_CASE(wal_counts_nothing_torn_where_an_older_segment_was),
 };
 
 TEST_MAIN(cases)
