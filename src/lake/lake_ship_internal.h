@@ -158,8 +158,8 @@ int64_t ship_next_late_ms(struct lake_ship *ship);
 
 /* Rotates and trims the logs, applies retention, deletes old manifests: what of that is due. */
 void ship_keep_house(struct lake_ship *ship, struct cancel *cancel);
-/* Whether there is anything, and when it will be at the latest. Not within `pause_ms` after the last
- * time. */
+/* Whether there is anything, and when it will be at the latest. Not within `pause_ms` after the
+ * last time. */
 bool ship_house_is_due(struct lake_ship *ship, int64_t now_ms, int64_t pause_ms,
                        int64_t *ret_next_ms);
 

@@ -27,8 +27,8 @@
  *
  * A SEGMENT is a header of 4,096 bytes, then records without a gap between them, then bytes that
  * nobody promised anything about: zeros, what a crash left of records that were never acknowledged,
- * or what the file held when it was an earlier segment (then the next 40 bytes are zeros where there
- * is room for them). The file was given its whole size before it got its name.
+ * or what the file held when it was an earlier segment (then the next 40 bytes are zeros, where
+ * there is room for them). The file was given its whole size before it got its name.
  *
  *   offset size
  *        0    8  "EIDERWAL"
