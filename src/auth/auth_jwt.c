@@ -321,8 +321,9 @@ bool jwt_verify(const struct jwt_keys *keys, const struct jwt_rules *rules, stru
                 enum auth_refusal *ret_refusal)
 {
     struct parts parts;
+    assert(token.len <= TOKEN_SIZE_MAX);
     *ret_refusal = AUTH_REFUSED_UNKNOWN;
-    if (token.len > TOKEN_SIZE_MAX || !split(token, &parts)) {
+    if (!split(token, &parts)) {
         return false;
     }
     CLEANUP(release_json) json_t *header = decode_object(parts.header);

@@ -220,6 +220,7 @@ TEST(issuer_audience_and_role_have_to_be_there)
         {"\"aud\":\"eider\",\"role\":\"read\"", false},
         {"\"iss\":\"https://issuer\",\"role\":\"read\"", false},
         {"\"iss\":\"https://issuer\",\"aud\":\"eide\",\"role\":\"read\"", false},
+        {"\"iss\":\"https://issuer\",\"aud\":[\"x\",\"y\"],\"role\":\"read\"", false},
         {"\"iss\":\"https://issuer\",\"aud\":[],\"role\":\"read\"", false},
         {"\"iss\":\"https://issuer\",\"aud\":[[\"eider\"]],\"role\":\"read\"", false},
         {"\"iss\":\"https://issuer\",\"aud\":{\"eider\":1},\"role\":\"read\"", false},
@@ -291,6 +292,44 @@ TEST(garbage_is_refused)
     char claims[1500] = "{\"exp\":1800000060,\"role\":\"read\",\"deep\":";
     memset(claims + strlen(claims), '[', 700);
     CHECK(!passes(&scene, scene.hmac, "{\"alg\":\"HS256\",\"kid\":\"h\"}", claims));
+    scene_end(&scene);
+}
+
+/* A good token of `size` bytes: one claim is that long. */
+static void sign_long(struct str secret, size_t size, char token[static 20000])
+{
+    static char claims[20000];
+    static char payload[20000];
+    char header[64];
+    char signature[64];
+    encode(STR("{\"alg\":\"HS256\",\"kid\":\"h\"}"), header, sizeof(header));
+    size_t payload_size = size - strlen(header) - 2 - 43;
+    int len = snprintf(claims, sizeof(claims), "{\"role\":\"read\",\"exp\":1800000060,\"x\":\"");
+    while ((size_t)len < payload_size * 3 / 4 - 2) {
+        claims[len++] = 'x';
+    }
+    (void)snprintf(claims + len, 3, "\"}");
+    encode(str_of(claims), payload, sizeof(payload));
+    (void)snprintf(token, 20000, "%s.%.9000s", header, payload);
+    struct sha256 mac = digest_hmac_sha256(secret, str_of(token));
+    encode(str_make((const char *)mac.bytes, sizeof(mac.bytes)), signature, sizeof(signature));
+    size_t at = strlen(token);
+    (void)snprintf(token + at, 20000 - at, ".%s", signature);
+}
+
+TEST(a_token_has_at_most_8_kib)
+{
+    static char token[20000];
+    struct scene scene = scene_make(false);
+    char secret[64] = "";
+    size_t size = jose_b64_dec(json_object_get(scene.hmac, "k"), secret, sizeof(secret));
+    CHECK_U64(size, 32);
+    sign_long(str_make(secret, size), 8190, token);
+    CHECK(strlen(token) <= 8192);
+    CHECK_OK(check_bearer(scene.auth, token, &scene.identity, &scene.err), scene.err);
+    sign_long(str_make(secret, size), 8196, token);
+    CHECK(strlen(token) > 8192);
+    CHECK(!check_bearer(scene.auth, token, &scene.identity, &scene.err));
     scene_end(&scene);
 }
 
@@ -386,6 +425,7 @@ static const struct test_case cases[] = {
     TEST_CASE(issuer_audience_and_role_have_to_be_there),
     TEST_CASE(every_changed_byte_is_noticed),
     TEST_CASE(garbage_is_refused),
+    TEST_CASE(a_token_has_at_most_8_kib),
     TEST_CASE(what_was_right_is_right_until_the_keys_change),
     TEST_CASE(key_files_that_are_wrong_are_refused),
     TEST_CASE(a_key_that_contradicts_itself_is_refused),
