@@ -260,8 +260,8 @@ static bool run(struct analytics_work *work, struct err *err)
                          err);
 }
 
-/* Nothing has run beside others that might change something: a macro that asks a sequence looks like
- * a function, and only the engine knows. */
+/* Nothing has run beside others that might change something: a macro that asks a sequence looks
+ * like a function, and only the engine knows. */
 static bool run_as_it_is(struct analytics_work *work, struct err *err)
 {
     bool good = run(work, err);
