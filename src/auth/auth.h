@@ -53,7 +53,7 @@ struct auth_credentials {
 
 struct auth_identity {
     enum auth_role role; /* AUTH_NOBODY: none was proved */
-    char name[64]; /* of the token, or the JWT's subject, for the log */
+    char name[64];       /* of the token, or the JWT's subject, for the log */
 };
 
 /* Who it is; AUTH_ADMIN for everybody when nothing is required and nothing was brought. A wrong
