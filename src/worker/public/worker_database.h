@@ -20,7 +20,8 @@
  *   output,
  *                                          where the kind has them
  *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before RESULT, but for
- *                                          Parquet: the names (worker_put_schema, types as the engine has them)
+ *                                          Parquet: the names (worker_put_schema, types as the
+ *                                          engine has them)
  *                                RESULT    encoded bytes, in order
  *                                PROGRESS  as in worker_job.h, when a request takes longer than
  *                                          250 ms
