@@ -88,6 +88,7 @@ static void read_options(const struct config *config, struct engine *engine,
         .idle_close_ms = (int64_t)config_number(config, "EIDER_DATABASE_IDLE_MS"),
         .trash_keep_ms = (int64_t)config_number(config, "EIDER_TRASH_KEEP_DAYS") * 86400000,
         .breaker = breaker_of(config),
+        .breaker_counts_statements = config_bool(config, "EIDER_BREAKER_COUNTS_STATEMENTS"),
     };
 }
 

@@ -78,6 +78,7 @@ const struct setting server_settings[] = {
     COUNT("DUCKDB_WORKER_THREADS", "4", 1, 32, "Threads of one hosted database; twice as many requests run in it at one time."),
     COUNT("DUCKDB_CIRCUIT_BREAKER_FAILURE_THRESHOLD", "5", 1, 64, "Failures of engine or disk, within 5 minutes, that open the breaker of a hosted database."),
     COUNT("DUCKDB_CIRCUIT_BREAKER_RECOVERY_TIMEOUT", "30", 1, 300, "Seconds an open breaker waits before it lets one request through; doubled up to 300."),
+    FLAG("EIDER_BREAKER_COUNTS_STATEMENTS", "false", "A statement that fails counts as a failure for the breaker too, as in the original service."),
     COUNT("ANALYTICS_MAX_RESULT_SIZE", "1000000", 1, 1000000000, "Rows of one result of a hosted database; a longer one is cut and says so."),
     COUNT("EIDER_DATABASES_MAX", "1000", 1, 100000, "Hosted databases there may be."),
     COUNT("EIDER_DATABASES_OPEN_MAX", "16", 1, 1000, "Hosted databases that are open at one time; the one used longest ago is closed for another."),

@@ -41,18 +41,6 @@ void analytics_work_destroy(void *context)
 
 /* ---- results that are asked for again ---- */
 
-static bool wants(const struct request *request, struct str directive)
-{
-    struct str rest = http_header(request->exchange, "Cache-Control");
-    struct str part;
-    while (rest.ptr != NULL && str_next_part(&rest, ',', &part)) {
-        if (str_equal_nocase(str_trim(part), directive)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Everything an answer depends on: what is asked, and what the database would show now. */
 static void make_key(struct analytics_work *work, uint64_t version)
 {
@@ -77,7 +65,8 @@ static bool may_be_kept(const struct analytics_work *work)
 {
     return work->kind == WORKER_STATEMENTS && !work->writes &&
            work->statements[0].len <= KEPT_STATEMENT_SIZE_MAX &&
-           worker_is_repeatable(work->statements[0]) && !wants(work->request, STR("no-store"));
+           worker_is_repeatable(work->statements[0]) &&
+           !reply_cache_control_has(work->request, STR("no-store"));
 }
 
 /* True when the reply has been sent. */
@@ -85,7 +74,7 @@ static bool answer_from_memory(struct analytics_work *work)
 {
     struct request *request = work->request;
     uint64_t version;
-    if (!may_be_kept(work) || wants(request, STR("no-cache")) ||
+    if (!may_be_kept(work) || reply_cache_control_has(request, STR("no-cache")) ||
         !databases_version(request->api->options.databases, buf_str(&work->database), &version)) {
         return false;
     }

@@ -169,6 +169,9 @@ void reply_result(struct request *request, struct str body);
 void reply_not_modified(struct request *request);
 /* If-None-Match names this tag (compared weakly), or any. */
 bool reply_matches_etag(const struct request *request, struct str etag);
+/* Cache-Control of a request: no-cache wants an answer of now, no-store does not want it kept
+ * either. */
+bool reply_cache_control_has(const struct request *request, struct str directive);
 
 /* ---- results (api_result.c) ---- */
 /* A result of engine_run becomes the reply, in request->format: the first MiB is held back so that

@@ -12,20 +12,6 @@ enum {
 
 /* ---- results that are asked for again ---- */
 
-/* Cache-Control of a request: no-cache wants an answer of now, no-store does not want it kept
- * either. */
-static bool cache_control_has(const struct request *request, struct str directive)
-{
-    struct str rest = http_header(request->exchange, "Cache-Control");
-    struct str part;
-    while (rest.ptr != NULL && str_next_part(&rest, ',', &part)) {
-        if (str_equal_nocase(str_trim(part), directive)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Everything the answer depends on. The credentials are not in it: the objects in it have been seen
  * with the request's own. */
 static bool make_key(struct query *query)
@@ -56,7 +42,7 @@ static void find_key(struct query *query, struct cancel *cancel)
     /* Reading a text costs time of the server that no deadline ends: large ones are not kept. */
     query->has_key = query->sql.len <= KEPT_STATEMENT_SIZE_MAX &&
                      worker_is_repeatable(buf_str(&query->sql)) &&
-                     !cache_control_has(query->request, STR("no-store")) &&
+                     !reply_cache_control_has(query->request, STR("no-store")) &&
                      query_find_tables(query, cancel, &ignored) && make_key(query);
 }
 
@@ -93,7 +79,7 @@ static bool answer_from_memory(struct query *query)
         reply_add_result_header(request, "ETag", etag);
         query->has_etag = true;
     }
-    if (cache_control_has(request, STR("no-cache"))) {
+    if (reply_cache_control_has(request, STR("no-cache"))) {
         return false;
     }
     bool known = reply_matches_etag(request, str_of(etag));

@@ -52,6 +52,18 @@ bool reply_matches_etag(const struct request *request, struct str etag)
     return matches_etag(http_header(request->exchange, "If-None-Match"), etag);
 }
 
+bool reply_cache_control_has(const struct request *request, struct str directive)
+{
+    struct str rest = http_header(request->exchange, "Cache-Control");
+    struct str part;
+    while (rest.ptr != NULL && str_next_part(&rest, ',', &part)) {
+        if (str_equal_nocase(str_trim(part), directive)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void reply_add_header(struct request *request, const char *name, const char *value)
 {
     assert(request->headers_count < REQUEST_HEADERS_MAX);

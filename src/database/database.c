@@ -73,7 +73,8 @@ void databases_destroy(struct databases *databases, int64_t deadline_ms)
 /* What the breaker makes of it (P22): faults of the engine and of the disk are failures. A
  * statement that was wrong, too large or too slow is its client's, also when the process had to be
  * ended. */
-static enum breaker_result judge(bool good, const struct engine_database_outcome *outcome,
+static enum breaker_result judge(const struct databases *databases, bool good,
+                                 const struct engine_database_outcome *outcome,
                                  const struct err *err)
 {
     if (good) {
@@ -85,7 +86,8 @@ static enum breaker_result judge(bool good, const struct engine_database_outcome
     }
     bool broken = outcome->died || outcome->done.fault == WORKER_FAULT_IO ||
                   outcome->done.fault == WORKER_FAULT_ENGINE;
-    return broken ? BREAKER_FAILURE : BREAKER_NEITHER;
+    return broken || databases->options.breaker_counts_statements ? BREAKER_FAILURE
+                                                                  : BREAKER_NEITHER;
 }
 
 /* Of an opening: whatever is wrong with it is wrong with disk or engine, but for a name that is not
@@ -154,7 +156,8 @@ static bool run_counted(struct database *database, const struct database_request
     bool good = run_inside(database, request, cancel, outcome, err);
     int64_t ended_us = clock_now_us();
     enum breaker_result result =
-        outcome->refused ? judge_entry(outcome, err) : judge(good, &outcome->run, err);
+        outcome->refused ? judge_entry(outcome, err)
+                         : judge(database->owner, good, &outcome->run, err);
     breaker_leave(database->breaker, &pass, result, ended_us / 1000);
     note(database, request, good, ended_us - began_us);
     return good;

@@ -50,6 +50,7 @@ struct databases_options {
     int64_t idle_close_ms;
     int64_t trash_keep_ms;
     struct breaker_options breaker;
+    bool breaker_counts_statements; /* as the original's did: what clients do wrong opens it too */
 };
 
 struct databases *databases_create(const struct databases_options *options);

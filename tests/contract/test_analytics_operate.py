@@ -153,6 +153,21 @@ def test_what_clients_do_wrong_does_not_open_the_breaker(own_database):  # 25, A
     assert (breaker["state"], breaker["failure_count"]) == ("closed", 0)
 
 
+def test_the_rule_of_the_original_behind_its_switch(start_eider):  # 25, 22
+    client = Analytics(start_eider({**SMALL, "EIDER_BREAKER_COUNTS_STATEMENTS": "true"}))
+    for _ in range(5):
+        client.error("SELEC 1")
+    for answer in (client.query("SELECT 1"), client.batch(["SELECT 1"]), client.get("/templates/page-stats")):
+        assert "Circuit breaker 'duckdb' is OPEN" in error_of(answer, 503)
+        assert 1 <= int(answer.headers["Retry-After"]) <= 30
+    breaker = client.statistics()["circuit_breaker"]
+    assert (breaker["state"], breaker["metrics"]["circuit_open_count"]) == ("open", 1)
+    assert breaker["metrics"]["refused_requests"] == 3 and 0 < breaker["seconds_until_retry"] <= 30
+    assert client.get("/health").json()["status"] == "healthy"  # the engine is fine
+    client.post("/circuit-breaker/reset")
+    assert client.rows("SELECT 1") == [[1]]
+
+
 # ---- templates ----
 
 PAGES = [

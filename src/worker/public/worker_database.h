@@ -21,7 +21,8 @@
  *                                          where the kind has them
  *             worker -> server   COLUMNS   of WORKER_STATEMENTS, once, before RESULT, but for
  *                                          Parquet: the names (worker_put_schema, types as the
- *                                engine has them) RESULT    encoded bytes, in order
+ *                                          engine has them)
+ *                                RESULT    encoded bytes, in order
  *                                PROGRESS  as in worker_job.h, when a request takes longer than
  *                                          250 ms
  *                                DONE      struct worker_done: the end; the slot is free again
