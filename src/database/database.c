@@ -89,8 +89,8 @@ static enum breaker_result judge(bool good, const struct engine_database_outcome
 }
 
 /* Of an opening: whatever is wrong with it is wrong with disk or engine, but for a name that is not
- * there, and who gave up waiting. A file that was set aside is no reason: its refusals cost nothing,
- * and say more than the breaker would. */
+ * there, and who gave up waiting. A file that was set aside is no reason: its refusals cost
+ * nothing, and say more than the breaker would. */
 static enum breaker_result judge_entry(const struct database_outcome *outcome,
                                        const struct err *err)
 {

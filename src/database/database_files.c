@@ -85,8 +85,8 @@ static bool failed(const struct database *database, const char *what, struct err
                          database->name, what);
 }
 
-/* The logs go last: a crash in between leaves a log without a file, which an opening sets aside, and
- * never a file without what its log holds. */
+/* The logs go last: a crash in between leaves a log without a file, which an opening sets aside,
+ * and never a file without what its log holds. */
 static bool rename_all(const struct database *database, int into_fd, const char *new_name,
                        const char *what, struct err *err)
 {
