@@ -99,9 +99,9 @@ def test_half_open_lets_one_through(hosted, wait_until):
     wait_until(lambda: hosted.breaker()["seconds_until_retry"] in (None, 0), 10, "the wait is over")
     before = hosted.breaker()["metrics"]["total_requests"]
     with ThreadPoolExecutor(24) as pool:
-        calls = [pool.submit(hosted.query, SLOW, timeout_seconds=4) for _ in range(24)]
+        calls = [pool.submit(hosted.query, SLOW, timeout_seconds=5) for _ in range(24)]
         wait_until(lambda: sum(call.done() for call in calls) >= 23, 10, "all but the probe are refused")
-        assert running(hosted) == 1
+        wait_until(lambda: running(hosted) == 1, 10, "the probe has its process, and runs alone")
         answers = [call.result() for call in calls]
     assert sorted(answer.status_code for answer in answers) == [408] + [503] * 23
     assert all(is_refused(answer) for answer in answers if answer.status_code == 503)
