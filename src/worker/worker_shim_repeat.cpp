@@ -22,7 +22,7 @@ struct Plans : public ClientContextState {
     bool changing = false;
 };
 
-// What a table function shows that is no part of the data: duckdb_settings(), pragma_database_size().
+// A table function that shows no data: duckdb_settings(), pragma_database_size().
 bool IsOfSystem(const string &name)
 {
     return name.rfind("duckdb_", 0) == 0 || name.rfind("pragma_", 0) == 0;
