@@ -8,6 +8,7 @@ import pytest
 
 from harness.eider_process import EiderFactory
 from harness.hosted import LISTENER, Hosted
+from harness.waiting import wait_until
 
 COUNTERS = 3
 SECONDS = 4
@@ -78,6 +79,21 @@ def test_no_answer_is_older_than_what_was_known_when_it_was_asked_for(hosted):
         work += [pool.submit(read, headers) for headers in (None, None, fresh)]
         assert all(one.result() > 0 for one in work)
     assert witness.hits > 0
+
+
+def test_what_others_have_seen_of_a_request_that_still_runs_is_not_taken_back(hosted):
+    """Its first statement is committed, its second runs: nothing of it has been acknowledged."""
+    sql = "SELECT count(*) FROM seen"
+    hosted.rows("CREATE TABLE seen(a INTEGER)")
+    assert [ask(hosted, sql) for _ in range(2)] == [([[0]], "miss"), ([[0]], "hit")]
+    slow = "SELECT sum(sqrt(a.range * b.range)) FROM range(6000) a, range(5000) b"
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(hosted.rows, f"INSERT INTO seen VALUES (1); {slow}")
+        wait_until(lambda: hosted.value(sql) == 1, 30, "the row is seen")
+        found = ask(hosted, sql)
+        assert not work.done(), "the second statement is too short for this test"
+        work.result()
+    assert found == ([[1]], "miss")
 
 
 def test_a_statement_asked_again_is_answered_from_memory_until_the_next_change(hosted):
