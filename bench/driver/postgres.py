@@ -11,6 +11,7 @@ INSERT = (
     "\\set id random(1, 1000000000)\n"
     "INSERT INTO events VALUES (:id, 'Amsterdam', 'shipped', '2026-03-01T10:00:00Z', 12.5, true, 7);\n"
 )
+SELECT = "\\set v random(1, 1000000000)\nSELECT :v AS v;\n"
 CONFIG = """
 listen_addresses = ''
 unix_socket_directories = '{folder}'
@@ -44,6 +45,7 @@ class Postgres:
         self._run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "start")
         self._psql(f"CREATE TABLE events ({TABLE})")
         (folder / "insert.sql").write_text(INSERT)
+        (folder / "select.sql").write_text(SELECT)
 
     def _run(self, program, *arguments):
         command = [*self._user, self._bin / program, *arguments]
@@ -65,12 +67,20 @@ class Postgres:
         return self._run("psql", "-h", self._folder, "-U", "bench", "-d", "postgres", "-qAtc", statement)
 
     def insert(self, clients, seconds):
-        """Single-row INSERTs, each a transaction, prepared: {"per_second", "p50_ms", "p99_ms"}."""
+        """Single-row INSERTs, each a transaction."""
+        return self._bench("insert.sql", clients, seconds)
+
+    def select(self, clients, seconds):
+        """A SELECT of a bound value, another one each time."""
+        return self._bench("select.sql", clients, seconds)
+
+    def _bench(self, script, clients, seconds):
+        """Prepared: {"per_second", "p50_ms", "p99_ms"}."""
         for old in self._folder.glob("times.*"):
             old.unlink()
         output = self._run(
             "pgbench", "-h", self._folder, "-U", "bench", "-n", "-M", "prepared", "-c", clients, "-j", 1,
-            "-T", seconds, "-f", self._folder / "insert.sql", "--log", f"--log-prefix={self._folder}/times",
+            "-T", seconds, "-f", self._folder / script, "--log", f"--log-prefix={self._folder}/times",
             "postgres",
         )  # fmt: skip
         rate = next(line for line in output.splitlines() if line.startswith("tps"))

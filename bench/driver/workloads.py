@@ -5,6 +5,7 @@ import json
 import boto3
 import datasets
 import durable
+import hosted
 from botocore.config import Config
 from figures import Aim, Row
 from parts import DelayProxy, Nginx, embedded, free_port, load, memory_kib, run_program
@@ -293,6 +294,7 @@ WORKLOADS = {
     "durable": durable.durable,
     "bodies": durable.bodies,
     "sustained": durable.sustained,
+    "hosted": hosted.hosted,
 }
 
 

@@ -6,6 +6,7 @@
  * One thread and one epoll, so that it takes little of the machine it measures on. Each connection
  * has one request under way and sends the next when the answer is whole: N connections are N
  * clients in a closed loop. Answers are counted, not kept; --save writes the body of the first.
+ * "########" in the path or the body becomes a number that is another one in each request.
  * Prints one JSON object. Ends with status 1 when an answer was not 200 or broke the protocol. */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -28,8 +29,11 @@
 enum {
     CONNECTIONS_MAX = 256,
     HEAD_SIZE_MAX = 16 * 1024,
-    READ_SIZE = 256 * 1024
+    READ_SIZE = 256 * 1024,
+    NUMBER_SIZE = 8
 };
+
+#define NUMBER "########"
 
 struct options {
     uint16_t port;
@@ -56,6 +60,7 @@ struct connection {
     int fd;
     enum state state;
     size_t sent;
+    char *request_text; /* of its own, where each is another */
     int64_t started_ns;
     uint64_t body_left;
     size_t line_size; /* of the chunk's size line, or of a trailer line */
@@ -67,8 +72,10 @@ struct connection {
 static struct connection connections[CONNECTIONS_MAX];
 static char *request_text;
 static size_t request_size;
+static size_t number_at; /* in request_text; 0: all are the same */
 static FILE *save;
-static size_t started; /* requests */
+static size_t started;      /* requests */
+static size_t first_number; /* of this run: what another has asked is not asked again */
 static size_t finished;
 static size_t cache_hits;
 static uint64_t body_bytes;
@@ -124,6 +131,28 @@ static void make_request(const struct options *options)
     }
     request_size = (size_t)head + size;
     free(body);
+    const char *number = memmem(request_text, request_size, NUMBER, NUMBER_SIZE);
+    number_at = number == NULL ? 0 : (size_t)(number - request_text);
+}
+
+/* Eight digits without a zero in front: JSON would not have it. */
+static void number_request(struct connection *connection)
+{
+    char digits[NUMBER_SIZE + 1];
+    if (number_at == 0) {
+        connection->request_text = request_text;
+        return;
+    }
+    if (connection->request_text == NULL) {
+        connection->request_text = malloc(request_size);
+        if (connection->request_text == NULL) {
+            fail("request", "no memory");
+        }
+        memcpy(connection->request_text, request_text, request_size);
+    }
+    (void)snprintf(digits, sizeof(digits), "%u",
+                   (unsigned)((first_number + started) % 90000000) + 10000000);
+    memcpy(connection->request_text + number_at, digits, NUMBER_SIZE);
 }
 
 /* ---- one connection ---- */
@@ -146,7 +175,7 @@ static void connect_to(struct connection *connection, uint16_t port, int epoll)
 static void send_some(struct connection *connection)
 {
     while (connection->started_ns != 0 && connection->sent < request_size) {
-        ssize_t size = send(connection->fd, request_text + connection->sent,
+        ssize_t size = send(connection->fd, connection->request_text + connection->sent,
                             request_size - connection->sent, MSG_NOSIGNAL);
         if (size < 0 && errno == EAGAIN) {
             return;
@@ -168,6 +197,7 @@ static void start_request(struct connection *connection, const struct options *o
     connection->state = READING_HEAD;
     connection->head_size = 0;
     connection->sent = 0;
+    number_request(connection);
     connection->started_ns = now_ns();
     send_some(connection);
 }
@@ -436,6 +466,7 @@ int main(int count, char **arguments)
         options.connections > CONNECTIONS_MAX) {
         fail("usage", "see the head of load.c");
     }
+    first_number = (size_t)(now_ns() / 1000 * 7919);
     make_request(&options);
     latencies_us = calloc(options.requests, sizeof(*latencies_us));
     save = options.save_file == NULL ? NULL : fopen(options.save_file, "we");

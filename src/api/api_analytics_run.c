@@ -249,8 +249,8 @@ static bool run(struct analytics_work *work, struct err *err)
                          err);
 }
 
-/* Nothing has run beside others that might change something: a macro that asks a sequence looks
- * like a function, and only the engine knows. */
+/* A macro that asks a sequence looks like a function, and only the engine knows: such a text is
+ * refused as one that reads, and runs again as one that changes something. */
 static bool run_as_it_is(struct analytics_work *work, struct err *err)
 {
     bool good = run(work, err);

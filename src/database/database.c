@@ -120,7 +120,7 @@ static bool run_inside(struct database *database, const struct database_request 
     lock_take(&databases->lock);
     database_leave(database, request->writes);
     outcome->stable = good && calm && !request->writes && !database->writing &&
-                      database->version == outcome->version;
+                      outcome->run.done.changing == 0 && database->version == outcome->version;
     lock_release(&databases->lock);
     return good;
 }

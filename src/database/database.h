@@ -73,8 +73,8 @@ struct database_outcome {
     bool refused;           /* nothing has run: breaker, quarantine, queue */
     bool breaker_open;      /* that is why */
     bool known;             /* that is what was found out before: nothing was tried this time */
-    /* Of a read that succeeded: nothing was changed from its beginning to its end, so its result
-     * may be kept under `version`. */
+    /* Of a read that succeeded: nothing was changed from its beginning to its end, and it has no
+     * clock or the like in it, so its result may be kept under `version`. */
     bool stable;
     uint64_t version;
 };

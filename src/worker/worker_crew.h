@@ -1,10 +1,10 @@
 /* worker_crew.h - the engine's threads of a database worker, besides those of the slots.
  * Promise   the engine plans for all of its threads, but they work only while a request takes
- * longer
- *           than a moment. Left to itself the engine wakes one for each statement: a short one is
- *           over before that is of use, and when the thread takes the only task there is, the slot
- *           asks again and again whether it is done. That was two thirds of the processor time of a
- *           small statement. Nothing waits for the crew: a slot does all work that nobody takes.
+ *           longer than a moment. Left to itself the engine wakes one for each statement: a short
+ *           one is over before that is of use, and when the thread takes the only task there is,
+ *           the slot asks again and again whether it is done. That was two thirds of the processor
+ *           time of a small statement. Nothing waits for the crew: a slot does all work that nobody
+ *           takes.
  * Owner     the main thread; ends with the process.
  * Threads   crew_note: any; the others: main.
  * Limits    the first milliseconds of a request have one thread. */

@@ -99,6 +99,7 @@ void worker_put_done(struct buf *buf, const struct worker_done *done)
     worker_put_u32(buf, done->failed_at);
     worker_put_u32(buf, done->truncated);
     worker_put_u32(buf, done->rolled_back);
+    worker_put_u32(buf, done->changing);
     worker_put_u64(buf, done->rows);
     worker_put_u64(buf, done->execution_us);
     worker_put_u64(buf, done->memory_bytes);
@@ -114,6 +115,7 @@ bool worker_get_done(struct str payload, struct worker_done *ret_done, struct er
     done.failed_at = worker_get_u32(&cursor);
     done.truncated = worker_get_u32(&cursor);
     done.rolled_back = worker_get_u32(&cursor);
+    done.changing = worker_get_u32(&cursor);
     done.rows = worker_get_u64(&cursor);
     done.execution_us = worker_get_u64(&cursor);
     done.memory_bytes = worker_get_u64(&cursor);

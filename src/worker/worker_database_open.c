@@ -1,6 +1,7 @@
 #include "worker_database_open.h"
 
 #include "worker_layers.h"
+#include "worker_shim_statement.h"
 
 #include <stdio.h>
 
@@ -115,6 +116,9 @@ static bool shut(struct duck *duck, struct storage *storage, const struct worker
                  uint64_t temp_bytes_max, struct err *err)
 {
     storage_set_phase(storage, STORAGE_SERVES);
+    if (!shim_watch_plans(duck->database)) {
+        return err_set(err, ERR_INTERNAL, "the engine does not show its plans");
+    }
     if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
         return err_set(err, ERR_UNPROCESSABLE, "there is no memory for a connection");
     }

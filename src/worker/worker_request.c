@@ -168,6 +168,7 @@ bool request_serve(struct duck *duck, duckdb_connection connection, struct chann
     };
     bool good = run_kind(&run);
     end_transaction(&run);
+    ret_done->changing = shim_plans_change(connection);
     ret_done->memory_bytes = shim_memory_used(connection);
     ret_done->execution_us = (uint64_t)(clock_now_us() - begun_us);
     return good;

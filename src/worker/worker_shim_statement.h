@@ -62,6 +62,12 @@ bool shim_parsed_copy_to(duckdb_connection connection, struct shim_parsed *parse
 
 /* Whether a transaction was begun that has not ended. */
 bool shim_in_transaction(duckdb_connection connection);
+/* From then on the engine's plans are looked at, also those of what views and macros stand for.
+ * After the opening. */
+bool shim_watch_plans(duckdb_database database) MUST_CHECK;
+/* Whether a plan of this connection may answer something else when it is run again over the same
+ * data: it has a time, a random number, a sequence, a sample or the state of the engine in it. */
+bool shim_plans_change(duckdb_connection connection);
 /* What the engine has allocated, of its memory limit. */
 uint64_t shim_memory_used(duckdb_connection connection);
 

@@ -134,6 +134,7 @@ struct worker_done {
     uint32_t failed_at;   /* WORKER_BATCH: the statement, from 1; 0: none, or no single one */
     uint32_t truncated;   /* there were more than rows_max rows */
     uint32_t rolled_back; /* a transaction was open at the end, and is no more */
+    uint32_t changing;    /* the same again may answer something else, over the same data */
     uint64_t rows;        /* of the result that was sent; of an import or export: all */
     uint64_t execution_us;
     uint64_t memory_bytes; /* the engine's, at the end of the request */
