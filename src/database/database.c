@@ -155,9 +155,9 @@ static bool run_counted(struct database *database, const struct database_request
     }
     bool good = run_inside(database, request, cancel, outcome, err);
     int64_t ended_us = clock_now_us();
-    enum breaker_result result =
-        outcome->refused ? judge_entry(outcome, err)
-                         : judge(database->owner, good, &outcome->run, err);
+    enum breaker_result result = outcome->refused
+                                     ? judge_entry(outcome, err)
+                                     : judge(database->owner, good, &outcome->run, err);
     breaker_leave(database->breaker, &pass, result, ended_us / 1000);
     note(database, request, good, ended_us - began_us);
     return good;
