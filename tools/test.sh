@@ -50,13 +50,13 @@ run_unit() { # PRESET NAME
         --parallel "$(nproc)" --output-junit "$results/$2.xml"
 }
 
-# Two at a time: most of a test is waiting. The files of a worker share its servers.
+# More at a time than processors: most of a test is waiting. The files of a worker share its servers.
 run_contract() { # BINARY NAME [PYTEST-ARGUMENT...]
     local binary=$1 name=$2
     shift 2
     # shellcheck disable=SC2086 # the arguments are meant to be split
     EIDER_BIN=$EIDER_ROOT/$binary "$venv/bin/python" -m pytest tests/contract -q \
-        -p no:cacheprovider -n 2 --dist loadfile --junitxml="$results/$name.xml" \
+        -p no:cacheprovider -n $(($(nproc) + 1)) --dist loadfile --junitxml="$results/$name.xml" \
         -o junit_suite_name="$name" "$@" ${EIDER_TEST_ARGS:-}
 }
 

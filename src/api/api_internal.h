@@ -124,7 +124,8 @@ struct api {
     atomic_ullong uploads; /* bodies that are read before all of them has come */
     atomic_ullong pool_created;
     atomic_llong log_looked_ms;    /* when api_write looked at the log last */
-    atomic_uint log_retry_after_s; /* not 0: it was full then */
+    atomic_uint log_retry_after_s; /* not 0: it was full then, */
+    atomic_bool log_gets_room;     /* and no flush had failed */
     struct access *access;         /* api_access.h */
 };
 

@@ -17,6 +17,7 @@ static unsigned full_for(struct api *api)
     struct lake_backlog backlog;
     lake_backlog(api->options.lake, &backlog);
     unsigned seconds = backlog.retry_after_s == 0 ? 1 : backlog.retry_after_s;
+    atomic_store(&api->log_gets_room, backlog.last_failure[0] == '\0' && backlog.stuck_tables == 0);
     return backlog.full ? seconds : 0;
 }
 
@@ -46,7 +47,10 @@ static bool has_large_body(const struct http_exchange *exchange)
 bool write_has_room(struct request *request)
 {
     unsigned seconds = seconds_until_room(request->api);
-    if (seconds == 0) {
+    /* A body that is read while it arrives can wait a little for a flush: its writer does. */
+    bool waits =
+        (request->route->flags & ROUTE_STREAMS) != 0 && atomic_load(&request->api->log_gets_room);
+    if (seconds == 0 || waits) {
         return true;
     }
     struct err err;
