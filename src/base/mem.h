@@ -23,6 +23,6 @@ void mem_wipe(void *pointer, size_t size);
 /* From now on the process keeps what was freed, for the next to ask: at most MEM_KEPT_SIZE in each
  * of so many pools, which its threads share. */
 enum {
-    MEM_KEPT_SIZE = 16 << 20
+    MEM_KEPT_SIZE = 4 << 20
 };
 void mem_keep_freed(unsigned pools);

@@ -85,7 +85,7 @@ class Hosted:
             found = self.processes()
             return found if len(found) == 1 else [pid for pid in found if has_open(pid, self.path(name))]
 
-        return wait_until(find, 10, f"database '{name}' has a process")[0]
+        return wait_until(find, 30, f"database '{name}' has a process")[0]
 
     def kill_process(self, name="default"):
         pid = self.process(name)

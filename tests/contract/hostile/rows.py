@@ -97,7 +97,7 @@ ROWS = [
     Row("file-68", "reads", "gso!", "function", "FROM read_text('/proc/self/cmdline')"),
     Row("file-69", "reads", "gso!", "function", "FROM read_text('/proc/self/root/etc/passwd')"),
     Row("file-70", "reads", "gso-", "function", "FROM read_csv('/dev/fd/3')"),
-    Row("file-71", "reads", "gso!", "function", "FROM glob('/proc/self/fd/*')"),
+    Row("file-71", "reads", "gso!", "function", "FROM glob('/proc/self/*')"),
     Row("file-72", "reads", "gso-", "function", "FROM read_text('job://in')"),
     Row("file-73", "reads", "gso-", "function", "FROM read_text('job://out')"),
     Row("file-74", "reads", "gso-", "function", "SELECT json_serialize_plan('FROM read_csv(''<dir>/canary.csv'')')"),
