@@ -232,6 +232,7 @@ def test_http_that_is_not_s3(check, start_eider, s3):
     check(environment).failure("store: reach", "answers with status 404, and not as S3 does", "another service")
 
 
+@pytest.mark.once
 def test_a_certificate_that_is_not_trusted(check, tls_s3, tmp_path):
     environment = tls_s3.environment(tls_s3.make_bucket())
     check(environment).failure("store: reach", "certificate", "not trusted", "Set EIDER_CA_FILE")
@@ -341,6 +342,7 @@ def test_a_store_that_ignores_checksums(behind, s3_proxy):
     behind().warning("store: checksum", "accepted", "https")
 
 
+@pytest.mark.once
 def test_a_store_that_shows_old_bytes(behind, s3_proxy):
     s3_proxy.corrupt_body(times=1, method="GET", key="-object$")
     behind().failure("store: read", "another text", "Queries would miss")

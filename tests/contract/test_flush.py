@@ -150,6 +150,7 @@ def test_flushes_at_the_same_time_store_each_row_once(start_eider, table):
 # ---- a store that fails ----
 
 
+@pytest.mark.once
 def test_a_store_that_was_away_gets_everything_by_itself(start_eider, own_s3, table, wait_until):
     lake = S3Lake(own_s3, own_s3.make_bucket())
     server = start_eider({"EIDER_FLUSH_AGE_MS": "200"}, lake=lake)
@@ -207,6 +208,7 @@ def test_an_object_of_somebody_else_under_our_name_is_reported_and_left_alone(
     assert ids_of(server.lake, table) == [1]
 
 
+@pytest.mark.once
 def test_a_batch_that_lands_after_its_failure_was_told_is_deleted(behind_proxy, s3_proxy, table, wait_until):
     server = behind_proxy({"EIDER_INGEST_TIMEOUT_MS": "1500", "EIDER_INGEST_LISTEN": "127.0.0.1:0"})
     upload = {"method": "PUT", "key": f"/data/{table}/"}
@@ -227,6 +229,7 @@ def test_a_batch_that_lands_after_its_failure_was_told_is_deleted(behind_proxy, 
 # ---- what goes ----
 
 
+@pytest.mark.once
 def test_the_log_stays_small_under_steady_load(start_eider, table, wait_until):
     env = {"EIDER_FLUSH_BYTES": "1MiB", "EIDER_LOG_SEGMENT": "1MiB"}
     server = start_eider({**NEVER, **env}, lake=FolderLake())
@@ -242,6 +245,7 @@ def test_the_log_stays_small_under_steady_load(start_eider, table, wait_until):
     assert len(rows_of(server.lake, table)) == 64000
 
 
+@pytest.mark.once
 def test_batches_alone_are_trimmed_too(start_eider, table, wait_until):
     server = start_eider({**NEVER, "EIDER_LOG_SEGMENT": "1MiB", "EIDER_INGEST_LISTEN": "127.0.0.1:0"}, lake=FolderLake())
     records = [{"id": n, "pad": "x" * 1000} for n in range(3000)]

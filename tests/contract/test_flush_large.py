@@ -62,6 +62,7 @@ def test_the_objects_of_one_request_show_as_one(start_eider, s3, s3_proxy, table
     assert numbers(server, table) == list(range(6000))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way_out", ["memory", "set_aside"])
 def test_a_flush_that_never_works_is_told_and_keeps_no_other_back(start_eider, table, wait_until, way_out):
     """A record that no worker of 36 MiB can read, until there is more memory, or somebody gives it up."""

@@ -111,6 +111,7 @@ def test_after_kill_and_restart_the_answer_is_the_same(start_eider, table, post)
     assert total(again, table) == (3 if post is post_ndjson else 2 if post is post_ingest else 1)
 
 
+@pytest.mark.once
 def test_a_key_outlives_the_flush_of_its_rows(start_eider, table):
     server = start_eider(SETTINGS, lake=FolderLake())
     first = post_ndjson(server, table, "k").json()

@@ -158,6 +158,7 @@ def large_records():
     return [{"id": n, "blob": random_bytes(700_000).hex()} for n in range(30)]
 
 
+@pytest.mark.once
 @pytest.mark.both_stores
 def test_a_part_that_fails_for_good_leaves_no_upload(behind_proxy, s3_proxy, s3, table, upload):
     records = large_records()
@@ -170,6 +171,7 @@ def test_a_part_that_fails_for_good_leaves_no_upload(behind_proxy, s3_proxy, s3,
     assert_retry_stores_once(behind_proxy, table, records)
 
 
+@pytest.mark.once
 def test_a_part_that_fails_twice_is_sent_again(behind_proxy, s3_proxy, s3, table, upload):
     records = large_records()
     fault = s3_proxy.fail(500, times=2, method="PUT", query="partNumber=1", **upload)
@@ -179,6 +181,7 @@ def test_a_part_that_fails_twice_is_sent_again(behind_proxy, s3_proxy, s3, table
     assert s3.uploads(behind_proxy.lake.bucket) == []
 
 
+@pytest.mark.once
 @pytest.mark.both_stores
 def test_a_lost_answer_to_the_end_of_an_upload(behind_proxy, s3_proxy, s3, table, upload):
     fault = s3_proxy.drop_answer(method="POST", query="uploadId", **upload)
@@ -204,6 +207,7 @@ def post_until_it_dies(server, table, acknowledged, numbers):
             acknowledged.append(number)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind, kill_after", [("folder", 3), ("folder", 20), ("s3", 3), ("s3", 20)])
 def test_killed_in_the_middle_of_many_posts(start_eider, s3, table, wait_until, kind, kill_after):
     lake = FolderLake() if kind == "folder" else S3Lake(s3, s3.make_bucket())

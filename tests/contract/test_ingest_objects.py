@@ -123,6 +123,7 @@ def test_parallel_tables_do_not_mix(any_lake, table):
 
 
 # ---- large ones ----
+@pytest.mark.once
 def test_a_large_file_arrives_whole(any_lake, table):
     """Over 16 MiB of Parquet, which S3 gets as a multipart upload."""
     random_bytes = random.Random(1).randbytes
@@ -144,6 +145,7 @@ def test_https_endpoint_with_a_known_authority(start_eider, tls_s3, table, varia
     assert len(lake.table_keys(table)) == 1
 
 
+@pytest.mark.once
 def test_https_endpoint_with_an_unknown_authority_is_not_trusted(start_eider, tls_s3, table):
     lake = S3Lake(tls_s3, tls_s3.make_bucket())
     server = start_eider(INGEST, lake=lake)

@@ -311,6 +311,7 @@ def test_parallel_queries_beside_writes(any_lake, table):
     assert any_lake.sql(f"SELECT count(*) AS c FROM {table}")["rows"] == [{"c": 180}]
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_table_of_more_files_than_one_list_page(any_lake, table):
     (first,) = fill(any_lake, table, {"2025-01-01": [{"n": 1}]}).values()

@@ -197,6 +197,7 @@ def test_connections_and_requests_in_flight(start_eider, wait_until):
 
 
 # ---- lanes ----
+@pytest.mark.once
 def test_a_queue_that_fills(start_eider, s3, s3_proxy, wait_until):
     server = start_eider(
         {"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0", "SIDECAR_MAX_CONCURRENT_QUERIES": 1, "SIDECAR_MAX_QUERY_QUEUE": 1}
@@ -255,6 +256,7 @@ def kills_of(metrics):
     return kills
 
 
+@pytest.mark.once
 def test_workers_that_did_not_end_by_themselves(busy, wait_until):
     server, sidecar = busy()
     sidecar.alive()
@@ -363,6 +365,7 @@ def test_an_upload_in_parts(busy, s3, s3_proxy):
     assert gains == operations_of(s3_proxy)
 
 
+@pytest.mark.once
 def test_a_folder_counts_its_calls(start_eider, table):
     server = start_eider()
     before = scrape(server)

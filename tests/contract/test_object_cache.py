@@ -230,6 +230,7 @@ def test_an_object_that_changes_under_a_scan_is_a_conflict(cached, s3_proxy, wai
 
 
 # ---- restarts and damage ----
+@pytest.mark.once
 def test_a_restart_keeps_the_blocks(cached, big, table, s3_proxy):
     sidecar, server = cached()
     assert sidecar.rows(SCAN, TABLES) == sums(table)
@@ -249,6 +250,7 @@ def flip(path, offsets):
             file.write(bytes([byte[0] ^ 0x40]))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("part", ["data", "records", "header", "bits", "short", "foreign"])
 def test_a_damaged_file_gives_right_answers(cached, big, table, s3_proxy, part):
     sidecar, server = cached()
@@ -307,6 +309,7 @@ def kill_while_it_fills(cached, s3_proxy, rounds):
         fill.wait()
 
 
+@pytest.mark.once
 def test_kill_9_during_fills(cached, s3_proxy):
     kill_while_it_fills(cached, s3_proxy, 10)
 
@@ -318,6 +321,7 @@ def test_kill_9_during_fills_a_hundred_times(cached, s3_proxy):
 
 
 # ---- room ----
+@pytest.mark.once
 def test_the_least_recently_used_goes_first(cached, s3_proxy):
     """Room for three of five objects of some 600 KiB."""
     sidecar, server = cached({"EIDER_CACHE_MAX": "2MiB"})

@@ -112,6 +112,7 @@ def writable_memory(pid):
                     continue
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("who", ["worker", "zygote"])
 def test_no_secret_in_its_memory(caught, who):
     """Neither the server's environment nor the keys of the request it works for."""

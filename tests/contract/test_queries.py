@@ -249,6 +249,7 @@ def test_a_running_query_is_shown_without_its_literals(server, wait_until):
     assert (over["state"], over["error"]) == ("cancelled", "cancelled")
 
 
+@pytest.mark.once
 def test_progress_grows_over_a_scan(server, sidecar, wait_until):
     count = 2_000_000
     values = pyarrow.table({"a": pyarrow.array(range(count)), "b": pyarrow.array(range(count, 2 * count))})

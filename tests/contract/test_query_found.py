@@ -49,6 +49,7 @@ def test_each_request_has_its_own_random_numbers(ask):
     assert len(answers) == 5
 
 
+@pytest.mark.once
 def test_a_row_of_more_than_64_mib(ask):
     answer = ask("SELECT repeat('x', 70000000) AS v")
     assert answer.status_code == 200
@@ -86,6 +87,7 @@ def test_many_names_and_tables_do_not_hold_a_thread(start_eider, s3):
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.once
 def test_a_query_over_many_objects_leaves_descriptors_for_others(start_eider, s3):
     server = start_eider({"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0"})
     bucket = s3.make_bucket()

@@ -240,6 +240,7 @@ def test_names_with_a_schema(sidecar):
     caller_error(sidecar.query("SELECT * FROM other.orders", ORDERS))
 
 
+@pytest.mark.once
 def test_a_statement_of_a_megabyte(sidecar):
     """There is no limit on the text but the body's: a long IN list is honest use."""
     numbers = ",".join(str(number) for number in range(150000))

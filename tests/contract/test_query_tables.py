@@ -101,6 +101,7 @@ def test_chunks_of_a_snapshot(sidecar):
     assert rows == [(n,) for n in range(300)]
 
 
+@pytest.mark.once
 @pytest.mark.both_stores
 def test_more_files_than_one_list_page(sidecar):
     put(sidecar, "pages/0000.parquet", a=[1])

@@ -130,6 +130,7 @@ def test_every_type_is_what_it_will_be_in_files(eider, table):
         flush(eider, table)
 
 
+@pytest.mark.once
 def test_partition_columns_of_rows_in_no_file(eider, table):
     declared = {"columns": [{"name": "at", "type": "DATE"}], "partition_by": "at"}
     assert eider.request("PUT", f"/tables/{table}", json=declared).status_code == 200

@@ -170,6 +170,7 @@ def test_memory_bombs(patient, wait_until, sql):
     sidecar.alive()
 
 
+@pytest.mark.once
 def test_out_of_memory_is_422_and_says_so(patient):
     _, sidecar = patient
     error = error_of(sidecar.query(BOMBS["group"]), 422, 504)
@@ -178,6 +179,7 @@ def test_out_of_memory_is_422_and_says_so(patient):
     assert "memory" in error.lower()
 
 
+@pytest.mark.once
 def test_a_query_within_the_limit_is_not_hindered(patient):
     _, sidecar = patient
     assert sidecar.rows("SELECT count(DISTINCT i) FROM range(3000000) t(i)") == [(3000000,)]

@@ -139,6 +139,7 @@ def bomb(encoding, size):
     return b"".join([*parts, packer.compress(b"}"), packer.flush()])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", LISTENERS)
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_bombs_are_413(eider, name, encoding):

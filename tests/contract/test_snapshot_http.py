@@ -294,6 +294,7 @@ def test_broken_gzip_is_400(sidecar, damage):
     error_of(sidecar.post("/query", broken[damage], headers={"Content-Encoding": "gzip"}), 400)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_decoded_limit(sidecar, encoding):
     """A small body on the wire may unfold to 100 MiB and not to one byte more."""
@@ -304,6 +305,7 @@ def test_decoded_limit(sidecar, encoding):
     error_of(sidecar.post("/query", pack(padded(body, DECODED_LIMIT + 1).encode()), headers=headers), 413)
 
 
+@pytest.mark.once
 def test_gzip_bomb(sidecar):
     """2 GiB in 2 MiB: refused without being unfolded."""
     packed = io.BytesIO()

@@ -70,6 +70,7 @@ def test_tls_to_a_plain_port_is_502(direct):
     error_of(direct.snapshot("fail.parquet", [{"a": 1}], COLUMNS, s3_config=config), 502)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"])
 def test_certificates_are_verified_in_both_directions(eider, start_eider, tls_s3, variable):
     """Item 21: an unknown authority is refused for queries too; the bundle makes it known to both."""

@@ -164,6 +164,7 @@ def test_a_bad_value_is_named_and_nothing_is_uploaded(sidecar, s3_proxy, row):
 
 
 # ---- groups, speed ----
+@pytest.mark.once
 def test_row_groups_compression_and_order_of_a_large_snapshot(sidecar, tmp_path):
     rows = 2 * GROUP_ROWS + 17600
     data = [{"n": number, "t": (number * 7919) % rows, "s": f"text {number % 97}"} for number in range(rows)]
@@ -208,6 +209,7 @@ def test_fifty_thousand_rows_are_quick(sidecar):
     assert totals == [(1249975000, 312493750, 25000, 1706140800000)]
 
 
+@pytest.mark.once
 def test_an_object_above_the_multipart_size(sidecar):
     """Random text does not compress, so the object is over 16 MiB and goes up in parts."""
 

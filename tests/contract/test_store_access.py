@@ -110,6 +110,7 @@ def test_a_lake_and_its_bucket_in_the_host_name(start_eider, s3, s3_proxy, table
     assert {one.headers["host"] for one in s3_proxy.requests()} == {f"{host}:{s3_proxy.port}"}
 
 
+@pytest.mark.once
 @both_stores
 def test_an_upload_in_parts_to_a_bucket_in_the_host_name(eider, s3):
     sidecar = sidecar_at(eider, s3, {"endpoint": s3.domain_endpoint, "forcePathStyle": False})

@@ -230,6 +230,7 @@ def test_a_skewed_clock_is_corrected_once(behind_proxy, s3_proxy, table):
 
 
 # ---- several writers ----
+@pytest.mark.once
 def test_two_servers_write_into_one_lake(start_eider, s3, table):
     bucket = s3.make_bucket()
     servers = [start_eider(INGEST, lake=S3Lake(s3, bucket)) for _ in range(2)]

@@ -180,6 +180,7 @@ def test_a_value_that_a_declared_type_would_change_goes_to_rest(server, table):
         flushed(server, table)
 
 
+@pytest.mark.once
 def test_names_that_differ_in_case_are_one_table(start_eider, table):
     """SQL has one name for both, so the first is the only one: on every way in, and after a crash."""
     server = start_eider(SETTINGS, lake=FolderLake())
