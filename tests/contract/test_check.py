@@ -13,6 +13,8 @@ from harness.ingest_client import accepted, post_batch
 from harness.lakes import FolderLake, S3Lake
 from harness.s3_server import S3Server
 
+pytestmark = pytest.mark.once  # servers that are started and ended, again and again
+
 FOLDER_LINES = ["settings", "listeners", "data folder", "DuckDB library", "descriptors", "memory", "query process"]
 FOLDER_LINES += ["authorities", "lake"]
 STORE_LINES = [f"store: {what}" for what in ("reach", "write", "read", "etag", "list", "create-only", "races", "delete")]

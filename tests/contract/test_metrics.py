@@ -17,6 +17,8 @@ from harness.raw_http import RawConnection
 from harness.snapshot_client import ENDLESS, InFlight, RawPost, Sidecar, column
 from harness.snapshot_processes import busy_worker, kill, resident_bytes, zygote
 
+pytestmark = pytest.mark.once  # servers that are started and ended, again and again
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 COLUMNS = [column("a", "BIGINT")]
 REQUESTS = "eider_http_requests_total"

@@ -28,6 +28,8 @@ from harness.snapshot_processes import (
     zygote,
 )
 
+pytestmark = pytest.mark.once  # servers that are started and ended, again and again
+
 COLUMNS = [column("a", "BIGINT")]
 COUNTED = "SELECT sum(i % 7) AS v FROM range({}) AS t(i)"
 

@@ -11,6 +11,8 @@ from harness.ingest_client import accepted, post_batch
 from harness.lakes import FolderLake
 from harness.s3_server import free_port
 
+pytestmark = pytest.mark.once  # servers that are started and ended, again and again
+
 INGEST = {"EIDER_INGEST_LISTEN": "127.0.0.1:0"}
 NOT_THERE_YET = ["projects", "staging"]
 
