@@ -132,17 +132,6 @@ static bool register_function(struct parquet *parquet, duckdb_connection connect
 
 /* ---- the copy ---- */
 
-static bool write_result(void *context, const void *bytes, uint64_t size)
-{
-    struct sink *sink = context;
-    buf_append_bytes(&sink->out, bytes, size);
-    if (buf_failed(&sink->out)) {
-        return false;
-    }
-    sink_offer(sink);
-    return true;
-}
-
 /* The engine gathers a row group before it writes it: its size is counted in rows, so the rows that
  * are known say how many. */
 static uint64_t group_rows(struct parquet *parquet)
@@ -195,7 +184,7 @@ static bool copy_result(struct parquet *parquet, struct duck *duck, struct err *
                    "COPY (FROM eider_result()) TO 'job://result' "
                    "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE %llu)",
                    (unsigned long long)group_rows(parquet));
-    files_set_result(duck->files, write_result, &parquet->sink);
+    files_set_result(duck->files, sink_write, &parquet->sink);
     CLEANUP(duckdb_destroy_result) duckdb_result copied = {0};
     take_turn(parquet);
     bool good = duckdb_query(connection, sql, &copied) == DuckDBSuccess;

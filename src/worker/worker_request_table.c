@@ -171,23 +171,12 @@ bool request_run_export(struct request *run)
 
 /* ---- a result in the format of a Parquet file ---- */
 
-static bool write_result(void *context, const void *bytes, uint64_t size)
-{
-    struct sink *sink = context;
-    buf_append_bytes(&sink->out, bytes, size);
-    if (buf_failed(&sink->out)) {
-        return false;
-    }
-    sink_offer(sink);
-    return true;
-}
-
 bool request_send_parquet(struct request *run, struct request_text *text,
                           const struct parameters *parameters)
 {
     struct sink sink;
     sink_init(&sink, run->channel);
-    files_set_result(run->duck->files, write_result, &sink);
+    files_set_result(run->duck->files, sink_write, &sink);
     bool good = copy_rows(run, text, "job://result", parameters);
     if (good) {
         sink_flush(&sink);

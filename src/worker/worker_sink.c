@@ -42,6 +42,17 @@ void sink_offer(struct sink *sink)
     }
 }
 
+bool sink_write(void *context, const void *bytes, uint64_t size)
+{
+    struct sink *sink = context;
+    buf_append_bytes(&sink->out, bytes, size);
+    if (buf_failed(&sink->out)) {
+        return false;
+    }
+    sink_offer(sink);
+    return true;
+}
+
 void sink_pass(struct sink *sink, struct str bytes)
 {
     sink_flush(sink);

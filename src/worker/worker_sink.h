@@ -29,5 +29,7 @@ static inline bool sink_is_full(const struct sink *sink)
     return sink->out.len >= SINK_FRAME_SIZE;
 }
 
+/* A files_writer (worker_files.h) whose context is a sink: false when a row is beyond the limit. */
+bool sink_write(void *sink, const void *bytes, uint64_t size);
 /* Sends these bytes behind what has gathered, without a copy of them. */
 void sink_pass(struct sink *sink, struct str bytes);
