@@ -46,16 +46,12 @@ void analytics_list_run(struct request *request)
 {
     struct buf body;
     struct json_writer writer;
-    buf_init(&body, LIST_SIZE_MAX);
-    json_writer_init(&writer, &body);
-    json_begin_object(&writer);
+    reply_begin_object(&body, LIST_SIZE_MAX, &writer);
     json_key(&writer, STR("databases"));
     json_begin_array(&writer);
     databases_visit(request->api->options.databases, put_info, &writer);
     json_end_array(&writer);
-    json_end_object(&writer);
-    reply_buf(request, 200, &body);
-    buf_finish(&body);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 static void show(struct request *request, struct str name, unsigned status)
@@ -121,15 +117,11 @@ void analytics_drop_run(struct request *request)
     }
     struct buf body;
     struct json_writer writer;
-    buf_init(&body, LIST_SIZE_MAX);
-    json_writer_init(&writer, &body);
-    json_begin_object(&writer);
+    reply_begin_object(&body, LIST_SIZE_MAX, &writer);
     json_member_string(&writer, "status", STR("success"));
     json_member_string(&writer, "database", name);
     json_member_string(&writer, "note", STR("its files are in the trash folder"));
-    json_end_object(&writer);
-    reply_buf(request, 200, &body);
-    buf_finish(&body);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 /* ---- GET /templates/page-stats ---- */

@@ -125,9 +125,7 @@ static void check(struct request *request, void (*read)(struct transfer *, struc
 
 static void begin(struct buf *body, struct json_writer *writer)
 {
-    buf_init(body, REPLY_SIZE_MAX);
-    json_writer_init(writer, body);
-    json_begin_object(writer);
+    reply_begin_object(body, REPLY_SIZE_MAX, writer);
     json_member_string(writer, "status", STR("success"));
 }
 
@@ -138,13 +136,6 @@ static void put_place(const struct transfer *transfer, struct json_writer *write
     store_append_url(transfer->store, transfer->key, &url);
     json_member_string(writer, "path", buf_str(&url));
     buf_finish(&url);
-}
-
-static void reply(struct request *request, struct buf *body, struct json_writer *writer)
-{
-    json_end_object(writer);
-    reply_buf(request, 200, body);
-    buf_finish(body);
 }
 
 /* An object that is not there is the client's mistake, not the store's. */
@@ -193,7 +184,7 @@ static void reply_copy(const struct transfer *transfer, const struct database_co
     put_place(transfer, &writer);
     json_member_u64(&writer, "size_bytes", copy->size_bytes);
     json_member_string(&writer, "sha256", str_of(copy->sha256));
-    reply(transfer->request, &body, &writer);
+    reply_end_object(transfer->request, 200, &body, &writer);
 }
 
 static void run_copy(struct request *request,
@@ -308,7 +299,7 @@ void analytics_import_run(struct request *request)
     json_member_string(&writer, "table", buf_str(&transfer->table));
     json_member_u64(&writer, "rows", outcome.run.done.rows);
     json_member_u64(&writer, "size_bytes", size);
-    reply(request, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 /* A table by its name, or the result of a query. */
@@ -392,5 +383,5 @@ void analytics_export_run(struct request *request)
     json_member_u64(&writer, "rows", outcome.run.done.rows);
     json_member_u64(&writer, "size_bytes", copy.size_bytes);
     json_member_string(&writer, "sha256", str_of(copy.sha256));
-    reply(request, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }

@@ -194,21 +194,6 @@ static void put_pool(const struct request *request, struct json_writer *writer,
     json_end_object(writer);
 }
 
-static void begin(struct buf *body, struct json_writer *writer)
-{
-    buf_init(body, BODY_SIZE_MAX);
-    json_writer_init(writer, body);
-    json_begin_object(writer);
-}
-
-static void reply(struct request *request, unsigned status, struct buf *body,
-                  struct json_writer *writer)
-{
-    json_end_object(writer);
-    reply_buf(request, status, body);
-    buf_finish(body);
-}
-
 /* ---- GET /health ---- */
 
 static bool ignore_result(void *context, struct str bytes, struct err *err)
@@ -324,9 +309,9 @@ void analytics_health_run(struct request *request)
         reply_error(request, &err);
         return;
     }
-    begin(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     put_health(request, &writer, &view, good, &outcome, &err);
-    reply(request, good || !is_strict(request) ? 200 : 503, &body, &writer);
+    reply_end_object(request, good || !is_strict(request) ? 200 : 503, &body, &writer);
 }
 
 /* ---- GET /statistics ---- */
@@ -441,7 +426,7 @@ void analytics_statistics_run(struct request *request)
         reply_unknown(request);
         return;
     }
-    begin(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     put_service(request, &writer, &view);
     put_metrics(&writer, &view);
     put_performance(&writer, &view);
@@ -449,7 +434,7 @@ void analytics_statistics_run(struct request *request)
     put_breaker(request, &writer, &view.info.breaker);
     put_file(&writer, &view);
     put_analysis(&writer, &view, timings);
-    reply(request, 200, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 /* ---- GET /templates/performance-metrics ---- */
@@ -463,7 +448,7 @@ void analytics_performance_run(struct request *request)
         reply_unknown(request);
         return;
     }
-    begin(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     json_key(&writer, STR("query_performance"));
     json_begin_object(&writer);
     member_count(&writer, "total_queries", view.timings.total);
@@ -485,7 +470,7 @@ void analytics_performance_run(struct request *request)
                 rate(breaker->successful, breaker->successful + breaker->failed), 2);
     member_count(&writer, "failure_count", breaker->failure_count);
     json_end_object(&writer);
-    reply(request, 200, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 /* ---- POST /initialize, POST /circuit-breaker/reset ---- */

@@ -150,6 +150,10 @@ bool gate_shows_all(const struct request *request);
 void reply_json(struct request *request, unsigned status, struct str body);
 /* The same from a buffer; one that has failed holds a part only, and 500 is sent instead. */
 void reply_buf(struct request *request, unsigned status, const struct buf *body);
+/* One object of at most size_max bytes, member by member; the second sends it and frees it. */
+void reply_begin_object(struct buf *body, size_t size_max, struct json_writer *writer);
+void reply_end_object(struct request *request, unsigned status, struct buf *body,
+                      struct json_writer *writer);
 /* In the shape of the request's personality; the status is that of the error's kind. */
 void reply_error(struct request *request, const struct err *err);
 void reply_status_error(struct request *request, unsigned status, const struct err *err);

@@ -1,27 +1,16 @@
 #include "api_internal.h"
 #include "lake_ingest.h"
 
-static void begin_body(struct buf *body, struct json_writer *writer)
-{
-    buf_init(body, 64 * 1024);
-    json_writer_init(writer, body);
-    json_begin_object(writer);
-}
-
-static void reply_body(struct request *request, unsigned status, struct buf *body,
-                       struct json_writer *writer)
-{
-    json_end_object(writer);
-    reply_buf(request, status, body);
-    buf_finish(body);
-}
+enum {
+    BODY_SIZE_MAX = 64 << 10
+};
 
 /* The body that health probes of the original services look for, and what is ours. */
 void operate_health(struct request *request)
 {
     struct buf body;
     struct json_writer writer;
-    begin_body(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     json_member_string(&writer, "status", STR("ok"));
     json_member_string(&writer, "service", STR("duckdb-sidecar"));
     json_member_string(&writer, "server", STR("eider"));
@@ -29,7 +18,7 @@ void operate_health(struct request *request)
     json_member_bool(&writer, "ready",
                      engine_is_ready(request->api->options.engine) &&
                          !atomic_load(&request->api->draining));
-    reply_body(request, 200, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }
 
 void operate_live(struct request *request)
@@ -84,20 +73,20 @@ void operate_ready(struct request *request)
     const char *why = unready(request->api, &backlog);
     struct buf body;
     struct json_writer writer;
-    begin_body(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     json_member_string(&writer, "status", why == NULL ? STR("ready") : STR("not ready"));
     if (why != NULL) {
         json_member_string(&writer, "reason", str_of(why));
     }
     put_backlog(&writer, &backlog, gate_shows_all(request));
-    reply_body(request, why == NULL ? 200 : 503, &body, &writer);
+    reply_end_object(request, why == NULL ? 200 : 503, &body, &writer);
 }
 
 void operate_index(struct request *request)
 {
     struct buf body;
     struct json_writer writer;
-    begin_body(&body, &writer);
+    reply_begin_object(&body, BODY_SIZE_MAX, &writer);
     json_member_string(&writer, "service", STR("eider"));
     json_member_string(&writer, "version", str_of(request->api->options.version));
     json_member_string(&writer, "engine", str_of(engine_version()));
@@ -116,5 +105,5 @@ void operate_index(struct request *request)
         json_end_object(&writer);
     }
     json_end_array(&writer);
-    reply_body(request, 200, &body, &writer);
+    reply_end_object(request, 200, &body, &writer);
 }

@@ -170,6 +170,21 @@ void reply_buf(struct request *request, unsigned status, const struct buf *body)
     reply_json(request, status, buf_str(body));
 }
 
+void reply_begin_object(struct buf *body, size_t size_max, struct json_writer *writer)
+{
+    buf_init(body, size_max);
+    json_writer_init(writer, body);
+    json_begin_object(writer);
+}
+
+void reply_end_object(struct request *request, unsigned status, struct buf *body,
+                      struct json_writer *writer)
+{
+    json_end_object(writer);
+    reply_buf(request, status, body);
+    buf_finish(body);
+}
+
 static void write_error(const struct request *request, const struct err *err,
                         struct json_writer *writer)
 {
