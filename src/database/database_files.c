@@ -58,23 +58,35 @@ static bool is_aside(const struct database *database, const char *name)
            strncmp(name + size, ASIDE_INFIX, strlen(ASIDE_INFIX)) == 0;
 }
 
-bool database_is_quarantined(const struct database *database)
+/* Calls `visit` with each name that was set aside until it says no, and tells whether it did. */
+static bool visit_aside(const struct database *database,
+                        bool (*visit)(void *context, const char *name), void *context)
 {
-    if (database_has_file(database)) {
-        return false;
-    }
     int fd = openat(database->folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd < 0 ? NULL : fdopendir(fd);
     if (folder == NULL) {
         fd_close(&fd);
         return false;
     }
-    bool found = false;
-    for (struct dirent *entry = readdir(folder); entry != NULL && !found; entry = readdir(folder)) {
-        found = is_aside(database, entry->d_name);
+    bool stopped = false;
+    for (struct dirent *entry = readdir(folder); entry != NULL && !stopped;
+         entry = readdir(folder)) {
+        stopped = is_aside(database, entry->d_name) && !visit(context, entry->d_name);
     }
     (void)closedir(folder);
-    return found;
+    return stopped;
+}
+
+static bool stop_at_first(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return false;
+}
+
+bool database_is_quarantined(const struct database *database)
+{
+    return !database_has_file(database) && visit_aside(database, stop_at_first, NULL);
 }
 
 /* ---- renames ---- */
@@ -139,13 +151,34 @@ static void trash_name(const struct database *database, char name[static NAME_SI
     (void)snprintf(name, NAME_SIZE, "%s-%s.duckdb", database->name, time);
 }
 
-/* A file that is on another file system than the trash (DUCKDB_DATABASE_PATH may be anywhere) stays
- * in its folder. */
+struct trash {
+    const struct database *database;
+    int fd;
+};
+
+/* Hidden from who looks for what was set aside, where the trash is on another file system. */
+static bool aside_to_trash(void *context, const char *name)
+{
+    const struct trash *trash = context;
+    const struct database *database = trash->database;
+    char beside[NAME_SIZE + 8];
+    (void)snprintf(beside, sizeof(beside), ".trash-%s", name);
+    return renameat(database->folder_fd, name, trash->fd, name) == 0 ||
+           (errno == EXDEV &&
+            renameat(database->folder_fd, name, database->folder_fd, beside) == 0);
+}
+
+/* What was once set aside goes too: it would stand for a damaged database. A file that is on
+ * another file system than the trash (DUCKDB_DATABASE_PATH may be anywhere) stays in its folder. */
 bool database_to_trash(const struct database *database, struct err *err)
 {
     CLEANUP(fd_close) int trash_fd = open_trash(database->owner, err);
     if (trash_fd < 0) {
         return false;
+    }
+    struct trash trash = {.database = database, .fd = trash_fd};
+    if (visit_aside(database, aside_to_trash, &trash)) {
+        return failed(database, "moved to the trash", err);
     }
     char name[NAME_SIZE];
     trash_name(database, name);
@@ -168,9 +201,13 @@ bool database_replace(const struct database *database, const char *new_name, str
     if (!linked && errno != ENOENT) {
         return failed(database, "kept", err);
     }
-    if (renameat(database->folder_fd, new_name, database->folder_fd, database->file_name) != 0 ||
-        !fd_sync(database->folder_fd)) {
-        return failed(database, "replaced", err);
+    if (renameat(database->folder_fd, new_name, database->folder_fd, database->file_name) != 0) {
+        (void)failed(database, "replaced", err);
+        (void)unlinkat(database->folder_fd, beside, 0);
+        return false;
+    }
+    if (!fd_sync(database->folder_fd)) {
+        return failed(database, "replaced", err); /* both are there: which counts is not known */
     }
     CLEANUP(fd_close) int trash_fd = linked ? open_trash(database->owner, err) : -1;
     if (trash_fd >= 0) { /* on another file system it stays where it is */

@@ -192,6 +192,20 @@ def test_files_of_a_checkpoint_that_was_cut_go_with_it(hosted, start_eider):
     hosted.make("lame")
 
 
+def test_a_database_that_was_set_aside_can_be_dropped(hosted, start_eider):
+    """What was set aside goes to the trash with it: it does not come back as a damaged database."""
+    fill(hosted, "lame", "lame")
+    crash(hosted)
+    spoil_main(hosted)
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    refused(hosted)
+    assert hosted.request("DELETE", "/databases/lame").status_code == 200
+    assert hosted.request("GET", "/databases/lame").status_code == 404
+    assert [path.name for path in hosted.folder.iterdir() if path.name.startswith("lame")] == []
+    trash = hosted.server.data / "trash"
+    assert [path.name for path in trash.iterdir() if path.name.startswith("lame.duckdb.quarantine-")]
+
+
 def test_a_log_without_its_file_is_kept(hosted, start_eider):
     """Somebody has removed the main file. The database is none any more, and its log is not thrown away."""
     fill(hosted, "lame", "lame")
