@@ -41,6 +41,7 @@ import faulthandler
 import itertools
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -255,3 +256,17 @@ def s3_rig(eider_binary, tmp_path, s3, s3_proxy):
     made.proxy = s3_proxy
     yield made
     made.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 32 MiB, or the reason why there is none."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting needs root: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

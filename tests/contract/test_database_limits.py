@@ -126,20 +126,6 @@ def test_what_is_spilled_is_bounded_and_goes(start_eider, wait_until):
     wait_until(lambda: spilled(hosted) == 0, 10, "what was spilled is gone")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 32 MiB, or the reason why there is none."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def fill_until_refused(hosted):
     """Tables of 4 MB each, until one is refused -> (how many were acknowledged, the refusal)"""
     for number in range(100):

@@ -4,7 +4,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import threading
 import time
 
@@ -138,20 +137,6 @@ def test_a_store_that_is_away_for_minutes(eider_binary, tmp_path, s3, s3_proxy, 
         clients._stop.set()
         life.server = None
         rig.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 32 MiB, or the reason why there is none."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"mounting needs root: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("free_min", ["4MiB", "0"])
