@@ -228,7 +228,7 @@ struct wal_scan {
     struct wal_scanned *segments; /* by number */
     size_t count;
     bool unfinished;  /* there are *.new */
-    struct buf bytes; /* of the segment that is read */
+    struct buf bytes; /* of the segment that is read, as far as they are not zeros */
 };
 
 struct wal_scan_end {

@@ -7,6 +7,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+enum {
+    READ_STEP_BYTES = 1 << 20
+};
+
 static bool damaged(struct err *err, uint64_t number, uint64_t offset, const char *what)
 {
     return err_set(err, ERR_CORRUPT,
@@ -140,11 +144,53 @@ void wal_scan_finish(struct wal_scan *scan)
 
 /* ---- one segment ---- */
 
+static bool has_bytes(struct str bytes)
+{
+    return bytes.len > 0 &&
+           (bytes.ptr[0] != 0 || memcmp(bytes.ptr, bytes.ptr + 1, bytes.len - 1) != 0);
+}
+
+/* The bytes up to the last step that is not all zeros, with `zeros` of those that follow it. */
+static void keep_step(struct buf *bytes, size_t size, size_t zeros)
+{
+    char *into = bytes->ptr + bytes->len;
+    if (zeros > 0) {
+        memmove(into + zeros, into, size);
+        memset(into, 0, zeros);
+    }
+    buf_wrote(bytes, into + zeros + size);
+}
+
+/* A log that has just begun is 64 MiB of zeros: pages of memory are spent on what is behind them
+ * only. A header that begins before the zeros is whole. */
+static ssize_t read_bytes(struct wal_scan *scan, int fd, size_t file_bytes)
+{
+    size_t zeros = 0;
+    for (size_t at = 0; at < file_bytes;) {
+        size_t wanted = file_bytes - at < READ_STEP_BYTES ? file_bytes - at : READ_STEP_BYTES;
+        char *into = scan->bytes.ptr + scan->bytes.len;
+        ssize_t size = wal_file_read(scan->folder, fd, into, wanted, at);
+        if (size <= 0) {
+            return size < 0 ? size : (ssize_t)at;
+        }
+        at += (size_t)size;
+        if (has_bytes(str_make(into, (size_t)size))) {
+            keep_step(&scan->bytes, (size_t)size, zeros);
+            zeros = 0;
+        } else {
+            zeros += (size_t)size;
+        }
+    }
+    size_t kept = zeros < WAL_RECORD_HEADER_SIZE ? zeros : WAL_RECORD_HEADER_SIZE;
+    memset(scan->bytes.ptr + scan->bytes.len, 0, kept);
+    buf_wrote(&scan->bytes, scan->bytes.ptr + scan->bytes.len + kept);
+    return (ssize_t)file_bytes;
+}
+
 static bool load(struct wal_scan *scan, const struct wal_segment_header *header, struct err *err)
 {
     buf_reset(&scan->bytes);
-    char *into = buf_room(&scan->bytes, header->file_bytes);
-    if (into == NULL) {
+    if (buf_room(&scan->bytes, header->file_bytes) == NULL) {
         return err_set(err, ERR_UNAVAILABLE, "segment %" PRIu64 " of the log is too large to read",
                        header->number);
     }
@@ -152,24 +198,30 @@ static bool load(struct wal_scan *scan, const struct wal_segment_header *header,
     if (fd < 0) {
         return wal_error(fd, "open", header->number, err);
     }
-    ssize_t size = wal_file_read(scan->folder, fd, into, header->file_bytes, 0);
+    ssize_t size = read_bytes(scan, fd, header->file_bytes);
     (void)wal_file_close(scan->folder, &fd);
     if (size < 0) {
         return wal_error((int)size, "read", header->number, err);
     }
-    buf_wrote(&scan->bytes, into + size);
     return (uint64_t)size == header->file_bytes ||
            damaged(err, header->number, (uint64_t)size, "the file is cut off");
 }
 
-static bool has_bytes(struct str bytes)
+/* A record that ends in zeros that were left out: true when they are there now. */
+static bool load_zeros(struct wal_scan *scan, const struct wal_segment_header *segment,
+                       uint64_t offset)
 {
-    for (size_t i = 0; i < bytes.len; i++) {
-        if (bytes.ptr[i] != 0) {
-            return true;
-        }
+    struct wal_record_header header;
+    struct buf *bytes = &scan->bytes;
+    struct str rest = str_from(buf_str(bytes), (size_t)offset);
+    if (bytes->len == segment->file_bytes ||
+        !wal_record_read_header(rest, segment->salt, &header) ||
+        wal_record_size(header.payload_size) <= rest.len) {
+        return false;
     }
-    return false;
+    memset(bytes->ptr + bytes->len, 0, segment->file_bytes - bytes->len);
+    buf_wrote(bytes, bytes->ptr + segment->file_bytes);
+    return true;
 }
 
 /* In the last segment, behind the last valid record: torn, or damaged? See wal_format.h. */
@@ -207,13 +259,17 @@ bool wal_scan_segment(struct wal_scan *scan, size_t index, wal_scan_fn *each, vo
     if (!load(scan, segment, err)) {
         return false;
     }
-    struct str bytes = buf_str(&scan->bytes);
     while (end.last < last) {
         struct wal_record_header header;
         struct str payload;
-        if (!wal_record_read(str_from(bytes, (size_t)end.offset), segment->salt, &header,
-                             &payload) ||
-            header.sequence != end.last + 1) {
+        struct str rest = str_from(buf_str(&scan->bytes), (size_t)end.offset);
+        if (!wal_record_read(rest, segment->salt, &header, &payload)) {
+            if (load_zeros(scan, segment, end.offset)) {
+                continue;
+            }
+            break;
+        }
+        if (header.sequence != end.last + 1) {
             break;
         }
         const struct wal_place place = {
@@ -235,5 +291,5 @@ bool wal_scan_segment(struct wal_scan *scan, size_t index, wal_scan_fn *each, vo
         return end.last == last ||
                damaged(err, segment->number, end.offset, "a record cannot be read");
     }
-    return judge_end(segment, bytes, ret_end, err);
+    return judge_end(segment, buf_str(&scan->bytes), ret_end, err);
 }

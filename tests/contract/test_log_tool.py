@@ -97,6 +97,16 @@ def test_a_torn_end_is_no_damage(log, run_eider):
     assert "then 1 torn, never acknowledged" in done.stdout
 
 
+def test_a_record_that_ends_in_zeros_is_whole(tmp_path, run_eider):
+    """The file goes on with zeros after the last record, as a segment does that is not full."""
+    segment = make_segment(1, 1, [b"one", bytes(1200 << 10)])
+    segment.records.pop()  # the heartbeat
+    log_files.write_log(tmp_path / "log", [segment], 8 << 20)
+    done = run_eider("log", "verify", str(tmp_path / "log"))
+    assert (done.returncode, done.stderr) == (OK, "")
+    assert done.stdout.splitlines()[-1] == f"ok: 1 segments, 2 records with {3 + (1200 << 10)} bytes, 0 torn at the end"
+
+
 def test_a_bad_header_and_a_missing_segment(log, run_eider):
     log_files.write_log(log.parent / "three", [make_segment(n, 1 + 3 * n, [b"x"]) for n in (1, 2, 3)])
     flip(log, 1, 60)
