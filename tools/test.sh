@@ -66,11 +66,14 @@ if [ "${EIDER_TEST_TIER:-}" = long ]; then
 fi
 
 step tidy tools/tidy --junit "$results/tidy.xml"
-# Most of their time is waiting for time-outs: both at once.
-step unit run_unit release unit &
-step unit-asan run_unit asan unit-asan
-wait
+# Most of the unit tests' time is waiting for time-outs: beside the others. They print at the end.
+step unit run_unit release unit >"$results/unit.log" 2>&1 &
+unit=$!
+step unit-asan run_unit asan unit-asan >"$results/unit-asan.log" 2>&1 &
+unit_asan=$!
 step contract run_contract build/eider contract -m 'not long'
+wait "$unit" "$unit_asan"
+cat "$results/unit.log" "$results/unit-asan.log"
 if [ "$asan" = full ]; then
     step contract-asan run_contract build/asan/eider contract-asan -m 'not once and not long'
 fi

@@ -52,6 +52,7 @@ def run_block(block, curl_home):
     return re.findall(r"^status=(\d+)$", done.stderr, re.MULTILINE), done.stdout + done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if curl_blocks(d)], ids=lambda d: d.name)
 def test_commands_work_when_pasted(document, start_eider, s3, curl_home):
     """The blocks of one document, in their order, against one fresh server."""

@@ -97,6 +97,7 @@ def test_batches_of_one_second_never_collide(any_lake, table):
     assert found == [[n] for n in range(5)]
 
 
+@pytest.mark.once
 def test_fifty_parallel_batches(any_lake, table):
     def post(number):
         records = [{"batch": number, "row": row} for row in range(40)]
@@ -110,6 +111,7 @@ def test_fifty_parallel_batches(any_lake, table):
         assert rows == [{"batch": number, "row": row} for row in range(40)]
 
 
+@pytest.mark.once
 def test_parallel_tables_do_not_mix(any_lake, table):
     def post(number):
         name = f"{table}_{number % 5}"

@@ -109,6 +109,7 @@ def test_a_full_snapshot_queue_is_503_and_recovers(narrow, s3_proxy, wait_until)
     sidecar.write("third.parquet", [{"a": 3}], COLUMNS)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("error", ["selec 1", "SELECT * FROM nowhere", "SELECT 'x'::INT"])
 def test_errors_free_their_slot(narrow, error):
     _, sidecar = narrow

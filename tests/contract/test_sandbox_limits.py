@@ -70,6 +70,7 @@ DEAF_STATEMENTS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("sql", [*OBEDIENT.values(), *DEAF_STATEMENTS.values()], ids=[*OBEDIENT, *DEAF_STATEMENTS])
 def test_no_statement_outlives_its_deadline(server, sidecar, wait_until, sql):
     started = time.monotonic()

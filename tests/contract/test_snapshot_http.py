@@ -346,6 +346,7 @@ def test_port_opens_the_listener(start_eider, s3):
     assert Sidecar(server.snapshot, s3).get("/health").text == HEALTH
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "value, maximum", [("0", 100), ("x", 100), ("-5", 100), ("", 100), ("7", 7), ("12abc", 12), (" 9", 9)]
 )
