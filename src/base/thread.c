@@ -166,3 +166,35 @@ bool thread_start_detached(const char *name, void *(*run)(void *), void *argumen
     must(pthread_detach(thread), "thread_detach");
     return true;
 }
+
+void thread_set_init(struct thread_set *set, const char *name, unsigned count_max,
+                     void *(*run)(void *), void *argument)
+{
+    assert(count_max > 0);
+    *set = (struct thread_set){
+        .name = name,
+        .run = run,
+        .argument = argument,
+        .count = 1,
+        .count_max = count_max,
+        .threads = mem_alloc_array(count_max, sizeof(*set->threads)),
+    };
+    set->threads[0] = thread_start(name, run, argument);
+}
+
+void thread_set_want(struct thread_set *set, unsigned waiting)
+{
+    if (waiting > set->idle && set->count < set->count_max &&
+        thread_try_start(set->name, set->run, set->argument, &set->threads[set->count])) {
+        set->count++;
+    }
+}
+
+void thread_set_join(struct thread_set *set)
+{
+    for (unsigned i = 0; i < set->count; i++) {
+        (void)pthread_join(set->threads[i], NULL);
+    }
+    mem_free(set->threads);
+    *set = (struct thread_set){0};
+}

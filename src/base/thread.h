@@ -105,5 +105,26 @@ pthread_t thread_start(const char *name, void *(*run)(void *), void *argument);
 /* For one that is started while the server runs; false when the system has none to give. */
 bool thread_try_start(const char *name, void *(*run)(void *), void *argument,
                       pthread_t *ret_thread) MUST_CHECK;
+/* Threads of one kind, started as they are needed: the first at once, the others when more waits
+ * than there are idle ones. Guarded by a lock of the caller's, in which each of them counts itself
+ * idle while it waits for work. */
+struct thread_set {
+    const char *name;
+    void *(*run)(void *);
+    void *argument;
+    unsigned count;
+    unsigned count_max;
+    unsigned idle;
+    pthread_t *threads;
+};
+
+/* `name` is kept. A failure ends the process, as with thread_start. */
+void thread_set_init(struct thread_set *set, const char *name, unsigned count_max,
+                     void *(*run)(void *), void *argument);
+/* One more, if `waiting` pieces of work are more than there are idle threads. When the system has
+ * none to give, those that are there do the work. */
+void thread_set_want(struct thread_set *set, unsigned waiting);
+/* Without the lock, when they are about to end and no more are wanted. */
+void thread_set_join(struct thread_set *set);
 /* Starts a thread that nobody waits for; false when the system has none to give. */
 bool thread_start_detached(const char *name, void *(*run)(void *), void *argument) MUST_CHECK;

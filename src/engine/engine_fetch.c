@@ -18,19 +18,22 @@ struct fetch_pool {
     struct condition work;
     struct fetch *first;
     struct fetch **last;
+    unsigned waiting; /* how many are in it */
     bool stopping;
-    unsigned threads_count;
-    pthread_t threads[];
+    struct thread_set threads;
 };
 
 static struct fetch *take_work(struct fetch_pool *pool)
 {
     lock_take(&pool->lock);
+    pool->threads.idle++;
     while (pool->first == NULL && !pool->stopping) {
         condition_wait(&pool->work, &pool->lock);
     }
+    pool->threads.idle--;
     struct fetch *fetch = pool->first;
     if (fetch != NULL) {
+        pool->waiting--;
         pool->first = fetch->next;
         if (pool->first == NULL) {
             pool->last = &pool->first;
@@ -70,14 +73,13 @@ static void *fetch_run(void *argument)
 
 struct fetch_pool *fetch_pool_create(unsigned threads)
 {
-    struct fetch_pool *pool = mem_alloc(sizeof(*pool) + threads * sizeof(pool->threads[0]));
+    struct fetch_pool *pool = mem_alloc(sizeof(*pool));
     lock_init(&pool->lock, LOCK_FETCH);
     condition_init(&pool->work);
     pool->last = &pool->first;
-    pool->threads_count = threads;
-    for (unsigned i = 0; i < threads; i++) {
-        pool->threads[i] = thread_start("fetch", fetch_run, pool);
-    }
+    lock_take(&pool->lock);
+    thread_set_init(&pool->threads, "fetch", threads, fetch_run, pool);
+    lock_release(&pool->lock);
     return pool;
 }
 
@@ -90,9 +92,7 @@ void fetch_pool_destroy(struct fetch_pool *pool)
     pool->stopping = true;
     condition_broadcast(&pool->work);
     lock_release(&pool->lock);
-    for (unsigned i = 0; i < pool->threads_count; i++) {
-        (void)pthread_join(pool->threads[i], NULL);
-    }
+    thread_set_join(&pool->threads);
     assert(pool->first == NULL);
     condition_finish(&pool->work);
     lock_finish(&pool->lock);
@@ -134,7 +134,9 @@ static void start_waiting(struct fetch_queue *queue)
         lock_take(&pool->lock);
         *pool->last = fetch;
         pool->last = &fetch->next;
+        pool->waiting++;
         condition_signal(&pool->work);
+        thread_set_want(&pool->threads, pool->waiting);
         lock_release(&pool->lock);
     }
 }

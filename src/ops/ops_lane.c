@@ -13,7 +13,7 @@ struct lane {
     struct lane_task **last;
     bool stopping;
     struct lane_totals totals; /* without the lock */
-    pthread_t threads[];
+    struct thread_set threads; /* at most running_max */
 };
 
 static struct lane_task *unlink_task(struct lane *lane, struct lane_task **link)
@@ -33,9 +33,11 @@ static struct lane_task *take_task(struct lane *lane)
 {
     struct lane_task *task = NULL;
     lock_take(&lane->lock);
+    lane->threads.idle++;
     while (lane->first == NULL && !lane->stopping) {
         condition_wait(&lane->work, &lane->lock);
     }
+    lane->threads.idle--;
     if (lane->first != NULL) {
         task = unlink_task(lane, &lane->first);
         lane->counts.running++;
@@ -77,15 +79,15 @@ static void *lane_run(void *argument)
 struct lane *lane_create(const char *name, unsigned running_max, unsigned queued_max)
 {
     assert(running_max > 0);
-    struct lane *lane = mem_alloc(sizeof(*lane) + running_max * sizeof(lane->threads[0]));
+    struct lane *lane = mem_alloc(sizeof(*lane));
     lane->name = name;
     lock_init(&lane->lock, LOCK_LANE);
     condition_init(&lane->work);
     lane->counts = (struct lane_counts){.running_max = running_max, .queued_max = queued_max};
     lane->last = &lane->first;
-    for (unsigned i = 0; i < running_max; i++) {
-        lane->threads[i] = thread_start(name, lane_run, lane);
-    }
+    lock_take(&lane->lock);
+    thread_set_init(&lane->threads, name, running_max, lane_run, lane);
+    lock_release(&lane->lock);
     return lane;
 }
 
@@ -98,9 +100,7 @@ void lane_destroy(struct lane *lane)
     lane->stopping = true;
     condition_broadcast(&lane->work);
     lock_release(&lane->lock);
-    for (unsigned i = 0; i < lane->counts.running_max; i++) {
-        (void)pthread_join(lane->threads[i], NULL);
-    }
+    thread_set_join(&lane->threads);
     condition_finish(&lane->work);
     lock_finish(&lane->lock);
     mem_free(lane);
@@ -160,6 +160,7 @@ static bool submit(struct lane *lane, struct lane_task *task, bool always,
         lane->last = &task->next;
         lane->counts.queued++;
         condition_signal(&lane->work);
+        thread_set_want(&lane->threads, lane->stopping ? 0 : lane->counts.queued);
     }
     *ret_counts = lane->counts;
     lock_release(&lane->lock);

@@ -114,6 +114,13 @@ static int64_t disk_size(void *context, int fd)
     return fstat(fd, &status) < 0 ? -errno : (int64_t)status.st_size;
 }
 
+static int64_t disk_data(void *context, int fd, uint64_t offset)
+{
+    (void)context;
+    off_t found = lseek(fd, (off_t)offset, SEEK_DATA);
+    return found < 0 ? -errno : found;
+}
+
 static int64_t disk_free_bytes(void *context, int folder)
 {
     (void)context;
@@ -154,6 +161,7 @@ const struct wal_io wal_io_disk = {
     .rename = disk_rename,
     .unlink = disk_unlink,
     .size = disk_size,
+    .data = disk_data,
     .free_bytes = disk_free_bytes,
     .list = disk_list,
 };
@@ -281,4 +289,12 @@ int wal_file_sync(const struct wal_folder *folder, int fd)
 int64_t wal_file_size(const struct wal_folder *folder, int fd)
 {
     return UNTIL_DONE(folder->io->size(folder->io->context, fd));
+}
+
+uint64_t wal_file_data(const struct wal_folder *folder, int fd, uint64_t offset)
+{
+    const struct wal_io *io = folder->io;
+    int64_t found =
+        io->data == NULL ? (int64_t)offset : UNTIL_DONE(io->data(io->context, fd, offset));
+    return found >= 0 ? (uint64_t)found : found == -ENXIO ? UINT64_MAX : offset;
 }

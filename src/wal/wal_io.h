@@ -34,6 +34,9 @@ struct wal_io {
     int (*rename)(void *context, int folder, const char *from, const char *to);
     int (*unlink)(void *context, int folder, const char *name);
     int64_t (*size)(void *context, int fd);
+    /* Where the next bytes are that are not a hole, which reads as zeros; -ENXIO: there are none.
+     * NULL: there are no holes. */
+    int64_t (*data)(void *context, int fd, uint64_t offset);
     int64_t (*free_bytes)(void *context, int folder); /* of the file system, for this user */
     int (*list)(void *context, int folder, void (*each)(void *each_context, const char *name),
                 void *each_context);
@@ -69,3 +72,6 @@ int wal_file_reserve(const struct wal_folder *folder, int fd, uint64_t size);
 int wal_file_sync_data(const struct wal_folder *folder, int fd);
 int wal_file_sync(const struct wal_folder *folder, int fd);
 int64_t wal_file_size(const struct wal_folder *folder, int fd);
+/* From where on there may be anything but zeros: `offset` where nobody knows, UINT64_MAX when there
+ * is nothing. */
+uint64_t wal_file_data(const struct wal_folder *folder, int fd, uint64_t offset);

@@ -167,6 +167,13 @@ static ssize_t read_bytes(struct wal_scan *scan, int fd, size_t file_bytes)
 {
     size_t zeros = 0;
     for (size_t at = 0; at < file_bytes;) {
+        uint64_t data = wal_file_data(scan->folder, fd, at);
+        data = data < file_bytes ? data : file_bytes;
+        if (data > at) {
+            zeros += data - at;
+            at = data;
+            continue;
+        }
         size_t wanted = file_bytes - at < READ_STEP_BYTES ? file_bytes - at : READ_STEP_BYTES;
         char *into = scan->bytes.ptr + scan->bytes.len;
         ssize_t size = wal_file_read(scan->folder, fd, into, wanted, at);
