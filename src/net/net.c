@@ -206,9 +206,11 @@ static bool check_phase(const struct net_transfer *transfer, int64_t now_ms, int
         int64_t sending_ends_ms = transfer->connected_ms + SEND_SLACK_MS + size / 1024;
         limit_ms = sending_ends_ms < limit_ms ? sending_ends_ms : limit_ms;
         what = "the request could not be sent in time";
-    } else if (!transfer->answer_begun) {
+    } else if (!transfer->header_ended) {
+        /* Not from the last byte of the answer: a header that trickles in has its end, too. */
+        int64_t since_ms = transfer->answer_begun ? transfer->answer_begun_ms : transfer->moved_ms;
         long wait_ms = request->first_byte_timeout_ms;
-        limit_ms = transfer->moved_ms + (wait_ms == 0 ? options->first_byte_timeout_ms : wait_ms);
+        limit_ms = since_ms + (wait_ms == 0 ? options->first_byte_timeout_ms : wait_ms);
         what = "no answer in time";
     }
     *ret_limit_ms = limit_ms;
@@ -348,6 +350,9 @@ static bool perform_transfer(struct net_transfer *transfer, struct cancel *cance
     curl_easy_reset(transfer->easy); /* nothing of it may point to this stack any more */
     if (!ended || transfer->gave_up) {
         return false;
+    }
+    if (code == CURLE_OK && !transfer->header_ended) {
+        code = CURLE_RECV_ERROR; /* which is no error to curl, when the connection ends there */
     }
     return code == CURLE_OK || fail_with_code(transfer, code, reason, err);
 }

@@ -140,11 +140,16 @@ static size_t take_header(char *bytes, size_t size, size_t count, void *context)
         return 0;
     }
     transfer->headers_size += line.len;
-    transfer->answer_begun = true;
+    if (!transfer->answer_begun) {
+        transfer->answer_begun = true;
+        transfer->answer_begun_ms = clock_now_ms();
+    }
+    transfer->header_ended = transfer->header_ended || str_trim(line).len == 0;
     if (str_starts_nocase(line, STR("HTTP/"))) {
         long status = 0;
         (void)curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
         transfer->response->status = (unsigned)status;
+        transfer->header_ended = false;
         forget_headers(transfer->response); /* those of a 100 before the real answer */
     } else {
         keep_header(transfer->response, line);

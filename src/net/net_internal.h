@@ -205,6 +205,8 @@ struct net_transfer {
     bool address_refused;
     bool connected;
     bool answer_begun;
+    int64_t answer_begun_ms;
+    bool header_ended;  /* with its empty line */
     uint64_t body_read; /* bytes of the request body handed to curl */
     size_t headers_size;
     long system_error; /* errno of a connection that did not come about; 0 for another reason */

@@ -94,6 +94,14 @@ def test_connections_that_break_are_overcome(behind_proxy, s3_proxy, table, uplo
     assert behind_proxy.lake.table_keys(table) == [key]
 
 
+def test_half_a_header_is_no_answer(behind_proxy, s3_proxy, table, upload):
+    """HTTP/1.1 200 OK, and the connection ends before the header does: nothing was stored."""
+    fault = s3_proxy.cut_header(times=1, **upload)
+    key = accepted(behind_proxy, post_batch(behind_proxy, table, [{"a": 1}]))
+    assert fault.hits == 1
+    assert read_parquet(behind_proxy.lake.read(key)).rows == [{"a": 1}]
+
+
 def test_denied_is_not_retried(behind_proxy, s3_proxy, table, upload):
     s3_proxy.fail(403, times=9, code="AccessDenied", **upload)
     refused(post_batch(behind_proxy, table, [{"a": 1}]), 502, FAILED)

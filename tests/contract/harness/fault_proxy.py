@@ -173,6 +173,10 @@ class FaultProxy:
         """Flips one byte in the middle of the answer's body."""
         return self._add(Fault("corrupt", times, **match))
 
+    def cut_header(self, times=1, **match):
+        """The beginning of a good answer's header, then the end of the connection; the store is not asked."""
+        return self._add(Fault("header", times, **match))
+
     def drop_answer(self, times=1, **match):
         """The store does what was asked, the client gets a closed connection."""
         return self._add(Fault("drop", times, **match))
@@ -273,6 +277,9 @@ class FaultProxy:
             self._seen.append(request)
         if fault is not None and fault.kind == "reset":
             reset(client)
+            return False
+        if fault is not None and fault.kind == "header":
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-A: 1\r\n")
             return False
         if fault is not None and fault.kind == "fail":
             request.status = fault.status
