@@ -287,6 +287,14 @@ static void put_health(struct request *request, struct json_writer *writer, cons
     json_end_array(writer);
 }
 
+static void reply_unknown(struct request *request)
+{
+    struct err err;
+    (void)err_set(&err, ERR_NOT_FOUND, "there is no database '%.*s'",
+                  STR_ARG(buf_str(&request->parameter)));
+    reply_error(request, &err);
+}
+
 static bool is_strict(struct request *request)
 {
     struct buf value;
@@ -306,7 +314,11 @@ void analytics_health_run(struct request *request)
     struct json_writer writer;
     bool good = probe(request, buf_str(&request->parameter), &outcome, &err);
     if (!look(request, buf_str(&request->parameter), &view)) {
-        reply_error(request, &err);
+        if (good) { /* it has been dropped since */
+            reply_unknown(request);
+        } else {
+            reply_error(request, &err);
+        }
         return;
     }
     reply_begin_object(&body, BODY_SIZE_MAX, &writer);
@@ -407,14 +419,6 @@ static void put_analysis(struct json_writer *writer, const struct view *view,
     json_end_object(writer);
 }
 
-static void reply_unknown(struct request *request)
-{
-    struct err err;
-    (void)err_set(&err, ERR_NOT_FOUND, "there is no database '%.*s'",
-                  STR_ARG(buf_str(&request->parameter)));
-    reply_error(request, &err);
-}
-
 void analytics_statistics_run(struct request *request)
 {
     struct str database = buf_str(&request->parameter);
@@ -460,7 +464,7 @@ void analytics_performance_run(struct request *request)
     json_key(&writer, STR("memory_usage"));
     json_begin_object(&writer);
     member_real(&writer, "service_memory_mb", megabytes(view.info.process.resident_bytes), 1);
-    member_count(&writer, "avg_query_memory_mb", 0);
+    member_real(&writer, "avg_query_memory_mb", view.timings.mean_memory_bytes / (1 << 20), 4);
     json_end_object(&writer);
     json_key(&writer, STR("circuit_breaker"));
     json_begin_object(&writer);

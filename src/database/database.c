@@ -131,10 +131,11 @@ static struct str shown_statement(const struct worker_request *request)
 }
 
 static void note(struct database *database, const struct database_request *request, bool good,
-                 int64_t elapsed_us)
+                 uint64_t memory_bytes, int64_t elapsed_us)
 {
     struct timings_entry entry = {
         .elapsed_us = (uint64_t)elapsed_us,
+        .memory_bytes = memory_bytes,
         .good = good,
         .wall_ms = clock_wall_ms(),
         .statement = shown_statement(&request->run.request),
@@ -159,7 +160,7 @@ static bool run_counted(struct database *database, const struct database_request
                                      ? judge_entry(outcome, err)
                                      : judge(database->owner, good, &outcome->run, err);
     breaker_leave(database->breaker, &pass, result, ended_us / 1000);
-    note(database, request, good, ended_us - began_us);
+    note(database, request, good, outcome->run.done.memory_bytes, ended_us - began_us);
     return good;
 }
 

@@ -25,6 +25,7 @@ struct breaker {
     unsigned openings_in_a_row;
     int64_t open_until_ms;
     bool probing;
+    unsigned failures_at_opening; /* told until it closes */
     uint64_t epoch;
     int64_t last_failure_ms, last_success_ms; /* 0: never */
     double elapsed_ms;                        /* of all that passed */
@@ -94,6 +95,7 @@ static void close_breaker(struct breaker *breaker) REQUIRES(&breaker->lock)
     breaker->state = BREAKER_CLOSED;
     breaker->openings_in_a_row = 0;
     breaker->open_until_ms = 0;
+    breaker->failures_at_opening = 0;
     forget(breaker);
 }
 
@@ -115,6 +117,9 @@ static void open_breaker(struct breaker *breaker, int64_t now_ms) REQUIRES(&brea
     breaker->open_until_ms = now_ms + open_time_ms(breaker);
     breaker->openings_in_a_row++;
     breaker->totals.opened++;
+    unsigned failures = sum(breaker, now_ms).failed;
+    breaker->failures_at_opening =
+        failures > breaker->failures_at_opening ? failures : breaker->failures_at_opening;
     forget(breaker);
 }
 
@@ -229,7 +234,8 @@ void breaker_status(struct breaker *breaker, int64_t now_ms, struct breaker_stat
     lock_take(&breaker->lock);
     struct breaker_status status = breaker->totals;
     status.state = breaker->state;
-    status.failure_count = sum(breaker, now_ms).failed;
+    status.failure_count = breaker->state == BREAKER_CLOSED ? sum(breaker, now_ms).failed
+                                                            : breaker->failures_at_opening;
     status.success_count = breaker->successes_in_a_row;
     bool waiting = breaker->state == BREAKER_OPEN && breaker->open_until_ms > now_ms;
     status.retry_in_ms = waiting ? breaker->open_until_ms - now_ms : 0;

@@ -15,14 +15,21 @@
 enum {
     LOOK_MS = 200,
     TEXT_SIZE = 4096,
+    PROCESSES_KEPT = 16,          /* those that were looked at last */
     STAT_FIELDS_BEFORE_TIMES = 11 /* of /proc/PID/stat, between the name's ')' and utime */
+};
+
+struct process_look {
+    int pid; /* 0: of none */
+    int64_t looked_ms;
+    uint64_t ticks;
+    double cpu_percent;
 };
 
 struct ops_system {
     struct lock lock; /* LOCK_SYSTEM: everything below */
     int64_t looked_ms;
-    int pid;
-    uint64_t process_ticks;
+    struct process_look processes[PROCESSES_KEPT];
     uint64_t busy_ticks, all_ticks;
     struct ops_system_view view;
 };
@@ -125,16 +132,40 @@ static void look_at_system(struct ops_system *system) REQUIRES(&system->lock)
     system->all_ticks = all;
 }
 
-static void look_at_process(struct ops_system *system, int pid, int64_t now_ms)
+/* The look at this process, or the place of the one that was looked at longest ago. */
+static struct process_look *find_look(struct ops_system *system, int pid) REQUIRES(&system->lock)
+{
+    struct process_look *oldest = &system->processes[0];
+    for (size_t i = 0; i < PROCESSES_KEPT; i++) {
+        struct process_look *look = &system->processes[i];
+        if (look->pid == pid) {
+            return look;
+        }
+        oldest = look->looked_ms < oldest->looked_ms ? look : oldest;
+    }
+    *oldest = (struct process_look){0};
+    return oldest;
+}
+
+/* Since the look before, which is at least LOOK_MS ago; 0 for the first. */
+static double look_at_process(struct ops_system *system, int pid, int64_t now_ms)
     REQUIRES(&system->lock)
 {
-    uint64_t ticks = pid == 0 ? 0 : process_ticks(pid);
-    bool same = pid == system->pid && pid != 0;
-    double seconds = (double)(now_ms - system->looked_ms) / 1000;
-    double used = (double)(ticks - system->process_ticks) / (double)sysconf(_SC_CLK_TCK);
-    system->view.process_cpu_percent = same ? percent(used, seconds) : 0;
-    system->pid = pid;
-    system->process_ticks = ticks;
+    struct process_look *look = find_look(system, pid);
+    if (pid == 0 || (look->pid == pid && now_ms - look->looked_ms < LOOK_MS)) {
+        return pid == 0 ? 0 : look->cpu_percent;
+    }
+    uint64_t ticks = process_ticks(pid);
+    double seconds = (double)(now_ms - look->looked_ms) / 1000;
+    double used = ((double)ticks - (double)look->ticks) / (double)sysconf(_SC_CLK_TCK);
+    bool again = look->pid == pid;
+    *look = (struct process_look){
+        .pid = pid,
+        .looked_ms = now_ms,
+        .ticks = ticks,
+        .cpu_percent = again ? percent(used, seconds) : 0,
+    };
+    return look->cpu_percent;
 }
 
 void ops_system_look(struct ops_system *system, int pid, uint64_t resident_bytes,
@@ -148,10 +179,10 @@ void ops_system_look(struct ops_system *system, int pid, uint64_t resident_bytes
     lock_take(&system->lock);
     if (system->looked_ms == 0 || now_ms - system->looked_ms >= LOOK_MS) {
         look_at_system(system);
-        look_at_process(system, pid, now_ms);
         system->looked_ms = now_ms;
     }
     *ret_view = system->view;
+    ret_view->process_cpu_percent = look_at_process(system, pid, now_ms);
     lock_release(&system->lock);
     ret_view->memory_percent = percent((double)total_kb - (double)free_kb, (double)total_kb);
     ret_view->process_memory_percent = percent((double)resident_bytes / 1024, (double)total_kb);

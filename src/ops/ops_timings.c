@@ -21,6 +21,7 @@ struct timings {
     struct lock lock; /* LOCK_TIMINGS: everything below */
     uint64_t total, successful;
     int64_t last_wall_ms;
+    double memory_bytes;               /* of all */
     uint64_t elapsed_us[TIMINGS_KEPT]; /* a ring: the request `total` is at total % TIMINGS_KEPT */
     struct slow slowest[TIMINGS_SLOWEST]; /* the longest first */
     unsigned slowest_count;
@@ -80,6 +81,7 @@ void timings_add(struct timings *timings, const struct timings_entry *entry)
     timings->elapsed_us[timings->total % TIMINGS_KEPT] = entry->elapsed_us;
     timings->total++;
     timings->successful += entry->good;
+    timings->memory_bytes += (double)entry->memory_bytes;
     timings->last_wall_ms = entry->wall_ms;
     if (is_among_slowest(timings, entry->elapsed_us)) {
         add_slow(timings, entry);
@@ -139,6 +141,7 @@ void timings_status(struct timings *timings, struct timings_status *ret_status)
         .successful = timings->successful,
         .failed = total - timings->successful,
         .last_wall_ms = timings->last_wall_ms,
+        .mean_memory_bytes = total == 0 ? 0 : timings->memory_bytes / (double)total,
         .kept = total < TIMINGS_KEPT ? (unsigned)total : TIMINGS_KEPT,
         .recent_count = total < TIMINGS_RECENT ? (unsigned)total : TIMINGS_RECENT,
     };

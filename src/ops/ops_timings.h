@@ -22,6 +22,7 @@ void timings_destroy(struct timings *timings);
  * request is among the slowest. */
 struct timings_entry {
     uint64_t elapsed_us;
+    uint64_t memory_bytes; /* what it used at most */
     bool good;
     int64_t wall_ms; /* its end */
     struct str statement;
@@ -41,6 +42,7 @@ struct timings_status {
     double mean_us, min_us, max_us, median_us;
     double p90_us, p95_us, p99_us;
     unsigned over_1s, over_5s;
+    double mean_memory_bytes;           /* since the start */
     uint64_t recent_us[TIMINGS_RECENT]; /* the newest last */
     unsigned recent_count;
 };

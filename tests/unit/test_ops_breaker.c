@@ -164,6 +164,7 @@ TEST(the_numbers_are_true)
     CHECK_U64(status.failed, 5);
     CHECK_U64(status.refused, 1);
     CHECK_U64(status.opened, 1);
+    CHECK_U64(status.failure_count, 5);
     CHECK_I64(status.last_failure_ago_ms, 1000);
     CHECK_I64(status.last_success_ago_ms, 2000);
     breaker_reset(breaker);
