@@ -3,6 +3,7 @@
 #include "clock.h"
 #include "log.h"
 #include "server_auth.h"
+#include "server_databases.h"
 #include "server_machine.h"
 #include "server_steps.h"
 #include "store_probe.h"
@@ -142,6 +143,28 @@ static void check_listeners(struct check *check)
              "Whoever reaches a listener may read and write the lake: close the network around "
              "it.");
     }
+}
+
+static void check_tokens(struct check *check)
+{
+    struct err err = {0};
+    struct auth *auth = NULL;
+    char found[100];
+    bool good = server_open_auth(check->config, NULL, &auth, &err);
+    bool any = good && auth_has_any(auth);
+    (void)snprintf(found, sizeof(found), "%s", any ? "they can be read" : "there are none");
+    (void)tell_step(check, "tokens and keys", good, found, &err);
+    auth_destroy(auth);
+}
+
+static void check_backups(struct check *check)
+{
+    struct err err = {0};
+    char path[SERVER_PATH_SIZE];
+    server_backup_folder(check->config, path);
+    struct store *store = store_open_folder(path, &err);
+    (void)tell_step(check, "backup folder", store != NULL, "it can be opened", &err);
+    store_close(store);
 }
 
 static void check_descriptors(struct check *check)
@@ -345,6 +368,10 @@ static void check_all(struct check *check)
                            "it can be written to, and no other server uses it", &err);
     (void)tell_step(check, "DuckDB library", server_check_library(&err),
                     "it is the one this binary was built with", &err);
+    check_tokens(check);
+    if (owned) {
+        check_backups(check);
+    }
     check_descriptors(check);
     check_memory(check);
     if (owned) {
@@ -366,6 +393,9 @@ int server_check(const struct config *config, const struct err *err)
     bool in_folder = server_lake_folder(config, folder);
     struct footprint data = footprint_of(config_text(config, "EIDER_DATA"));
     struct footprint lake = footprint_of(in_folder ? folder : "");
+    char backups_path[SERVER_PATH_SIZE];
+    server_backup_folder(config, backups_path);
+    struct footprint backups = footprint_of(backups_path);
     log_set_level(LOG_ERROR); /* what there is to say is said here */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
@@ -373,6 +403,7 @@ int server_check(const struct config *config, const struct err *err)
     check_all(&check);
     server_stop(check.server);
     remove_footprint(&lake);
+    remove_footprint(&backups);
     remove_footprint(&data);
     return conclude(&check);
 }

@@ -30,7 +30,7 @@ static uint64_t parse_memory(const char *text)
     char binary[64];
     struct err ignored;
     uint64_t bytes = 0;
-    size_t digits = strcspn(text, "kKmMgG");
+    size_t digits = strcspn(text, "kKmMgGtT");
     bool decimal = text[digits] != '\0' && text[digits + 1] != 'i' && text[digits + 1] != 'I';
     if (decimal) {
         (void)snprintf(binary, sizeof(binary), "%.*s%ciB", (int)digits, text, text[digits]);
@@ -79,6 +79,7 @@ static void read_options(const struct config *config, struct engine *engine,
         .memory_bytes = memory_bytes,
         .memory_total_bytes = memory_bytes > half ? memory_bytes : half,
         .file_bytes_max = config_number(config, "EIDER_DATABASE_FILE_MAX"),
+        .disk_free_min = config_number(config, "EIDER_LOG_FREE_MIN"),
         .temp_bytes_max = config_number(config, "EIDER_DATABASE_TEMP_MAX"),
         .threads = threads,
         .slots = threads * POOL_PER_THREAD,
@@ -92,14 +93,12 @@ static void read_options(const struct config *config, struct engine *engine,
     };
 }
 
-static struct store *open_backup_folder(const struct config *config, struct err *err)
+void server_backup_folder(const struct config *config, char path[static SERVER_PATH_SIZE])
 {
     const char *given = config_text(config, "EIDER_BACKUP_FOLDER");
-    char *path =
-        given != NULL ? mem_copy_bytes(given, strlen(given)) : path_in_data(config, "backup");
-    struct store *store = store_open_folder(path, err);
-    mem_free(path);
-    return store;
+    (void)snprintf(path, SERVER_PATH_SIZE, "%s%s",
+                   given != NULL ? given : config_text(config, "EIDER_DATA"),
+                   given != NULL ? "" : "/backup");
 }
 
 bool server_open_databases(const struct config *config, struct engine *engine,
@@ -107,7 +106,9 @@ bool server_open_databases(const struct config *config, struct engine *engine,
                            struct err *err)
 {
     struct server_databases *into = ret_databases;
-    into->backup_store = open_backup_folder(config, err);
+    char backup_folder[SERVER_PATH_SIZE];
+    server_backup_folder(config, backup_folder);
+    into->backup_store = store_open_folder(backup_folder, err);
     if (into->backup_store == NULL) {
         return false;
     }

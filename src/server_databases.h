@@ -3,6 +3,7 @@
 
 #include "api.h"
 #include "config.h"
+#include "server_lake.h"
 
 struct server_databases {
     struct databases *databases;
@@ -11,6 +12,9 @@ struct server_databases {
     struct databases_options options;
     char memory_text[32]; /* of one database, as the settings have it */
 };
+
+/* Where backups and exports to a path go. */
+void server_backup_folder(const struct config *config, char path[static SERVER_PATH_SIZE]);
 
 /* Opens no database: that is for the first request. */
 bool server_open_databases(const struct config *config, struct engine *engine,

@@ -15,7 +15,8 @@ from harness.s3_server import S3Server
 
 pytestmark = pytest.mark.once  # servers that are started and ended, again and again
 
-FOLDER_LINES = ["settings", "listeners", "data folder", "DuckDB library", "descriptors", "memory", "query process"]
+FOLDER_LINES = ["settings", "listeners", "data folder", "DuckDB library", "tokens and keys", "backup folder"]
+FOLDER_LINES += ["descriptors", "memory", "query process"]
 FOLDER_LINES += ["authorities", "lake"]
 STORE_LINES = [f"store: {what}" for what in ("reach", "write", "read", "etag", "list", "create-only", "races", "delete")]
 S3_LINES = ["store: compare", "store: checksum"]
@@ -166,6 +167,20 @@ def test_a_data_folder_that_another_server_uses(check, start_eider):
     report.failure("data folder", str(server.data), "another server", "EIDER_DATA")
     assert "query process" not in report.verdicts and report.verdicts["store: races"] == "ok"
     assert server.get("/health/ready").status_code == 200
+
+
+def test_files_of_tokens_and_keys_that_are_wrong(check, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("nonsense\n")
+    check({"EIDER_TOKENS_FILE": str(tokens)}).failure("tokens and keys", "line 1", "is no token")
+    check({"EIDER_JWT_KEYS": str(tmp_path / "missing")}).failure("tokens and keys", "missing")
+
+
+def test_a_backup_folder_that_cannot_be_made(check, tmp_path):
+    (tmp_path / "file").write_text("")
+    check({"EIDER_BACKUP_FOLDER": str(tmp_path / "file" / "folder")}).failure("backup folder")
+    assert check({"EIDER_BACKUP_FOLDER": str(tmp_path / "elsewhere" / "folder")}).verdicts["backup folder"] == "ok"
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_data_folder_that_cannot_be_made(check, tmp_path):
