@@ -168,7 +168,7 @@ static void read_limit(struct request *request, struct faults *faults, uint64_t 
 {
     struct buf value;
     buf_init(&value, DATE_SIZE);
-    if (http_query_parameter(request->exchange, "limit", &value)) {
+    if (http_query_parameter(request->exchange, "limit", &value) || buf_failed(&value)) {
         analytics_parse_number(faults, buf_str(&value), "query.limit", 1, PAGES_LIMIT_MAX,
                                ret_limit);
     }

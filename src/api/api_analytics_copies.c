@@ -13,6 +13,12 @@ enum {
     REPLY_SIZE_MAX = 64 << 10
 };
 
+enum transfer_kind {
+    TRANSFER_READ, /* of the object */
+    TRANSFER_BACKUP,
+    TRANSFER_EXPORT
+};
+
 /* One request between a database and an object. */
 struct transfer {
     struct request *request;
@@ -23,6 +29,7 @@ struct transfer {
     struct str key; /* of the object; points into `url` */
     struct store *store;
     bool own_store; /* opened for this request */
+    enum transfer_kind kind;
     bool overwrite;
     enum worker_import_mode mode;
 };
@@ -95,6 +102,27 @@ static bool open_place(struct transfer *transfer, struct err *err)
     return store_check_key(transfer->key, err);
 }
 
+/* Beneath the backup folder the names of exports are none of backups: the one kind never takes the
+ * place of the other. */
+static bool check_kind(const struct transfer *transfer, struct err *err)
+{
+    bool parquet = str_ends(transfer->key, STR(".parquet"));
+    if (transfer->own_store || transfer->kind == TRANSFER_READ) {
+        return true;
+    }
+    if (transfer->kind == TRANSFER_BACKUP) {
+        return !parquet ||
+               err_set(err, ERR_INVALID, "the name of a backup does not end in .parquet");
+    }
+    if (transfer->request->identity.role < AUTH_WRITE) {
+        return err_set(err, ERR_FORBIDDEN,
+                       "an export into the backup folder needs a token of the role write; one to "
+                       "s3:// does not");
+    }
+    return parquet || err_set(err, ERR_INVALID,
+                              "the name of an export into the backup folder ends in .parquet");
+}
+
 static void read_place(struct transfer *transfer, struct faults *faults, const char *name,
                        const char *field)
 {
@@ -116,7 +144,7 @@ static void check(struct request *request, void (*read)(struct transfer *, struc
     (void)analytics_read_database(request, &faults, &transfer->database);
     if (faults_reply(&faults, request)) {
         /* told */
-    } else if (!open_place(transfer, &err) ||
+    } else if (!open_place(transfer, &err) || !check_kind(transfer, &err) ||
                !request_run(request, request->api->options.database_copy_timeout_ms, NULL, &err)) {
         reply_error(request, &err);
     }
@@ -157,6 +185,7 @@ static struct str name_of(const struct transfer *transfer)
 
 static void read_backup(struct transfer *transfer, struct faults *faults)
 {
+    transfer->kind = TRANSFER_BACKUP;
     read_place(transfer, faults, "to", "body.to");
 }
 
@@ -223,7 +252,7 @@ static bool run_in_database(struct transfer *transfer, struct worker_request *wa
         .writes = writes,
         .run = {.request = *wanted, .fds = {fd, -1}, .context = transfer},
     };
-    request.run.request.role = analytics_role(transfer->request);
+    request.run.request.role = writes ? analytics_role(transfer->request) : WORKER_ROLE_READ;
     return databases_run(transfer->request->api->options.databases, &request,
                          transfer->request->cancel, outcome, err);
 }
@@ -271,8 +300,10 @@ static bool fetch(const struct transfer *transfer, int *ret_fd, uint64_t *ret_si
     }
     *ret_fd = fd_temporary(request->api->options.spool_folder, err);
     *ret_size = object.size;
-    return *ret_fd >= 0 && store_get_range(transfer->store, transfer->key, object.etag, 0,
-                                           object.size, *ret_fd, 0, request->cancel, err);
+    return *ret_fd >= 0 &&
+           databases_have_room(request->api->options.databases, *ret_fd, object.size, err) &&
+           store_get_range(transfer->store, transfer->key, object.etag, 0, object.size, *ret_fd, 0,
+                           request->cancel, err);
 }
 
 void analytics_import_run(struct request *request)
@@ -307,6 +338,7 @@ static void read_export(struct transfer *transfer, struct faults *faults)
 {
     struct json_span body = transfer->request->body;
     struct json_span ignored;
+    transfer->kind = TRANSFER_EXPORT;
     read_place(transfer, faults, "to", "body.to");
     analytics_read_flag(faults, body, "overwrite", "body.overwrite", &transfer->overwrite);
     if (json_find(body, STR("table"), &ignored)) {

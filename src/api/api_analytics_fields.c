@@ -75,7 +75,8 @@ static bool scan_body(struct request *request, struct str text)
     json_scanner_init(&scanner, text);
     scanner.depth_max = DEPTH_MAX;
     if (!str_is_utf8(text) || !json_scan_document(&scanner, &request->body, &err)) {
-        (void)snprintf(field, sizeof(field), "body.%zu", scanner.error_offset);
+        struct str before = str_first(text, scanner.error_offset);
+        (void)snprintf(field, sizeof(field), "body.%zu", str_count_code_points(before));
         return reply_fault(request, field, "json_invalid", "JSON decode error");
     }
     if (request->body.kind != JSON_OBJECT) {
@@ -196,7 +197,7 @@ void analytics_parse_number(struct faults *faults, struct str text, const char *
     uint64_t value = 0;
     struct err ignored;
     bool large = !num_parse_u64(digits, 0, UINT64_MAX, &value, &ignored);
-    bool small = (negative && value > 0) || (!large && value < min);
+    bool small = (negative && (large || value > 0)) || (!large && value < min);
     check_range(faults, field, small, !small && (large || value > max), min, max);
     *ret_value = value;
 }

@@ -64,6 +64,12 @@ static void read_format(struct request *request, struct analytics_work *work, st
     }
 }
 
+/* Who may not is refused by the worker, and takes no writer's turn for it. */
+static bool may_write(const struct request *request)
+{
+    return analytics_role(request) != WORKER_ROLE_READ;
+}
+
 static void read_query(struct request *request, struct analytics_work *work, struct faults *faults)
 {
     struct json_span body = request->body;
@@ -83,7 +89,7 @@ static void read_query(struct request *request, struct analytics_work *work, str
     (void)analytics_read_database(request, faults, &work->database);
     work->statements[0] = buf_str(&work->text);
     work->statements_count = 1;
-    work->writes = !worker_only_reads(work->statements[0]);
+    work->writes = may_write(request) && !worker_only_reads(work->statements[0]);
 }
 
 /* What both have: the body read, its faults told, the rest on the lane. */
@@ -151,7 +157,7 @@ static void read_batch(struct request *request, struct analytics_work *work, str
     struct json_span list;
     work->kind = WORKER_BATCH;
     work->wrapped = true;
-    work->writes = true;
+    work->writes = may_write(request);
     work->atomic = true;
     request->format = WORKER_FORMAT_ROWS;
     if (!json_find(request->body, STR("queries"), &list)) {

@@ -7,6 +7,7 @@
 enum {
     CHECK_QUEUE_MAX = 1024,
     HEALTH_THREADS = 2,
+    CHANGE_THREADS = 4,
     COPY_THREADS = 2,
     PARAMETER_SIZE_MAX = 4096,
     SMALL_BODY_SIZE_MAX = 8 << 10,
@@ -30,8 +31,11 @@ struct api *api_create(const struct api_options *options)
     api->lanes[LANE_DATABASE] =
         lane_create("database", options->database_requests_max, options->databases_queue_max);
     api->lanes[LANE_DATABASE_HEALTH] = lane_create("health", HEALTH_THREADS, CHECK_QUEUE_MAX);
+    api->lanes[LANE_DATABASE_CHANGE] = lane_create("change", CHANGE_THREADS, CHECK_QUEUE_MAX);
     api->lanes[LANE_DATABASE_COPY] =
         lane_create("copy", COPY_THREADS, options->databases_queue_max);
+    api->lanes[LANE_DATABASE_EXPORT] =
+        lane_create("export", COPY_THREADS, options->databases_queue_max);
     api->system = ops_system_create();
     api->started_ms = clock_now_ms();
     api->access = access_create();

@@ -3,6 +3,8 @@
 #include "clock.h"
 #include "log.h"
 
+#include <string.h>
+
 /* `session_id`, of the analytics contract: the same tokens, for browsers. */
 static struct str find_cookie(struct str cookies, struct str name)
 {
@@ -61,6 +63,18 @@ static void look_at(struct request *request, const struct auth_credentials *cred
     }
 }
 
+/* A browser was sent here by a page of somebody else's: its cookie, or the place it runs at, is not
+ * what that page may use to change anything. Programs do not send this header, and a page that
+ * holds a token itself sends it. */
+static bool is_foreign_page(const struct request *request,
+                            const struct auth_credentials *credentials)
+{
+    const char *method = request->route->method;
+    bool changes = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
+    return changes && credentials->authorization.len == 0 &&
+           str_equal_nocase(header_or_empty(request, "Sec-Fetch-Site"), STR("cross-site"));
+}
+
 bool gate_pass(struct request *request)
 {
     struct auth *auth = request->api->options.auth;
@@ -70,6 +84,13 @@ bool gate_pass(struct request *request)
     if (wanted == AUTH_NOBODY) {
         look_at(request, &credentials);
         return true;
+    }
+    if (is_foreign_page(request, &credentials)) {
+        (void)err_set(&err, ERR_FORBIDDEN,
+                      "a page of another site may not send this without a token of its own in "
+                      "Authorization");
+        reply_error(request, &err);
+        return false;
     }
     if (!identify(request, &credentials, &err)) {
         reply_add_header(request, "WWW-Authenticate", "Bearer");

@@ -31,7 +31,9 @@ enum api_lane {
     LANE_INGEST,
     LANE_DATABASE,        /* statements of hosted databases */
     LANE_DATABASE_HEALTH, /* what is told of them, while statements wait */
-    LANE_DATABASE_COPY,   /* backups, imports and the like, which take long */
+    LANE_DATABASE_CHANGE, /* opening, making and dropping them, which may wait for statements */
+    LANE_DATABASE_COPY,   /* backups, restores and imports, which take long */
+    LANE_DATABASE_EXPORT, /* to wherever clients say, as slow as that is */
     LANE_ROWS,            /* bodies that are read while they arrive */
     LANE_COUNT
 };

@@ -297,8 +297,11 @@ static bool check_times(const json_t *claims, int64_t now_wall_ms, int64_t *ret_
     }
     double end_s = json_number_value(end);
     *ret_refusal = AUTH_REFUSED_EXPIRED;
+    if (!(end_s > now_s)) {
+        return false;
+    }
     *ret_until_wall_ms = end_s > 1e12 ? INT64_MAX : (int64_t)(end_s * 1000);
-    return end_s > now_s;
+    return true;
 }
 
 static bool check_claims(const json_t *claims, const struct jwt_rules *rules,

@@ -41,6 +41,7 @@ struct databases_options {
     uint64_t memory_bytes;       /* of one database */
     uint64_t memory_total_bytes; /* of all that are open */
     uint64_t file_bytes_max;
+    uint64_t disk_free_min; /* bytes that copies from elsewhere leave on the disk */
     uint64_t temp_bytes_max;
     unsigned threads;     /* of one database */
     unsigned slots;       /* requests at once in one database */
@@ -144,6 +145,10 @@ struct database_copy {
 bool databases_backup(struct databases *databases, struct str database,
                       const struct database_place *to, struct cancel *cancel,
                       struct database_copy *ret_copy, struct err *err) MUST_CHECK;
+/* Whether a file of that size may be brought to the disk that `fd` is on: ERR_TOO_LARGE beyond
+ * file_bytes_max, ERR_UNAVAILABLE when less than disk_free_min would be left. */
+bool databases_have_room(const struct databases *databases, int fd, uint64_t size,
+                         struct err *err) MUST_CHECK;
 /* Replaces the database by a copy, after the copy was opened once to see that it is one. */
 bool databases_restore(struct databases *databases, struct str database,
                        const struct database_place *from, struct cancel *cancel,

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
@@ -119,6 +121,25 @@ bool databases_backup(struct databases *databases, struct str name, const struct
 
 /* ---- restore ---- */
 
+bool databases_have_room(const struct databases *databases, int fd, uint64_t size, struct err *err)
+{
+    const struct databases_options *options = &databases->options;
+    struct statvfs status;
+    if (size > options->file_bytes_max) {
+        return err_set(err, ERR_TOO_LARGE,
+                       "the object has %" PRIu64 " bytes; EIDER_DATABASE_FILE_MAX allows %" PRIu64,
+                       size, options->file_bytes_max);
+    }
+    if (fstatvfs(fd, &status) != 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "the disk cannot be looked at");
+    }
+    uint64_t left = (uint64_t)status.f_bavail * status.f_frsize;
+    return (left >= size && left - size >= options->disk_free_min) ||
+           err_set(err, ERR_UNAVAILABLE,
+                   "the object has %" PRIu64 " bytes, for which the server's disk has no room",
+                   size);
+}
+
 static bool sum_file(int fd, uint64_t size, struct database_copy *ret_copy, struct err *err)
 {
     struct sha256 sum;
@@ -143,7 +164,8 @@ static bool fetch(struct database *database, const struct database_place *from, 
     if (fd < 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "the copy cannot be written");
     }
-    return store_get_range(from->store, from->key, object.etag, 0, object.size, fd, 0, cancel,
+    return databases_have_room(database->owner, fd, object.size, err) &&
+           store_get_range(from->store, from->key, object.etag, 0, object.size, fd, 0, cancel,
                            err) &&
            sum_file(fd, object.size, ret_copy, err) &&
            (fd_sync(fd) ||

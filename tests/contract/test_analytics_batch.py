@@ -70,6 +70,7 @@ def test_transaction_words_inside_are_refused(database, table, word):  # 21, A-0
             ("body.use_transaction", "bool_parsing", "Input should be a valid boolean, unable to interpret input"),
         ),
         ("[", ("body.1", "json_invalid", "JSON decode error")),
+        ('{"é":', ("body.5", "json_invalid", "JSON decode error")),
     ],
 )
 def test_validation(database, body, fault):

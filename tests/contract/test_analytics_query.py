@@ -189,6 +189,7 @@ def test_a_long_result_is_cut_and_says_so(analytics):  # 38, A-35
         ),
         ({"query": "SELECT 1", "timeout_seconds": 0}, "body.timeout_seconds", "greater_than_equal", TOO_SMALL.format(1)),  # 10
         ({"query": "SELECT 1", "timeout_seconds": -5}, "body.timeout_seconds", "greater_than_equal", TOO_SMALL.format(1)),
+        ({"query": "SELECT 1", "timeout_seconds": -(10**20)}, "body.timeout_seconds", "greater_than_equal", TOO_SMALL.format(1)),
         ({"query": "SELECT 1", "timeout_seconds": 301}, "body.timeout_seconds", "less_than_equal", TOO_LARGE.format(300)),
         ({"query": "SELECT 1", "timeout_seconds": "301"}, "body.timeout_seconds", "less_than_equal", TOO_LARGE.format(300)),
         ({"query": "SELECT 1", "fetch_size": 0}, "body.fetch_size", "greater_than_equal", TOO_SMALL.format(1)),

@@ -14,6 +14,7 @@ import pytest
 
 from harness.prometheus import scrape
 from harness.raw_http import RawConnection
+from harness.snapshot_client import InFlight
 
 ROLES = ("read", "write", "admin")
 LISTENERS = {
@@ -189,6 +190,58 @@ def test_statements_are_judged_by_the_role(guarded, by_role, table):
     for role, status, rows in (("read", 400, [[7]]), ("write", 200, [])):
         assert guarded.post(f"{DUCKDB}/batch", json=batch, headers=bearer(by_role[role])).status_code == status
         assert json.loads(run_sql(guarded, by_role["read"], f"SELECT a FROM {table}")[1])["data"] == rows
+
+
+def test_a_read_token_takes_no_writers_turn(guarded, by_role, table):
+    """Its batch runs beside a change that lasts, and a kept result stays."""
+    query = {"query": f"SELECT '{table}'"}
+    ask = lambda: guarded.post(f"{DUCKDB}/query", json=query, headers=bearer(by_role["read"]))
+    lasting = ["CREATE TABLE IF NOT EXISTS lasting AS SELECT 1 AS a", "SELECT count(*) FROM range(100000000000) r(i) WHERE i % 7 = 3"]
+    assert ask().status_code == 200 and ask().headers["X-Cache"] == "hit"
+    batch = {"queries": ["SELECT 7"]}
+    assert guarded.post(f"{DUCKDB}/batch", json=batch, headers=bearer(by_role["read"])).json()["results"][0]["data"] == [[7]]
+    assert ask().headers["X-Cache"] == "hit"
+    writing = InFlight(
+        guarded.post, f"{DUCKDB}/batch", json={"queries": lasting, "timeout_seconds": 20}, headers=bearer(by_role["write"]), timeout=60
+    )
+    wait_for(lambda: guarded.get("/queries", headers=bearer(by_role["admin"])).json()["queries"])
+    began = time.monotonic()
+    assert guarded.post(f"{DUCKDB}/batch", json=batch, headers=bearer(by_role["read"])).status_code == 200
+    assert time.monotonic() - began < 10
+    for query in guarded.get("/queries", headers=bearer(by_role["admin"])).json()["queries"]:
+        guarded.request("DELETE", f"/queries/{query['id']}", headers=bearer(by_role["admin"]))
+    writing.wait()
+
+
+def test_a_read_token_does_not_write_into_the_backup_folder(guarded, by_role, table):
+    def send(role, route, **fields):
+        return guarded.post(f"{DUCKDB}{route}", json=fields, headers=bearer(by_role[role]))
+
+    backup = f"{table}.duckdb"
+    assert send("admin", "/backup", to=backup).status_code == 200
+    for name in (backup, f"{table}.parquet"):
+        assert send("read", "/export", query="SELECT 1 AS a", to=name, overwrite=True).status_code == 403
+    assert send("write", "/export", query="SELECT 1 AS a", to=backup, overwrite=True).status_code == 400
+    assert send("write", "/export", query="SELECT 1 AS a", to=f"{table}.parquet").status_code == 200
+    assert send("admin", "/backup", to=f"{table}_b.parquet").status_code == 400
+    assert send("admin", "/restore", **{"from": backup}).status_code == 200
+
+
+def test_a_page_of_another_site_changes_nothing(guarded, by_role, table):
+    """A browser sends the cookie along, and says where the page is from."""
+    create = {"query": f"CREATE TABLE {table} (a INT)"}
+
+    def send(site, **headers):
+        return guarded.post(f"{DUCKDB}/query", json=create, headers={"Sec-Fetch-Site": site, **headers}).status_code
+
+    cookie = {"Cookie": f"session_id={by_role['write']}"}
+    assert send("cross-site", **cookie) == 403
+    assert send("Cross-Site", **cookie) == 403
+    assert send("cross-site") == 403
+    assert send("same-origin", **cookie) == 200
+    assert send("cross-site", **bearer(by_role["write"])) == 400  # it is there already
+    answer = guarded.get("/queries", headers={"Sec-Fetch-Site": "cross-site", "Cookie": f"session_id={by_role['read']}"})
+    assert answer.status_code == 200
 
 
 # ---- what is no token ----
