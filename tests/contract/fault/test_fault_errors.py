@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fault.sampling import Folders, sample, say
+from fault.sampling import Folders, complain, each, sample, say
 from fault.test_fault_crash import count_calls, folder_rig
 
 pytestmark = pytest.mark.once
@@ -51,12 +51,12 @@ def fail_everywhere(eider_binary, folders, count):
     make_rig = folder_rig(eider_binary)
     kinds = count_calls(make_rig, folders)
     failures, exits = [], {}
-    for number, fault in sample(cases_of(kinds), count, "errors of the disk"):
+    for number, fault in each(sample(cases_of(kinds), count, "errors of the disk"), "errors of the disk"):
         try:
             code = fail_once(make_rig, folders, number, fault)
             exits[code] = exits.get(code, 0) + 1
         except Exception as error:
-            failures.append(f"{number} ({kinds[number - 1]}) {fault}: {error}")
+            complain(failures, f"{number} ({kinds[number - 1]}) {fault}: {error}")
     say(f"errors of the disk: exit statuses {exits}, {len(failures)} failures")
     assert not failures, f"{len(failures)} failures:\n" + "\n".join(failures[:5])
 
