@@ -17,7 +17,7 @@ from harness.fault_scenario import REFUSED_STATUSES
 
 pytestmark = pytest.mark.once
 
-IMAGES = 50  # of the default suite
+IMAGES = 40  # of the default suite
 CONTROL_IMAGES = 30
 EATMYDATA = ("/usr/lib/x86_64-linux-gnu/libeatmydata.so", "/usr/lib/aarch64-linux-gnu/libeatmydata.so")
 
@@ -39,9 +39,7 @@ class Power:
         self.root = str(self.rig.data.resolve())
         rng = random.Random(SEED)
         self.cuts = self.recording.cuts()
-        images = [image for cut in self.cuts for image in self.recording.images(cut, rng)]
-        self.images = self.recording.different(images)
-        say(f"{len(images)} images, {len(self.images)} different disks")
+        self.images = [image for cut in self.cuts for image in self.recording.images(cut, rng)]
         self.ready_seconds = []
 
     def journal(self, at):
@@ -94,7 +92,9 @@ def cut_everywhere(eider_binary, folders, tmp_path, count):
     power = Power(eider_binary, tmp_path / "recorded")
     syncs = sum(call.kind in fault_trace.SYNCS for call in power.recording.calls)
     say(f"recorded: {len(power.recording.calls)} calls, {syncs} syncs, {len(power.cuts)} cuts")
-    chosen = sample(power.images, count, "images of power cuts")
+    disks = power.recording.different(power.images)
+    say(f"{len(power.images)} images, {len(disks)} different disks")
+    chosen = sample(disks, count, "images of power cuts")
     failures = judge_images(power, folders, chosen)
     say(f"power cuts: {len(chosen)} images, {len(failures)} failures, ready again p99 "
         f"{percentile(power.ready_seconds, 0.99):.2f} s")  # fmt: skip
