@@ -133,7 +133,7 @@ struct store *store_open_folder(const char *path, struct err *err)
         (void)err_set_errno(err, ERR_STORE, errno, "the folder of the store cannot be opened");
         return NULL;
     }
-    /* Nothing was ever stored: whoever made the folder may have been killed before it was durable. */
+    /* Nothing was ever stored: who made the folder may have been killed before it was durable. */
     bool unused = faccessat(root_fd, FOLDER_TEMPORARY, F_OK, 0) != 0;
     if (unused && !fd_sync_parents(path, err)) {
         return NULL;
