@@ -12,7 +12,7 @@ from fault.test_fault_crash import count_calls, folder_rig
 
 pytestmark = pytest.mark.once
 
-CASES = 20
+CASES = 17
 FAULTS = ["EIO", "EIO:on", "ENOSPC", "ENOSPC:on", "EDQUOT", "EROFS:on", "EINTR", "short"]
 # A log that broke; a start that the disk did not allow.
 EXITS = {0, 70, 1, 65, 74, 75}
@@ -63,6 +63,15 @@ def fail_everywhere(eider_binary, folders, count):
 
 def test_errors_of_the_disk(eider_binary, folders):
     fail_everywhere(eider_binary, folders, CASES)
+
+
+def test_a_signal_ends_no_start_and_no_flush(eider_binary, folders):
+    """Also where a folder or a file is made outside the log: at the start, and in the lake."""
+    make_rig = folder_rig(eider_binary)
+    kinds = count_calls(make_rig, folders)
+    last_folder = len(kinds) - kinds[::-1].index("mkdir")
+    for number in (kinds.index("mkdir") + 1, kinds.index("create") + 1, last_folder):
+        fail_once(make_rig, folders, number, "EINTR")
 
 
 @pytest.mark.long
