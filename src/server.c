@@ -68,7 +68,7 @@ bool server_lock_data(struct server *server, struct err *err)
     }
     server->spool_folder = mem_copy_text(path);
     (void)snprintf(path, sizeof(path), "%s/lock", data);
-    server->lock_fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    server->lock_fd = FD_UNINTERRUPTED(open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600));
     if (server->lock_fd < 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot write to EIDER_DATA (%s)", data);
     }

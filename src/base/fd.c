@@ -10,6 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum {
+    DIRECTORY_MODE = 0700
+};
+
 void fd_close(int *fd)
 {
     if (*fd >= 0) {
@@ -79,7 +83,7 @@ int fd_reopen_read_only(int fd, struct err *err)
 
 int fd_temporary(const char *directory, struct err *err)
 {
-    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int fd = FD_UNINTERRUPTED(open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
         /* A file system without O_TMPFILE: a name for the blink of an eye. */
         struct str path = str_of(directory);
@@ -104,11 +108,7 @@ int fd_temporary(const char *directory, struct err *err)
 
 bool fd_sync(int fd)
 {
-    int code;
-    do {
-        code = fsync(fd);
-    } while (code != 0 && errno == EINTR);
-    return code == 0;
+    return FD_UNINTERRUPTED(fsync(fd)) == 0;
 }
 
 /* Makes the entry of a new directory durable: its name is in its parent. */
@@ -119,10 +119,31 @@ static bool sync_parent(const char *path, struct err *err)
     if (slash != NULL) {
         slash[slash == parent ? 1 : 0] = '\0';
     }
+    const char *name = slash == NULL ? "." : parent;
     CLEANUP(fd_close)
-    int fd = open(slash == NULL ? "." : parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = FD_UNINTERRUPTED(open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     return (fd >= 0 && fd_sync(fd)) ||
            err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot sync the folder of %s", path);
+}
+
+static bool looks_made_by_us(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && status.st_uid == geteuid() &&
+           (status.st_mode & 07777) == DIRECTORY_MODE;
+}
+
+bool fd_sync_parents(const char *path, struct err *err)
+{
+    CLEANUP(mem_free_text) char *copy = mem_copy_text(path);
+    while (*copy != '\0' && looks_made_by_us(copy)) {
+        if (!sync_parent(copy, err)) {
+            return false;
+        }
+        char *slash = strrchr(copy, '/');
+        *(slash == NULL ? copy : slash) = '\0';
+    }
+    return true;
 }
 
 bool fd_make_directories(const char *path, struct err *err)
@@ -134,7 +155,7 @@ bool fd_make_directories(const char *path, struct err *err)
         }
         char kept = *slash;
         *slash = '\0';
-        if (mkdir(copy, 0700) == 0) {
+        if (FD_UNINTERRUPTED(mkdir(copy, DIRECTORY_MODE)) == 0) {
             if (!sync_parent(copy, err)) {
                 return false;
             }

@@ -4,7 +4,19 @@
 #include "err.h"
 #include "str.h"
 
+#include <errno.h>
 #include <sys/types.h>
+
+/* A call that answers -1 and errno, made again while a signal came between. Some file systems let
+ * signals interrupt mkdir, open and rename too. */
+#define FD_UNINTERRUPTED(call)                     \
+    __extension__({                                \
+        __typeof__(call) answer_;                  \
+        do {                                       \
+            answer_ = (call);                      \
+        } while (answer_ == -1 && errno == EINTR); \
+        answer_;                                   \
+    })
 
 void fd_close(int *fd); /* for CLEANUP; -1 afterwards */
 bool fd_write_all(int fd, struct str bytes, struct err *err) MUST_CHECK;
@@ -27,6 +39,10 @@ bool fd_sync(int fd) MUST_CHECK;
 /* Creates every directory of an absolute or relative path that is missing, mode 0700; what it made
  * is durable. */
 bool fd_make_directories(const char *path, struct err *err) MUST_CHECK;
+
+/* The path's folder, and those above it, are durable, also those that fd_make_directories made and
+ * did not live to sync. It ends at the first that looks as if somebody else had made it. */
+bool fd_sync_parents(const char *path, struct err *err) MUST_CHECK;
 
 /* One message on a Unix socket, and a descriptor with it where passed_fd is not -1. As sendmsg;
  * never raises SIGPIPE. */

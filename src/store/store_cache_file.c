@@ -49,7 +49,8 @@ int cache_file_open(const struct cached_object *object, int flags, struct err *e
 {
     char name[CACHE_NAME_SIZE];
     cache_file_name(&object->identity, name);
-    int fd = openat(object->cache->folder_fd, name, flags | O_CLOEXEC | O_NOFOLLOW);
+    flags |= O_CLOEXEC | O_NOFOLLOW;
+    int fd = FD_UNINTERRUPTED(openat(object->cache->folder_fd, name, flags));
     if (fd < 0) {
         (void)disk_failed("open", err);
     }
@@ -83,7 +84,8 @@ bool cache_file_create(const struct cached_object *object, struct err *err)
     int folder_fd = object->cache->folder_fd;
     cache_file_name(&object->identity, name);
     (void)unlinkat(folder_fd, name, 0);
-    CLEANUP(fd_close) int fd = openat(folder_fd, name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    int flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC;
+    CLEANUP(fd_close) int fd = FD_UNINTERRUPTED(openat(folder_fd, name, flags, 0600));
     if (fd < 0) {
         return disk_failed("create", err);
     }
@@ -97,8 +99,8 @@ bool cache_file_create(const struct cached_object *object, struct err *err)
     header.crc = header_crc(&header);
     uint64_t size = cache_data_offset(object->blocks_count) + object->size;
     /* The header comes last: a file without one is deleted at the next start. */
-    bool good = ftruncate(fd, (off_t)size) == 0 && clear_bits(fd, object->blocks_count) &&
-                fd_write_at(fd, &header, sizeof(header), 0);
+    bool good = FD_UNINTERRUPTED(ftruncate(fd, (off_t)size)) == 0 &&
+                clear_bits(fd, object->blocks_count) && fd_write_at(fd, &header, sizeof(header), 0);
     if (!good) {
         (void)disk_failed("create", err);
         (void)unlinkat(folder_fd, name, 0);

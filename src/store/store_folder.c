@@ -133,6 +133,11 @@ struct store *store_open_folder(const char *path, struct err *err)
         (void)err_set_errno(err, ERR_STORE, errno, "the folder of the store cannot be opened");
         return NULL;
     }
+    /* Nothing was ever stored: who made the folder may have been killed before it was durable. */
+    bool unused = faccessat(root_fd, FOLDER_TEMPORARY, F_OK, 0) != 0;
+    if (unused && !fd_sync_parents(path, err)) {
+        return NULL;
+    }
     struct store_folder *folder = mem_alloc(sizeof(*folder));
     folder->base.operations = &operations_folder;
     folder->root_fd = root_fd;
@@ -317,7 +322,7 @@ static bool delete_key(struct store *store, struct str key, struct cancel *cance
     bool found = fd >= 0 && fstatat(fd, name.text, &status, AT_SYMLINK_NOFOLLOW) == 0;
     int cause = found ? 0 : errno;
     if (found && S_ISREG(status.st_mode) && !is_temporary(key)) {
-        cause = unlinkat(fd, name.text, 0) == 0 ? 0 : errno;
+        cause = FD_UNINTERRUPTED(unlinkat(fd, name.text, 0)) == 0 ? 0 : errno;
     }
     bool gone = cause == 0 || cause == ENOENT || cause == ENOTDIR || cause == ENAMETOOLONG;
     return gone || folder_fail(cause, key, err);

@@ -102,14 +102,15 @@ void folder_forget_synced(struct store_folder *folder)
  * be durable either: whoever made it, here or in another process, may have died before the sync. */
 static bool step_down(int *fd, const char *name, bool synced, struct str key, struct err *err)
 {
-    bool made = mkdirat(*fd, name, DIRECTORY_MODE) == 0;
+    bool made = FD_UNINTERRUPTED(mkdirat(*fd, name, DIRECTORY_MODE)) == 0;
     if (!made && errno != EEXIST) {
         return fail_put(errno, key, err);
     }
     if ((made || !synced) && !fd_sync(*fd)) {
         return fail_put(errno, key, err);
     }
-    int next = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int next = FD_UNINTERRUPTED(openat(*fd, name, flags));
     if (next < 0) {
         return fail_put(errno, key, err);
     }
@@ -199,9 +200,9 @@ static bool write_temporary(struct landing *landing, const struct store_source *
     unsigned char random[(NAME_SIZE - 1) / 2];
     digest_random(random, sizeof(random));
     digest_hex(random, sizeof(random), landing->name);
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     CLEANUP(fd_close)
-    int fd = openat(landing->temporary_fd, landing->name,
-                    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+    int fd = FD_UNINTERRUPTED(openat(landing->temporary_fd, landing->name, flags, FILE_MODE));
     if (fd < 0) {
         return fail_put(errno, landing->key, err);
     }
@@ -226,27 +227,27 @@ static bool write_temporary(struct landing *landing, const struct store_source *
  * removed. */
 static int move_create_only(struct landing *landing)
 {
-    if (renameat2(landing->temporary_fd, landing->name, landing->parent_fd, landing->leaf.text,
-                  RENAME_NOREPLACE) == 0) {
+    if (FD_UNINTERRUPTED(renameat2(landing->temporary_fd, landing->name, landing->parent_fd,
+                                   landing->leaf.text, RENAME_NOREPLACE)) == 0) {
         landing->written = false;
         return 0;
     }
     if (errno != EINVAL && errno != ENOSYS) {
         return errno;
     }
-    if (linkat(landing->temporary_fd, landing->name, landing->parent_fd, landing->leaf.text, 0) !=
-        0) {
+    if (FD_UNINTERRUPTED(linkat(landing->temporary_fd, landing->name, landing->parent_fd,
+                                landing->leaf.text, 0)) != 0) {
         return errno;
     }
-    (void)unlinkat(landing->temporary_fd, landing->name, 0);
+    (void)FD_UNINTERRUPTED(unlinkat(landing->temporary_fd, landing->name, 0));
     landing->written = false;
     return 0;
 }
 
 static int move_replacing(struct landing *landing)
 {
-    if (renameat(landing->temporary_fd, landing->name, landing->parent_fd, landing->leaf.text) !=
-        0) {
+    if (FD_UNINTERRUPTED(renameat(landing->temporary_fd, landing->name, landing->parent_fd,
+                                  landing->leaf.text)) != 0) {
         return errno;
     }
     landing->written = false;
@@ -307,7 +308,7 @@ bool folder_put(struct store *store, struct str key, const struct store_source *
     bool create_only = options != NULL && options->create_only;
     bool good = put_landing(&landing, source, create_only, cancel, ret_object, err);
     if (landing.written) {
-        (void)unlinkat(landing.temporary_fd, landing.name, 0);
+        (void)FD_UNINTERRUPTED(unlinkat(landing.temporary_fd, landing.name, 0));
     }
     fd_close(&landing.temporary_fd);
     fd_close(&landing.parent_fd);

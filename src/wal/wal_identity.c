@@ -5,7 +5,7 @@
 
 #include <errno.h>
 
-static const char identity_name[] = "identity";
+static const char identity_name[] = WAL_IDENTITY_NAME;
 static const char identity_new_name[] = "identity.new";
 
 bool wal_identity_load(const struct wal_folder *folder, struct wal_identity *ret_identity,

@@ -25,7 +25,16 @@ static int disk_open_folder(void *context, const char *path, bool make)
     if (make && !fd_make_directories(path, &err)) {
         return errno == 0 ? -EIO : -errno;
     }
-    return result_of(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    /* Folders of a log that nobody has used: whoever made them may have been killed before they
+     * were durable, and then all that is ever written here would not be. */
+    bool unused = make && fd >= 0 && faccessat(fd, WAL_IDENTITY_NAME, F_OK, 0) != 0;
+    if (unused && !fd_sync_parents(path, &err)) {
+        int code = errno == 0 ? -EIO : -errno;
+        fd_close(&fd);
+        return code;
+    }
+    return result_of(fd);
 }
 
 static int disk_open(void *context, int folder, const char *name, enum wal_open how)

@@ -11,6 +11,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#define WAL_IDENTITY_NAME "identity" /* the first file of a log that is there to stay */
+
 enum wal_open {
     WAL_OPEN_READ,   /* must exist */
     WAL_OPEN_CREATE, /* read and write, made or emptied */

@@ -4,6 +4,7 @@ says for how long (default 600 s)."""
 import itertools
 import os
 import random
+import statistics
 import threading
 import time
 
@@ -142,15 +143,22 @@ def p99(log, kind, begin, end):
 
 
 def report(log, begin, seconds):
-    """A line for each minute: requests and p99 of each kind."""
+    """A line for each minute: requests and p99 of each kind. Returns the p99 of each kind, minute by minute, in ms."""
     copied = list(log)
     step = min(60, max(1, seconds // 5))
+    found = {kind: [] for kind in ("read", "write", "batch")}
     for minute in range(0, seconds, step):
-        figures = [
-            "{} {} p99 {:.0f} ms".format(kind, *reversed(p99(copied, kind, begin + minute, begin + minute + step)))
-            for kind in ("read", "write", "batch")
-        ]
-        print(f"{minute:5d} s: " + "; ".join(figures))
+        figures = {kind: p99(copied, kind, begin + minute, begin + minute + step) for kind in found}
+        print(f"{minute:5d} s: " + "; ".join(f"{kind} {count} p99 {ms:.0f} ms" for kind, (ms, count) in figures.items()))
+        for kind, (ms, _) in figures.items():
+            found[kind].append(ms)
+    return found
+
+
+def grows(values):
+    """The second half is slower than the first: by more than other work on the machine makes it."""
+    half = len(values) // 2
+    return statistics.median(values[half:]) > 2 * statistics.median(values[:half]) + 250
 
 
 @pytest.mark.long
@@ -174,7 +182,7 @@ def test_two_hundred_clients(start_eider, wait_until, no_deadline):
     for client in clients:
         client.join(90)
         assert not client.is_alive()
-    report(log, begin, SECONDS)
+    slowest = report(log, begin, SECONDS)
     print(*looks, sep="\n")
     statuses = {}
     for client in clients:
@@ -192,6 +200,7 @@ def test_two_hundred_clients(start_eider, wait_until, no_deadline):
     assert accepted <= seen <= accepted | unknown
     assert hosted.rows("SELECT sum(v), count(*) FROM accounts") == [[RING * 1000, RING]]
     assert hosted.breaker()["metrics"]["circuit_open_count"] == 0
+    assert not [kind for kind, values in slowest.items() if grows(values)], slowest
     before, after = looks
     assert after["server MiB"] < before["server MiB"] * 1.5 + 40
     assert after["server fds"] < before["server fds"] + 100

@@ -1,4 +1,6 @@
-"""How many of the cases of an exhaustive test run: all in the long tier, a sample that is always the same in the other."""
+"""How many of the cases of an exhaustive test run: all in the long tier, a sample that is always the same in the other.
+
+EIDER_FAULT_PART=2/5 runs the second fifth of them, for several processes or machines that share the work."""
 
 import os
 import random
@@ -15,8 +17,25 @@ def sample(cases, count, what):
     if len(chosen) > count:
         picked = sorted(random.Random(SEED).sample(range(len(chosen)), count))
         chosen = [chosen[index] for index in picked]
+    part, parts = map(int, (os.environ.get("EIDER_FAULT_PART") or "1/1").split("/"))
+    assert 1 <= part <= parts, "EIDER_FAULT_PART"
+    chosen = chosen[part - 1 :: parts]
     say(f"{what}: {len(chosen)} of {len(cases)} (seed {SEED})")
     return chosen
+
+
+def each(chosen, what):
+    """The cases one by one; hours pass between the first and the last, so it says how far it is."""
+    for done, case in enumerate(chosen, 1):
+        yield case
+        if done % 50 == 0:
+            say(f"{what}: {done} of {len(chosen)} done")
+
+
+def complain(failures, text):
+    """A failure is shown when it is found, not only when all is over."""
+    say(f"FAILURE {text}")
+    failures.append(text)
 
 
 def say(text):

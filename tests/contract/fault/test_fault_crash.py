@@ -6,11 +6,12 @@ with a key are sent again, SIGTERM drains it, and harness.lake_oracle, which kno
 lake. The default suite runs a sample of the points, the long tier all of them."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 
-from fault.sampling import SEED, Folders, percentile, sample, say
+from fault.sampling import SEED, Folders, complain, each, percentile, sample, say
 from harness import fault_trace
 from harness.fault_proxy import FaultProxy
 from harness.fault_rig import Rig
@@ -19,12 +20,16 @@ from harness.lakes import S3Lake
 
 pytestmark = pytest.mark.once
 
-POINTS = 30  # of the default suite
+POINTS = 24  # of the default suite
+SEVERAL_POINTS = 6
 S3_POINTS = 10
 REQUEST_POINTS = 10
 NESTED = 6
 POINTS_ALL = 1 << 30
 READY_SECONDS_MAX = 2.0
+# A request or two is enough for an object: most flushes of the scenario make several of one day.
+SEVERAL_OBJECTS = {"EIDER_OBJECT_BYTES": "64KiB"}
+PART = re.compile(r"-p\d{5}\.parquet$")
 
 
 @pytest.fixture
@@ -40,11 +45,11 @@ class S3Rigs:
         self.bucket = s3.make_bucket("fault")
         self.made = 0
 
-    def rig(self, binary, folder):
+    def rig(self, binary, folder, env=None):
         self.made += 1
         proxy = FaultProxy(self.s3.port)
         proxy.fail(403, times=1 << 30, code="AccessDenied", key=f"year={BLOCKED_DATE[:4]}")
-        rig = Rig(binary, folder, S3Lake(self.s3, self.bucket, f"lake-{self.made}", proxy.endpoint))
+        rig = Rig(binary, folder, S3Lake(self.s3, self.bucket, f"lake-{self.made}", proxy.endpoint), env)
         rig.proxy = proxy
         return rig
 
@@ -64,6 +69,8 @@ def count_calls(make_rig, folders):
             unanswered = [str(one.entry()) for one in rig.sent.values() if one.verdict == "open"]
             assert not unanswered, f"requests of the undisturbed run failed: {unanswered}"
             assert rig.judge() == []
+            parts = [key for key in rig.lake.keys("data/") if PART.search(key)]
+            assert bool(parts) == ("EIDER_OBJECT_BYTES" in rig.env), f"objects that are parts of a flush: {parts}"
             return [call.kind for call in fault_trace.read_trace(rig.trace_file) if call.kind != "reply"]
         finally:
             rig.close()
@@ -89,36 +96,43 @@ def crash(make_rig, folders, setting, nested=()):
             rig.recover()
             violations = rig.judge()
             assert not violations, f"killed at {setting}, then {nested}: {violations}"
-            return code == -9, rig.ready_seconds[-1]
+            return code == -9, rig.ready_seconds
         finally:
             rig.close()
 
 
 def crash_everywhere(make_rig, folders, count, what):
     kinds = count_calls(make_rig, folders)
-    failures, crashed, ready = [], 0, []
+    failures, crashed, first, ready = [], 0, [], []
     chosen = sample(points_of(kinds), count, f"{what}: crash points")
-    for number, moment in chosen:
+    for number, moment in each(chosen, what):
         try:
             died, seconds = crash(make_rig, folders, f"{number}:{moment}")
             crashed += died
-            ready.append(seconds)
+            first += seconds[:-1]
+            ready.append(seconds[-1])
         except Exception as error:  # all points are tried before the first failure is shown
-            failures.append(f"{number}:{moment} ({kinds[number - 1]}): {error}")
+            complain(failures, f"{number}:{moment} ({kinds[number - 1]}): {error}")
     say(f"{what}: {crashed} crashes, {len(failures)} failures, ready again in {percentile(ready, 0.5):.2f} s, "
-        f"p99 {percentile(ready, 0.99):.2f} s")  # fmt: skip
+        f"p99 {percentile(ready, 0.99):.2f} s; the first time {percentile(first, 0.5):.2f} s, "
+        f"p99 {percentile(first, 0.99):.2f} s")  # fmt: skip
     assert not failures, f"{len(failures)} of {len(chosen)} points:\n" + "\n".join(failures[:5])
     assert crashed > len(chosen) // 2, "the points are not where the calls are"
-    # The default suite runs beside other tests.
-    assert percentile(ready, 0.99 if count == POINTS_ALL else 0.5) <= READY_SECONDS_MAX
+    # What a start on an empty folder takes is the machine's doing: other work runs beside this.
+    part = 0.99 if count == POINTS_ALL else 0.5
+    assert percentile(ready, part) <= READY_SECONDS_MAX + percentile(first, part)
 
 
-def folder_rig(binary):
-    return lambda folder: Rig(binary, folder)
+def folder_rig(binary, env=None):
+    return lambda folder: Rig(binary, folder, env=env)
 
 
 def test_crash_points_of_a_lake_in_a_folder(eider_binary, folders):
     crash_everywhere(folder_rig(eider_binary), folders, POINTS, "folder")
+
+
+def test_crash_points_of_flushes_of_several_objects(eider_binary, folders):
+    crash_everywhere(folder_rig(eider_binary, SEVERAL_OBJECTS), folders, SEVERAL_POINTS, "several objects")
 
 
 def test_crash_points_of_a_lake_in_s3(eider_binary, folders, s3_rigs):
@@ -131,6 +145,11 @@ def test_every_crash_point_of_a_lake_in_a_folder(eider_binary, folders, no_deadl
 
 
 @pytest.mark.long
+def test_every_crash_point_of_flushes_of_several_objects(eider_binary, folders, no_deadline):
+    crash_everywhere(folder_rig(eider_binary, SEVERAL_OBJECTS), folders, POINTS_ALL, "several objects")
+
+
+@pytest.mark.long
 def test_every_crash_point_of_a_lake_in_s3(eider_binary, folders, s3_rigs, no_deadline):
     crash_everywhere(lambda folder: s3_rigs.rig(eider_binary, folder), folders, POINTS_ALL, "S3")
 
@@ -138,12 +157,12 @@ def test_every_crash_point_of_a_lake_in_s3(eider_binary, folders, s3_rigs, no_de
 # ---- at the requests to the store ----
 
 
-def crash_at_requests(eider_binary, folders, s3_rigs, count):
+def crash_at_requests(eider_binary, folders, s3_rigs, count, env=None):
     """Killed when the store has a request and has not answered it, and when it has and nobody knows."""
 
     def life(number, after):
         with folders.one() as folder:
-            rig = s3_rigs.rig(eider_binary, Path(folder))
+            rig = s3_rigs.rig(eider_binary, Path(folder), env)
             try:
                 if number is not None:
                     add = rig.proxy.after if after else rig.proxy.before
@@ -161,11 +180,11 @@ def crash_at_requests(eider_binary, folders, s3_rigs, count):
     total = life(None, False)
     points = [(number, after) for number in range(total) for after in (False, True)]
     failures = []
-    for number, after in sample(points, count, "requests to the store"):
+    for number, after in each(sample(points, count, "requests to the store"), "requests to the store"):
         try:
             life(number, after)
         except Exception as error:
-            failures.append(f"{'after' if after else 'before'} request {number}: {error}")
+            complain(failures, f"{'after' if after else 'before'} request {number}: {error}")
     assert not failures, f"{len(failures)} points:\n" + "\n".join(failures[:5])
 
 
@@ -176,6 +195,11 @@ def test_crash_at_requests_to_the_store(eider_binary, folders, s3_rigs):
 @pytest.mark.long
 def test_crash_at_every_request_to_the_store(eider_binary, folders, s3_rigs, no_deadline):
     crash_at_requests(eider_binary, folders, s3_rigs, POINTS_ALL)
+
+
+@pytest.mark.long
+def test_crash_at_every_request_of_flushes_of_several_objects(eider_binary, folders, s3_rigs, no_deadline):
+    crash_at_requests(eider_binary, folders, s3_rigs, POINTS_ALL, SEVERAL_OBJECTS)
 
 
 # ---- while it recovers ----
@@ -190,11 +214,12 @@ def nested(eider_binary, folders, count):
         (rng.randrange(total // 4, total), [rng.randrange(1, 60) for _ in range(rng.randrange(1, 4))])
         for _ in range(count)
     ]
-    for first, more in cases:
+    cases = sample(cases, count, "nested kills")
+    for first, more in each(cases, "nested kills"):
         try:
             crash(make_rig, folders, f"{first}:after", more)
         except Exception as error:
-            failures.append(f"{first}, then {more}: {error}")
+            complain(failures, f"{first}, then {more}: {error}")
     say(f"nested kills: {len(cases)} cases, {len(failures)} failures")
     assert not failures, "\n".join(failures[:5])
 

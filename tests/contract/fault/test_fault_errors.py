@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fault.sampling import Folders, sample, say
+from fault.sampling import Folders, complain, each, sample, say
 from fault.test_fault_crash import count_calls, folder_rig
 
 pytestmark = pytest.mark.once
 
-CASES = 20
+CASES = 17
 FAULTS = ["EIO", "EIO:on", "ENOSPC", "ENOSPC:on", "EDQUOT", "EROFS:on", "EINTR", "short"]
 # A log that broke; a start that the disk did not allow.
 EXITS = {0, 70, 1, 65, 74, 75}
@@ -51,18 +51,27 @@ def fail_everywhere(eider_binary, folders, count):
     make_rig = folder_rig(eider_binary)
     kinds = count_calls(make_rig, folders)
     failures, exits = [], {}
-    for number, fault in sample(cases_of(kinds), count, "errors of the disk"):
+    for number, fault in each(sample(cases_of(kinds), count, "errors of the disk"), "errors of the disk"):
         try:
             code = fail_once(make_rig, folders, number, fault)
             exits[code] = exits.get(code, 0) + 1
         except Exception as error:
-            failures.append(f"{number} ({kinds[number - 1]}) {fault}: {error}")
+            complain(failures, f"{number} ({kinds[number - 1]}) {fault}: {error}")
     say(f"errors of the disk: exit statuses {exits}, {len(failures)} failures")
     assert not failures, f"{len(failures)} failures:\n" + "\n".join(failures[:5])
 
 
 def test_errors_of_the_disk(eider_binary, folders):
     fail_everywhere(eider_binary, folders, CASES)
+
+
+def test_a_signal_ends_no_start_and_no_flush(eider_binary, folders):
+    """Also where a folder or a file is made outside the log: at the start, and in the lake."""
+    make_rig = folder_rig(eider_binary)
+    kinds = count_calls(make_rig, folders)
+    last_folder = len(kinds) - kinds[::-1].index("mkdir")
+    for number in (kinds.index("mkdir") + 1, kinds.index("create") + 1, last_folder):
+        fail_once(make_rig, folders, number, "EINTR")
 
 
 @pytest.mark.long

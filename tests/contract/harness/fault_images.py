@@ -6,9 +6,11 @@ part may be there, in any order; a write may be there in sectors of 512 bytes or
 there is what was there before, or garbage. A move is one step: both names change or none.
 """
 
+import hashlib
 import os
 import random
 import re
+import tempfile
 from dataclasses import dataclass
 
 SECTOR, PAGE = 512, 4096
@@ -118,14 +120,37 @@ class Recording:
         return found
 
     # ---- the disk ----
-    def build(self, image, root, folder):
-        """Makes the image of `root`, which was empty but for what is in `folder` already, in `folder`."""
-        files, names = {}, {}
-        folders = {root}
+    def different(self, images):
+        """Of those that are the same disk the one that was cut last: most was promised by then."""
+        found, digests = {}, {}
+        for image in sorted(images, key=lambda image: image.at):
+            files, names, folders = self._state(image, "")
+            disk = [(path, self._digest(files.get(number, ()), image, digests)) for path, number in sorted(names.items())]
+            found[hashlib.sha256(repr((sorted(folders), disk)).encode()).digest()] = image
+        return list(found.values())
+
+    def _digest(self, calls, image, digests):
+        """Of a file, as `build` would make it."""
+        torn = tuple((index, how) for index, how in image.torn if any(call.index == index for call in calls))
+        key = (tuple(call.index for call in calls), torn, image.seed if torn else 0)
+        if key not in digests:
+            with tempfile.TemporaryFile() as file:
+                write_calls(file, calls, dict(torn), random.Random(image.seed))
+                file.seek(0)
+                digests[key] = hashlib.file_digest(file, "sha256").digest()
+        return digests[key]
+
+    def _state(self, image, root):
+        """The calls of each file, the files' names, the folders."""
+        files, names, folders = {}, {}, {root}
         for index in image.kept:
             self._apply(self.calls[index], files, names, folders)
+        return files, names, folders
+
+    def build(self, image, root, folder):
+        """Makes the image of `root`, which was empty but for what is in `folder` already, in `folder`."""
+        files, names, folders = self._state(image, root)
         torn = dict(image.torn)
-        rng = random.Random(image.seed)
         for path in sorted(folders - {root}):
             target = folder + path[len(root) :]
             if os.path.isdir(os.path.dirname(target)):  # a folder whose own folder was lost is lost too
@@ -134,8 +159,7 @@ class Recording:
             target = folder + path[len(root) :]
             if os.path.isdir(os.path.dirname(target)):
                 with open(target, "w+b") as file:
-                    for call in files.get(number, ()):
-                        write_call(file, call, torn.get(call.index), rng)
+                    write_calls(file, files.get(number, ()), torn, random.Random(image.seed))
 
     def _apply(self, call, files, names, folders):
         number = self.file_of.get(call.index)
@@ -153,6 +177,11 @@ class Recording:
             names[call.other] = number
             if call.kind == "rename":
                 names.pop(call.path, None)
+
+
+def write_calls(file, calls, torn, rng):
+    for call in calls:
+        write_call(file, call, torn.get(call.index), rng)
 
 
 def write_call(file, call, how, rng):
