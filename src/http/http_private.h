@@ -66,7 +66,7 @@ struct http_server {
     struct http_listener *listeners;
     atomic_bool stopping;
     atomic_uint resuming; /* connections whose resume has been decided and not been told yet */
-    int epoll_fd; /* all client connections, for hang-ups only */
+    int epoll_fd;         /* all client connections, for hang-ups only */
     int wake_fd;
     bool watching;
     pthread_t watch;

@@ -166,9 +166,9 @@ static struct lake_listing *recall(struct lake *lake, struct str folder, uint64_
     lock_take(&lake->lock);
     const struct slot *slot = slot_of(lake, folder);
     struct lake_listing *listing = slot->listing;
-    if (listing != NULL && (!str_equal(str_of(slot->folder), folder) ||
-                            listing->generation < generation || is_old(listing, now_ms) ||
-                            takes_renewal(listing, now_ms, waits))) {
+    if (listing != NULL &&
+        (!str_equal(str_of(slot->folder), folder) || listing->generation < generation ||
+         is_old(listing, now_ms) || takes_renewal(listing, now_ms, waits))) {
         listing = NULL;
     }
     if (listing != NULL) {

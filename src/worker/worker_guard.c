@@ -16,11 +16,11 @@ static const char *const query_words[] = { "select", "with", "values", "from", "
 static const char *const changing_words[] = { "insert", "update", "delete", "merge" };
 /* clang-format on */
 
-/* Most words differ in their first byte, a letter in all of ours: nothing else is looked at then. */
+/* Most words differ in their first byte, a letter in all of ours: nothing else is looked at
+ * then. */
 static bool is_text(struct str text, const char *word)
 {
-    return text.len > 0 && (text.ptr[0] | 0x20) == word[0] &&
-           str_equal_nocase(text, str_of(word));
+    return text.len > 0 && (text.ptr[0] | 0x20) == word[0] && str_equal_nocase(text, str_of(word));
 }
 
 static bool is_word(struct guard_token token, const char *word)
@@ -241,9 +241,9 @@ bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err
         return take(rest, size > 0 ? GUARD_STRING : GUARD_SYMBOL, size > 0 ? size : 1, ret_token);
     }
     size_t size = 0;
-    while (size < rest->len && is_name_byte((unsigned char)rest->ptr[size]) &&
-           ((unsigned char)rest->ptr[size] < 0x80 ||
-            unicode_space_size(str_from(*rest, size)) == 0)) {
+    while (
+        size < rest->len && is_name_byte((unsigned char)rest->ptr[size]) &&
+        ((unsigned char)rest->ptr[size] < 0x80 || unicode_space_size(str_from(*rest, size)) == 0)) {
         size++;
     }
     if (size == 0) {
