@@ -1,8 +1,8 @@
 #include "api_analytics.h"
 #include "api_format.h"
 #include "api_queries.h"
+#include "api_texts.h"
 #include "mem.h"
-#include "worker_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -65,7 +65,7 @@ static bool may_be_kept(const struct analytics_work *work)
 {
     return work->kind == WORKER_STATEMENTS && !work->writes &&
            work->statements[0].len <= KEPT_STATEMENT_SIZE_MAX &&
-           worker_is_repeatable(work->statements[0]) &&
+           texts_ask(work->request->api->texts, TEXT_IS_REPEATABLE, work->statements[0]) &&
            !reply_cache_control_has(work->request, STR("no-store"));
 }
 

@@ -1,5 +1,6 @@
 #include "api_access.h"
 #include "api_queries.h"
+#include "api_texts.h"
 #include "api_write.h"
 #include "clock.h"
 #include "mem.h"
@@ -21,6 +22,7 @@ struct api *api_create(const struct api_options *options)
     api_set_backlog_age_max(api, options->backlog_age_max_ms);
     api->running = queries_create();
     api->results = results_create(options->results_bytes_max);
+    api->texts = texts_create();
     api->lanes[LANE_CHECK] = lane_create("check", options->check_threads, CHECK_QUEUE_MAX);
     api->lanes[LANE_QUERY] = lane_create("query", options->queries_max, options->queries_queue_max);
     api->lanes[LANE_SNAPSHOT] =
@@ -63,6 +65,7 @@ void api_destroy(struct api *api)
     }
     running_destroy(api->running);
     results_destroy(api->results);
+    texts_destroy(api->texts);
     ops_system_destroy(api->system);
     access_destroy(api->access);
     mem_free(api);

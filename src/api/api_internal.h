@@ -117,6 +117,7 @@ struct api {
     struct api_options options;
     struct lane *lanes[LANE_COUNT]; /* LANE_INLINE is NULL */
     struct results *results;
+    struct texts *texts; /* api_texts.h */
     struct ops_system *system;
     int64_t started_ms;
     struct running *running;

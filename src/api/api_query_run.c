@@ -1,7 +1,7 @@
 #include "api_queries.h"
 #include "api_query.h"
+#include "api_texts.h"
 #include "clock.h"
-#include "worker_text.h"
 
 #include <stdio.h>
 
@@ -40,10 +40,11 @@ static void find_key(struct query *query, struct cancel *cancel)
 {
     struct err ignored;
     /* Reading a text costs time of the server that no deadline ends: large ones are not kept. */
-    query->has_key = query->sql.len <= KEPT_STATEMENT_SIZE_MAX &&
-                     worker_is_repeatable(buf_str(&query->sql)) &&
-                     !reply_cache_control_has(query->request, STR("no-store")) &&
-                     query_find_tables(query, cancel, &ignored) && make_key(query);
+    query->has_key =
+        query->sql.len <= KEPT_STATEMENT_SIZE_MAX &&
+        texts_ask(query->request->api->texts, TEXT_IS_REPEATABLE, buf_str(&query->sql)) &&
+        !reply_cache_control_has(query->request, STR("no-store")) &&
+        query_find_tables(query, cancel, &ignored) && make_key(query);
 }
 
 /* The engine finds tables where the text shows none: FROM 'events' names one in a string. What it

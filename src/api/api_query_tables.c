@@ -1,4 +1,5 @@
 #include "api_query.h"
+#include "api_texts.h"
 #include "mem.h"
 #include "worker_text.h"
 
@@ -140,7 +141,7 @@ static void find_in_lake(void *context, struct str name)
 bool query_find_tables(struct query *query, struct cancel *cancel, struct err *err)
 {
     struct finder finder = {.query = query, .cancel = cancel, .good = true, .err = err};
-    if (!worker_may_read_tables(buf_str(&query->sql))) {
+    if (!texts_ask(query->request->api->texts, TEXT_MAY_READ_TABLES, buf_str(&query->sql))) {
         return true; /* and the store is not asked which there are */
     }
     worker_visit_names(buf_str(&query->sql), query->over_lake != NULL ? find_in_lake : find_named,

@@ -53,9 +53,15 @@ bool buf_reserve(struct buf *buf, size_t extra)
     return true;
 }
 
+/* Most pieces fit into what is there, with the NUL behind them. */
+static inline bool make_room(struct buf *buf, size_t extra)
+{
+    return (!buf->failed && extra < buf->capacity - buf->len) || buf_reserve(buf, extra);
+}
+
 void buf_append_bytes(struct buf *buf, const void *bytes, size_t size)
 {
-    if (!buf_reserve(buf, size)) {
+    if (!make_room(buf, size)) {
         return;
     }
     if (size > 0) {
@@ -77,7 +83,10 @@ void buf_append_text(struct buf *buf, const char *text)
 
 void buf_append_byte(struct buf *buf, char byte)
 {
-    buf_append_bytes(buf, &byte, 1);
+    if (make_room(buf, 1)) {
+        buf->ptr[buf->len++] = byte;
+        buf->ptr[buf->len] = '\0';
+    }
 }
 
 void buf_append_format(struct buf *buf, const char *format, ...)

@@ -95,16 +95,29 @@ static void format_text(struct buf *line, enum log_level level, const char *even
     }
 }
 
+/* How many bytes at the beginning are below DEL, eight at a time: nearly always all. */
+static size_t plain_size(struct str text)
+{
+    static const uint64_t ones = UINT64_C(0x0101010101010101);
+    size_t size = 0;
+    uint64_t eight;
+    for (; text.len - size >= sizeof(eight); size += sizeof(eight)) {
+        memcpy(&eight, text.ptr + size, sizeof(eight));
+        if (((eight | (eight + ones)) & (ones << 7)) != 0) {
+            return size;
+        }
+    }
+    while (size < text.len && (unsigned char)text.ptr[size] < 0x7f) {
+        size++;
+    }
+    return size;
+}
+
 /* JSON escapes the control characters below space. DEL, and U+0080 to U+009F, which some terminals
  * obey (U+009B begins a sequence of theirs), become question marks. */
 static void disarm(struct buf *line)
 {
-    unsigned char most = 0;
-    for (size_t i = 0; i < line->len; i++) {
-        unsigned char byte = (unsigned char)line->ptr[i];
-        most = byte > most ? byte : most;
-    }
-    for (size_t i = 0; most >= 0x7f && i < line->len; i++) {
+    for (size_t i = plain_size(buf_str(line)); i < line->len; i++) {
         unsigned char byte = (unsigned char)line->ptr[i];
         unsigned char next = i + 1 < line->len ? (unsigned char)line->ptr[i + 1] : 0;
         if (byte == 0x7f) {

@@ -65,11 +65,17 @@ void map_finish(struct map *map)
     *map = (struct map){0};
 }
 
+void map_fold(struct str key, char *into)
+{
+    for (size_t i = 0; i < key.len; i++) {
+        char byte = key.ptr[i];
+        into[i] = (char)(byte >= 'A' && byte <= 'Z' ? byte + ('a' - 'A') : byte);
+    }
+}
+
 struct str map_folded_key(struct str key)
 {
-    char *copy = mem_copy_bytes(key.ptr, key.len);
-    for (size_t i = 0; i < key.len; i++) {
-        copy[i] = (char)(copy[i] >= 'A' && copy[i] <= 'Z' ? copy[i] + ('a' - 'A') : copy[i]);
-    }
+    char *copy = mem_alloc(key.len + 1);
+    map_fold(key, copy);
     return str_make(copy, key.len);
 }

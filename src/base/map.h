@@ -20,6 +20,8 @@ void map_finish(struct map *map);
 /* A copy in lower case (ASCII letters), for tables whose keys SQL does not tell apart by case; to
  * be freed with mem_free. */
 struct str map_folded_key(struct str key);
+/* The same into memory of the caller, key.len bytes. */
+void map_fold(struct str key, char *into);
 
 /* FNV-1a, for those who keep tables of their own. */
 uint64_t map_hash(struct str key, uint64_t seed);

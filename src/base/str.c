@@ -7,9 +7,12 @@ bool str_equal(struct str a, struct str b)
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
 }
 
+/* The two cases of a letter differ in one bit. Most texts differ in another one, of their first
+ * bytes: nothing else is looked at then. */
 bool str_equal_nocase(struct str a, struct str b)
 {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+    return a.len == b.len && (a.len == 0 || (((a.ptr[0] ^ b.ptr[0]) & ~0x20) == 0 &&
+                                             strncasecmp(a.ptr, b.ptr, a.len) == 0));
 }
 
 bool str_starts(struct str s, struct str prefix)

@@ -31,6 +31,7 @@
     ROW(LOCK_WATCH,     "http: the set of suspended client connections")            \
     ROW(LOCK_AUTH,      "auth: tokens, keys, and signed tokens that were right")    \
     ROW(LOCK_RESULTS,   "ops: results kept for who asks again")                     \
+    ROW(LOCK_TEXTS,     "api: what is known of statements' texts")                  \
     ROW(LOCK_DATABASES, "database: which are open, and who runs in them")           \
     ROW(LOCK_BREAKER,   "ops: the state of one circuit breaker")                    \
     ROW(LOCK_SYSTEM,    "ops: how busy the machine is")                             \

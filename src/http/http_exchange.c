@@ -115,12 +115,29 @@ void http_exchange_suspend(struct http_exchange *exchange)
     MHD_suspend_connection(exchange->mhd);
 }
 
+struct MHD_Connection *http_exchange_take_resume(struct http_exchange *exchange)
+{
+    if (!exchange->suspended) {
+        return NULL;
+    }
+    exchange->suspended = false;
+    atomic_fetch_add(&exchange->server->resuming, 1);
+    return exchange->mhd;
+}
+
+/* Until then libmicrohttpd leaves the connection alone; afterwards it may be gone, and the exchange
+ * of whoever holds no reference too. */
+void http_tell_resume(struct http_server *server, struct MHD_Connection *mhd)
+{
+    if (mhd != NULL) {
+        MHD_resume_connection(mhd);
+        atomic_fetch_sub(&server->resuming, 1);
+    }
+}
+
 void http_exchange_resume(struct http_exchange *exchange)
 {
-    if (exchange->suspended) {
-        exchange->suspended = false;
-        MHD_resume_connection(exchange->mhd);
-    }
+    http_tell_resume(exchange->server, http_exchange_take_resume(exchange));
 }
 
 void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason)

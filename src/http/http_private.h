@@ -65,7 +65,8 @@ struct http_server {
     struct http_options options;
     struct http_listener *listeners;
     atomic_bool stopping;
-    int epoll_fd; /* all client connections, for hang-ups only */
+    atomic_uint resuming; /* connections whose resume has been decided and not been told yet */
+    int epoll_fd;         /* all client connections, for hang-ups only */
     int wake_fd;
     bool watching;
     pthread_t watch;
@@ -199,6 +200,11 @@ void http_exchange_enter(struct http_exchange *exchange, enum http_state state)
     REQUIRES(&exchange->lock);
 void http_exchange_suspend(struct http_exchange *exchange) REQUIRES(&exchange->lock);
 void http_exchange_resume(struct http_exchange *exchange) REQUIRES(&exchange->lock);
+/* The same in two steps, the second without the lock: the http thread that wakes up takes it first
+ * thing. NULL, which the second accepts: it was not suspended. */
+struct MHD_Connection *http_exchange_take_resume(struct http_exchange *exchange)
+    REQUIRES(&exchange->lock);
+void http_tell_resume(struct http_server *server, struct MHD_Connection *mhd);
 /* The client has left, or the server stops: raises cancel and, when suspended, ends the http side.
  */
 void http_exchange_leave(struct http_exchange *exchange, enum err_kind reason);

@@ -83,6 +83,7 @@ void http_send_raw(struct http_exchange *exchange)
 static void hand_over(struct http_exchange *exchange, struct MHD_Response *response,
                       unsigned status, enum http_state state, uint64_t reply_bytes)
 {
+    struct MHD_Connection *resumed = NULL;
     lock_take(&exchange->lock);
     assert(exchange->response == NULL);
     exchange->response = response;
@@ -93,9 +94,11 @@ static void hand_over(struct http_exchange *exchange, struct MHD_Response *respo
         if (exchange->streams) {
             http_upload_settle(exchange);
         }
-        http_exchange_resume(exchange);
+        resumed = http_exchange_take_resume(exchange);
     }
+    struct http_server *server = exchange->server;
     lock_release(&exchange->lock);
+    http_tell_resume(server, resumed);
 }
 
 static bool is_receiving(struct http_exchange *exchange)

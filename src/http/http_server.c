@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -37,6 +38,7 @@ struct http_server *http_server_create(const struct http_options *options)
     server->options.body_stall_timeout_ms = or_default(options->body_stall_timeout_ms, 30000);
     server->options.write_stall_timeout_ms = or_default(options->write_stall_timeout_ms, 60000);
     atomic_init(&server->stopping, false);
+    atomic_init(&server->resuming, 0);
     lock_init(&server->lock, LOCK_WATCH);
     condition_init(&server->idle);
     server->epoll_fd = -1;
@@ -298,7 +300,7 @@ struct http_counts http_counts(struct http_server *server)
 }
 
 /* No connection may be suspended when a daemon stops. Whoever would suspend after this sees
- * `stopping`. */
+ * `stopping`; whoever was about to resume has said so before we had its exchange's lock. */
 static void leave_all(struct http_server *server)
 {
     atomic_store(&server->stopping, true);
@@ -318,6 +320,9 @@ static void leave_all(struct http_server *server)
         http_exchange_release(open[i]);
     }
     mem_free(open);
+    while (atomic_load(&server->resuming) > 0) {
+        (void)sched_yield();
+    }
 }
 
 void http_server_destroy(struct http_server *server)

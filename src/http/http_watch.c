@@ -128,7 +128,9 @@ static void handle_hang_up(struct http_server *server, struct http_connection *c
 {
     struct http_exchange *exchange = NULL;
     lock_take(&server->lock);
-    if (!connection->closed) {
+    /* The shutdown makes an event for this epoll too, which says nothing new. */
+    bool known = atomic_load(&connection->left);
+    if (!connection->closed && !known) {
         /* Before the exchange is looked at: whoever suspends it later checks `left` after that. */
         atomic_store(&connection->left, true);
         repeat_hang_up(connection);

@@ -148,14 +148,27 @@ static bool is_old(const struct lake_listing *listing, int64_t now_ms)
     return now_ms - listing->began_ms > LAKE_LISTING_AGE_MAX_MS;
 }
 
+/* Whether the asker is to make the next one: the first who may not wait says so, and the first who
+ * may does it. */
+static bool takes_renewal(struct lake_listing *listing, int64_t now_ms, bool waits)
+{
+    enum lake_renewal before = waits ? LAKE_RENEWAL_ASKED : LAKE_RENEWAL_NONE;
+    if (now_ms - listing->began_ms <= LAKE_LISTING_AGE_MAX_MS / 2 || listing->renewal != before) {
+        return false;
+    }
+    listing->renewal = waits ? LAKE_RENEWAL_BEGUN : LAKE_RENEWAL_ASKED;
+    return true;
+}
+
 static struct lake_listing *recall(struct lake *lake, struct str folder, uint64_t generation,
-                                   int64_t now_ms)
+                                   int64_t now_ms, bool waits)
 {
     lock_take(&lake->lock);
     const struct slot *slot = slot_of(lake, folder);
     struct lake_listing *listing = slot->listing;
-    if (listing != NULL && (!str_equal(str_of(slot->folder), folder) ||
-                            listing->generation < generation || is_old(listing, now_ms))) {
+    if (listing != NULL &&
+        (!str_equal(str_of(slot->folder), folder) || listing->generation < generation ||
+         is_old(listing, now_ms) || takes_renewal(listing, now_ms, waits))) {
         listing = NULL;
     }
     if (listing != NULL) {
@@ -191,7 +204,7 @@ static const struct lake_listing *get(struct lake *lake, struct str folder, uint
                                       struct cancel *cancel, struct err *err)
 {
     int64_t now_ms = clock_now_ms();
-    struct lake_listing *listing = recall(lake, folder, generation, now_ms);
+    struct lake_listing *listing = recall(lake, folder, generation, now_ms, cancel != NULL);
     if (listing != NULL) {
         return listing;
     }

@@ -4,7 +4,9 @@
  *           when it began, and only to those who have seen no newer generation of their table than
  *           it: every object that the asker's view shows was in the store before the listing began.
  *           So what this server has written is never missed; what others have written, or deleted,
- *           is seen that much later at the most.
+ *           is seen that much later at the most. One of those who may not wait is turned away when
+ *           a listing is half as old: it comes again with cancel and makes the next one, while the
+ *           others are given this one.
  * Owner     counted.   Threads  any; nobody waits for a listing that another thread makes.
  * Limits    remembered: 256 of them, of at most 10,000 objects each. */
 #pragma once
@@ -17,6 +19,12 @@
 
 enum {
     LAKE_LISTING_AGE_MAX_MS = 50
+};
+
+enum lake_renewal {
+    LAKE_RENEWAL_NONE,
+    LAKE_RENEWAL_ASKED, /* somebody was turned away */
+    LAKE_RENEWAL_BEGUN
 };
 
 struct lake_listed {
@@ -36,6 +44,7 @@ struct lake_listing {
     struct lake *lake;
     uint64_t generation;
     int64_t began_ms;
+    enum lake_renewal renewal; /* under the lake's lock */
     atomic_uint holders;
 };
 

@@ -229,8 +229,14 @@ static bool add_table(struct lake_statement *statement, struct sql_table *table,
     return true;
 }
 
+/* Asked for every word of a statement: names of a usual length cost no memory. */
 static struct sql_table *find_name(const struct lake_statement *statement, struct str wanted)
 {
+    char usual[64];
+    if (wanted.len <= sizeof(usual)) {
+        map_fold(wanted, usual);
+        return map_find(&statement->by_name, str_make(usual, wanted.len));
+    }
     struct str name = map_folded_key(wanted);
     struct sql_table *table = map_find(&statement->by_name, name);
     mem_free((char *)(uintptr_t)name.ptr);

@@ -159,11 +159,13 @@ static bool submit(struct lane *lane, struct lane_task *task, bool always,
         *lane->last = task;
         lane->last = &task->next;
         lane->counts.queued++;
-        condition_signal(&lane->work);
         thread_set_want(&lane->threads, lane->stopping ? 0 : lane->counts.queued);
     }
     *ret_counts = lane->counts;
     lock_release(&lane->lock);
+    if (room) {
+        condition_signal(&lane->work); /* who wakes up finds the lock free */
+    }
     run_dead(lane, dead);
     return room;
 }

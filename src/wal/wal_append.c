@@ -53,6 +53,7 @@ bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *pa
                        WAL_PAYLOAD_SIZE_MAX);
     }
     entry->payload_crc = crc32c(0, entry->payload.ptr, entry->payload.len);
+    bool wakes = false;
     lock_take(&wal->lock);
     bool taken = may_queue(wal, entry, err);
     if (taken) {
@@ -62,10 +63,13 @@ bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *pa
         wal->queued_bytes += wal_entry_size(entry);
         if (wal->wake_count != 0 && wal->queue_count >= wal->wake_count) {
             wal->wake_count = 0; /* once: waking up takes longer than the next record */
-            condition_signal(&wal->wake);
+            wakes = true;
         }
     }
     lock_release(&wal->lock);
+    if (wakes) {
+        condition_signal(&wal->wake); /* now it finds the lock free */
+    }
     if (!taken) {
         wal_entry_free(entry);
     }

@@ -16,9 +16,16 @@ static const char *const query_words[] = { "select", "with", "values", "from", "
 static const char *const changing_words[] = { "insert", "update", "delete", "merge" };
 /* clang-format on */
 
+/* Most words differ in their first byte, a letter in all of ours: nothing else is looked at
+ * then. */
+static bool is_text(struct str text, const char *word)
+{
+    return text.len > 0 && (text.ptr[0] | 0x20) == word[0] && str_equal_nocase(text, str_of(word));
+}
+
 static bool is_word(struct guard_token token, const char *word)
 {
-    return token.kind == GUARD_WORD && str_equal_nocase(token.text, str_of(word));
+    return token.kind == GUARD_WORD && is_text(token.text, word);
 }
 
 static bool is_symbol(struct guard_token token, char symbol)
@@ -46,7 +53,7 @@ static bool is_of_sequence(struct guard_token token)
 static bool is_listed(struct str text, const char *const *list)
 {
     for (; *list != NULL; list++) {
-        if (str_equal_nocase(text, str_of(*list))) {
+        if (is_text(text, *list)) {
             return true;
         }
     }
@@ -71,7 +78,7 @@ static bool is_refused_view(struct guard_token token)
                                         "pragma_database_list"};
     for (size_t i = 0; i < COUNT_OF(views); i++) {
         if ((token.kind == GUARD_WORD || token.kind == GUARD_QUOTED) &&
-            str_equal_nocase(token.text, str_of(views[i]))) {
+            is_text(token.text, views[i])) {
             return true;
         }
     }
@@ -234,8 +241,9 @@ bool guard_next(struct str *rest, struct guard_token *ret_token, struct err *err
         return take(rest, size > 0 ? GUARD_STRING : GUARD_SYMBOL, size > 0 ? size : 1, ret_token);
     }
     size_t size = 0;
-    while (size < rest->len && is_name_byte((unsigned char)rest->ptr[size]) &&
-           unicode_space_size(str_from(*rest, size)) == 0) {
+    while (
+        size < rest->len && is_name_byte((unsigned char)rest->ptr[size]) &&
+        ((unsigned char)rest->ptr[size] < 0x80 || unicode_space_size(str_from(*rest, size)) == 0)) {
         size++;
     }
     if (size == 0) {

@@ -47,10 +47,14 @@ void worker_visit_names(struct str statement, void (*visit)(void *context, struc
         if (token.kind != GUARD_WORD && token.kind != GUARD_QUOTED) {
             continue;
         }
+        if (token.kind == GUARD_WORD || str_find_byte(token.text, '"') == token.text.len) {
+            visit(context, token.text);
+            continue;
+        }
         buf_reset(&name);
         for (size_t i = 0; i < token.text.len; i++) {
             buf_append_byte(&name, token.text.ptr[i]);
-            i += token.kind == GUARD_QUOTED && token.text.ptr[i] == '"'; /* a doubled quote */
+            i += token.text.ptr[i] == '"'; /* a doubled quote */
         }
         visit(context, buf_str(&name));
     }

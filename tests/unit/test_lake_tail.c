@@ -165,11 +165,42 @@ TEST(a_listing_ends_with_the_next_own_write_or_with_time)
     lake_fixture_end(&f);
 }
 
+/* Of those who may not wait, one is turned away before the listing is too old, the next is not. */
+static bool sees_renewal(struct fixture *f, struct cancel *cancel)
+{
+    int64_t until_ms = clock_now_ms() + LAKE_LISTING_AGE_MAX_MS;
+    (void)shown_count(f, cancel);
+    size_t first = shown_count(f, NULL);
+    while (first != SIZE_MAX && clock_now_ms() < until_ms) {
+        first = shown_count(f, NULL);
+    }
+    size_t second = shown_count(f, NULL);
+    return first == SIZE_MAX && second != SIZE_MAX;
+}
+
+TEST(a_listing_is_renewed_while_others_are_given_it)
+{
+    struct fixture f;
+    struct cancel cancel;
+    CHECK(start(&f));
+    cancel_init(&cancel, INT64_MAX);
+    CHECK(write_rows(&f, first_day, "{\"x\":1}"));
+    int64_t until_ms = clock_now_ms() + 10000;
+    bool seen = sees_renewal(&f, &cancel);
+    while (!seen && clock_now_ms() < until_ms) { /* a busy machine may miss the moment */
+        seen = sees_renewal(&f, &cancel);
+    }
+    CHECK(seen);
+    cancel_finish(&cancel);
+    lake_fixture_end(&f);
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(a_tail_grows_under_those_who_read_it),
     TEST_CASE(a_file_of_many_windows_is_made_anew),
     TEST_CASE(what_was_gathered_may_go_at_any_time),
     TEST_CASE(a_listing_ends_with_the_next_own_write_or_with_time),
+    TEST_CASE(a_listing_is_renewed_while_others_are_given_it),
 };
 
 TEST_MAIN(cases)
