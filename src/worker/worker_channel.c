@@ -11,7 +11,7 @@
 
 enum {
     PROGRESS_EVERY_MS = 200,
-    ALONE_MS = 5 /* so long the job's own thread works without helpers */
+    ALONE_MS = 5 /* of processor time: so long the job's own thread works without helpers */
 };
 
 /* One question that waits for its answer; lives on the asking thread's stack. */
@@ -27,7 +27,9 @@ struct channel {
     int socket_fd;
     duckdb_connection connection;
     struct helpers *helpers;
-    int64_t alone_until_ms; /* of the control thread; 0: no longer */
+    bool alone;             /* of the control thread: the helpers have not been started by it */
+    clockid_t job_clock;    /* the processor time of the job's own thread, */
+    int64_t alone_until_us; /* and how much it may become until then */
     atomic_bool cancelled;
     atomic_ullong rows;          /* of the result, for PROGRESS */
     atomic_llong progress_at_ms; /* when the next is due */
@@ -130,30 +132,50 @@ static void try_progress(struct channel *channel)
     }
 }
 
-/* True when there is a frame in the first moments of the job. */
-static bool wait_alone(struct channel *channel, struct pollfd *readable)
+static int64_t job_time_us(const struct channel *channel)
 {
-    if (channel->alone_until_ms == 0) {
-        return false;
+    struct timespec now;
+    return clock_gettime(channel->job_clock, &now) == 0
+               ? (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000
+               : INT64_MAX / 2;
+}
+
+/* 0: no longer, and the helpers are started. A busy machine makes every job take long, and more
+ * threads would only make it busier: what counts is the processor time. */
+static int alone_left_ms(struct channel *channel)
+{
+    if (!channel->alone) {
+        return 0;
     }
-    int64_t left = channel->alone_until_ms - clock_now_ms();
-    if (left > 0 && poll(readable, 1, (int)left) != 0) {
-        return true;
+    int64_t left_us = channel->alone_until_us - job_time_us(channel);
+    if (left_us > 0) {
+        return (int)(left_us / 1000) + 1;
     }
-    channel->alone_until_ms = 0;
+    channel->alone = false;
     helpers_start(channel->helpers);
-    return false;
+    return 0;
+}
+
+static int wait_readable(struct channel *channel, struct pollfd *readable, int wait_ms)
+{
+    int alone_ms = alone_left_ms(channel);
+    while (alone_ms > 0 && alone_ms < wait_ms) {
+        int ready = poll(readable, 1, alone_ms);
+        if (ready != 0) {
+            return ready;
+        }
+        wait_ms -= alone_ms;
+        alone_ms = alone_left_ms(channel);
+    }
+    return poll(readable, 1, wait_ms);
 }
 
 /* Answers that come one after the other do not put progress off. */
 static void wait_frame(struct channel *channel)
 {
     struct pollfd readable = {.fd = channel->socket_fd, .events = POLLIN};
-    if (wait_alone(channel, &readable)) {
-        return;
-    }
     int wait_ms = progress_wait_ms(channel);
-    while (poll(&readable, 1, wait_ms) == 0 || wait_ms == 0) {
+    while (wait_readable(channel, &readable, wait_ms) == 0 || wait_ms == 0) {
         try_progress(channel);
         wait_ms = progress_wait_ms(channel);
         wait_ms = wait_ms == 0 ? PROGRESS_EVERY_MS : wait_ms; /* left out this time */
@@ -201,7 +223,10 @@ void channel_start(struct channel *channel, duckdb_connection connection, struct
 {
     channel->connection = connection;
     channel->helpers = helpers;
-    channel->alone_until_ms = clock_now_ms() + ALONE_MS;
+    if (pthread_getcpuclockid(pthread_self(), &channel->job_clock) == 0) {
+        channel->alone = true;
+        channel->alone_until_us = job_time_us(channel) + ALONE_MS * 1000;
+    }
     pthread_t thread = thread_start("control", control_run, channel);
     (void)pthread_detach(thread);
 }

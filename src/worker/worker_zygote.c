@@ -4,10 +4,12 @@
 #include "worker_main.h"
 #include "worker_pages.h"
 #include "worker_sandbox.h"
+#include "worker_unload.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <lz4frame.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +22,14 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zstd.h>
+
+/* Sanitizers have memory and handlers of their own everywhere. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OWN_MEMORY 0
+#else
+#define OWN_MEMORY 1
+#endif
 
 /* When the zygote does what makes forks cheaper, but would keep the first one waiting: in a quiet
  * moment, a long one before there was any job, or after so many forks without one. */
@@ -145,7 +155,7 @@ static bool fork_spare(struct zygote *zygote)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return false;
     }
-    pid_t pid = fork();
+    pid_t pid = OWN_MEMORY ? unload_fork() : fork();
     if (pid == 0) {
         (void)close(pair[0]); /* or it would not see that the zygote is gone */
         become_worker(zygote, pair[1]);
@@ -230,6 +240,17 @@ static void wipe_environment(void)
     environ[0] = NULL;
 }
 
+/* Workers call the engine, and for Arrow bodies two libraries more. */
+static void unload_server(void)
+{
+    const void *const kept[] = {(const void *)(uintptr_t)duckdb_library_version,
+                                (const void *)(uintptr_t)ZSTD_decompress,
+                                (const void *)(uintptr_t)LZ4F_decompress};
+    if (OWN_MEMORY) {
+        (void)unload_others(kept, COUNT_OF(kept));
+    }
+}
+
 static bool prepare(struct zygote *zygote, struct err *err)
 {
     wipe_environment();
@@ -261,9 +282,9 @@ static int settle_wait_ms(const struct zygote *zygote)
 
 static void settle(struct zygote *zygote)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    (void)pages_enlarge_code((const void *)(uintptr_t)duckdb_library_version);
-#endif
+    if (OWN_MEMORY) {
+        (void)pages_enlarge_code((const void *)(uintptr_t)duckdb_library_version);
+    }
     zygote->settled = true;
 }
 
@@ -275,6 +296,7 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
+    unload_server();
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
     send_message(&ready, -1);
