@@ -106,15 +106,17 @@ uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads)
 #endif
 }
 
-bool engine_fork_worker(struct engine *engine, struct zygote_child *child, struct cancel *cancel,
-                        int *ret_socket_fd, struct err *err)
+bool engine_fork_worker(struct engine *engine, struct zygote_start start,
+                        struct zygote_child *child, struct cancel *cancel, int *ret_socket_fd,
+                        struct err *err)
 {
     for (int i = 0; i < FORK_TRIES; i++) {
         int pair[2];
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
             return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
         }
-        bool good = zygote_fork(engine->zygote, pair[1], child, cancel, err);
+        start.socket_fd = pair[1];
+        bool good = zygote_fork(engine->zygote, &start, child, cancel, err);
         fd_close(&pair[1]);
         if (good) {
             *ret_socket_fd = pair[0];
@@ -128,12 +130,11 @@ bool engine_fork_worker(struct engine *engine, struct zygote_child *child, struc
     return err_set(err, ERR_UNAVAILABLE, "the query engine is being restarted; try again");
 }
 
-static bool send_job(struct engine *engine, struct engine_job *job, struct err *err)
+static struct worker_limits make_limits(const struct engine *engine, const struct engine_job *job)
 {
-    struct worker_job message = job->request->job;
     unsigned threads = engine->options.threads_per_job;
     uint64_t left_s = (uint64_t)cancel_left_ms(job->cancel, 86400000) / 1000;
-    message.limits = (struct worker_limits){
+    return (struct worker_limits){
         .memory_bytes = job->memory_bytes,
         .address_space_bytes = engine_address_space(job->memory_bytes, threads),
         .output_bytes = job->request->output_bytes_max,
@@ -141,6 +142,12 @@ static bool send_job(struct engine *engine, struct engine_job *job, struct err *
         .threads = threads,
         .layers_off = engine->options.layers_off,
     };
+}
+
+static bool send_job(struct engine_job *job, const struct worker_limits *limits, struct err *err)
+{
+    struct worker_job message = job->request->job;
+    message.limits = *limits;
     struct buf payload;
     buf_init(&payload, WORKER_FRAME_SIZE_MAX);
     worker_put_job(&payload, &message);
@@ -385,9 +392,10 @@ static bool take_result(struct engine_job *job, struct engine_outcome *ret_outco
 }
 
 static bool run_job(struct engine *engine, struct engine_job *job,
-                    struct engine_outcome *ret_outcome, struct err *err)
+                    const struct worker_limits *limits, struct engine_outcome *ret_outcome,
+                    struct err *err)
 {
-    bool good = send_job(engine, job, err);
+    bool good = send_job(job, limits, err);
     while (good && !job->finished) {
         good = turn(engine, job, err);
     }
@@ -427,11 +435,12 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     buf_init(&job.incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);
     bool good = fetch_queue_init(&job.fetches, engine->fetchers, cancel->deadline_ms, err);
     if (good) {
-        good = engine_fork_worker(engine, &job.child, job.cancel, &job.socket_fd, err);
+        struct zygote_start start = {.limits = make_limits(engine, &job)};
+        good = engine_fork_worker(engine, start, &job.child, job.cancel, &job.socket_fd, err);
         if (good) {
             metric_add(&engine->counts.forked, 1);
             metric_enter(&engine->counts.running);
-            good = run_job(engine, &job, ret_outcome, err);
+            good = run_job(engine, &job, &start.limits, ret_outcome, err);
             metric_leave(&engine->counts.running);
             zygote_forget(engine->zygote, &job.child);
         }

@@ -256,8 +256,8 @@ static bool start_process(struct engine_database *database,
                           const struct engine_database_options *options, struct cancel *cancel,
                           struct err *err)
 {
-    if (!engine_fork_worker(database->engine, &database->child, cancel, &database->control.fd,
-                            err)) {
+    if (!engine_fork_worker(database->engine, (struct zygote_start){.unlimited = true},
+                            &database->child, cancel, &database->control.fd, err)) {
         return false;
     }
     metric_add(&database->engine->counts.forked, 1);

@@ -18,7 +18,8 @@ struct engine {
  * code come on top of what the engine counts. */
 uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads);
 
-/* Forks a worker, again with another zygote when one dies over it. On success the child is the
+/* Forks a worker, with a socket of its own, again with another zygote when one dies over it. On success the child is the
  * caller's to forget, and the socket its to close. */
-bool engine_fork_worker(struct engine *engine, struct zygote_child *child, struct cancel *cancel,
-                        int *ret_socket_fd, struct err *err) MUST_CHECK;
+bool engine_fork_worker(struct engine *engine, struct zygote_start start,
+                        struct zygote_child *child, struct cancel *cancel, int *ret_socket_fd,
+                        struct err *err) MUST_CHECK;

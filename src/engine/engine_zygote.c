@@ -328,11 +328,12 @@ bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err 
 }
 
 /* Never waits: a zygote that takes no requests is as good as dead. */
-static bool send_fork(int zygote_socket, uint64_t job, int worker_socket)
+static bool send_fork(int zygote_socket, uint64_t job, const struct zygote_start *start)
 {
-    struct zygote_message message = {.type = ZYGOTE_FORK, .job = job};
-    return fd_send_message(zygote_socket, &message, sizeof(message), worker_socket, MSG_DONTWAIT) ==
-           (ssize_t)sizeof(message);
+    struct zygote_message message = {
+        .type = ZYGOTE_FORK, .job = job, .limits = start->limits, .unlimited = start->unlimited};
+    return fd_send_message(zygote_socket, &message, sizeof(message), start->socket_fd,
+                           MSG_DONTWAIT) == (ssize_t)sizeof(message);
 }
 
 static void unlink_child(struct zygote *zygote, const struct zygote_child *child)
@@ -345,8 +346,9 @@ static void unlink_child(struct zygote *zygote, const struct zygote_child *child
     *link = child->next;
 }
 
-static bool fork_locked(struct zygote *zygote, int worker_socket, struct zygote_child *child,
-                        struct cancel *cancel, struct err *err) REQUIRES(&zygote->lock)
+static bool fork_locked(struct zygote *zygote, const struct zygote_start *start,
+                        struct zygote_child *child, struct cancel *cancel, struct err *err)
+    REQUIRES(&zygote->lock)
 {
     if (!wait_ready(zygote, cancel, err)) {
         return false;
@@ -355,10 +357,10 @@ static bool fork_locked(struct zygote *zygote, int worker_socket, struct zygote_
     child->next = zygote->children;
     zygote->children = child;
     bool good = true;
-    bool sent = send_fork(zygote->socket_fd, child->job, worker_socket);
+    bool sent = send_fork(zygote->socket_fd, child->job, start);
     while (good && !sent && errno == EAGAIN) {
         good = wait_news(zygote, cancel, err);
-        sent = good && send_fork(zygote->socket_fd, child->job, worker_socket);
+        sent = good && send_fork(zygote->socket_fd, child->job, start);
     }
     if (good && !sent) {
         /* It is dead, and its reader has not noticed yet: the next try must wait for a new one. */
@@ -381,11 +383,11 @@ static bool fork_locked(struct zygote *zygote, int worker_socket, struct zygote_
     return good;
 }
 
-bool zygote_fork(struct zygote *zygote, int worker_socket, struct zygote_child *child,
-                 struct cancel *cancel, struct err *err)
+bool zygote_fork(struct zygote *zygote, const struct zygote_start *start,
+                 struct zygote_child *child, struct cancel *cancel, struct err *err)
 {
     lock_take(&zygote->lock);
-    bool good = fork_locked(zygote, worker_socket, child, cancel, err);
+    bool good = fork_locked(zygote, start, child, cancel, err);
     lock_release(&zygote->lock);
     return good;
 }

@@ -38,11 +38,17 @@ unsigned zygote_landlock_abi(struct zygote *zygote);
 /* How often it ended though the server did not, and was started again. */
 uint64_t zygote_restarts(const struct zygote *zygote);
 
-/* Forks a worker that owns job_socket's other end. ERR_CONFLICT: the zygote died meanwhile and a
+struct zygote_start {
+    int socket_fd;               /* the worker's end of the job's socket */
+    struct worker_limits limits; /* they hold before the worker gets it, unless it is to be */
+    bool unlimited;              /* and to set them itself */
+};
+
+/* Forks a worker. ERR_CONFLICT: the zygote died meanwhile and a
  * fork may or may not have happened; call again with a new socket pair. On success the child is
  * registered until zygote_forget. */
-bool zygote_fork(struct zygote *zygote, int worker_socket, struct zygote_child *child,
-                 struct cancel *cancel, struct err *err) MUST_CHECK;
+bool zygote_fork(struct zygote *zygote, const struct zygote_start *start,
+                 struct zygote_child *child, struct cancel *cancel, struct err *err) MUST_CHECK;
 
 /* Waits for the exit status, for at most wait_ms; false when it is not known by then. */
 bool zygote_wait_status(struct zygote *zygote, struct zygote_child *child, int wait_ms);

@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define MEMORY_BYTES UINT64_C(1000000000) /* of the zygote, before there are limits of jobs */
 
 /* What is shut once and for all, before any job or request. */
 static const char *const closing_settings[] = {
@@ -150,6 +153,36 @@ bool duck_warm(struct duck *duck, struct err *err)
     return good;
 }
 
+static bool limit(struct duck *duck, uint64_t memory_bytes, unsigned threads, struct err *err)
+{
+    char problem[SHIM_TEXT_SIZE];
+    return shim_lock_limits(duck->database, memory_bytes, threads, problem, sizeof(problem)) ||
+           err_set(err, ERR_INTERNAL, "the engine does not take its limits: %.400s", problem);
+}
+
+bool duck_make_connection(struct duck *duck, struct err *err)
+{
+    duckdb_disconnect(&duck->connection);
+    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess ||
+        !shim_count_progress(duck->connection)) {
+        return err_set(err, ERR_INTERNAL, "the engine does not connect");
+    }
+    return limit(duck, MEMORY_BYTES, 1, err);
+}
+
+bool duck_make_own(struct duck *duck)
+{
+    uint64_t seed;
+    return getrandom(&seed, sizeof(seed), 0) == sizeof(seed) &&
+           shim_seed_random(duck->connection, seed);
+}
+
+void duck_expect_limits(struct duck *duck, const struct worker_limits *limits)
+{
+    struct err ignored; /* the worker will tell */
+    (void)limit(duck, limits->memory_bytes, 1, &ignored);
+}
+
 #ifdef EIDER_TEST_LAYERS
 bool duck_open_anew(struct duck *duck, struct err *err)
 {
@@ -162,13 +195,7 @@ bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err
     if (!WORKER_LAYER_ON(limits, WORKER_LAYER_SETTINGS)) {
         return true;
     }
-    char problem[SHIM_TEXT_SIZE];
-    if (!shim_count_progress(duck->connection)) { /* a connection's own, and a worker's is new */
-        return err_set(err, ERR_INTERNAL, "the engine does not count progress");
-    }
-    return shim_lock_limits(duck->database, limits->memory_bytes, limits->threads, problem,
-                            sizeof(problem)) ||
-           err_set(err, ERR_INTERNAL, "the engine does not take its limits: %.400s", problem);
+    return limit(duck, limits->memory_bytes, limits->threads, err);
 }
 
 static void append_doubled(struct buf *sql, struct str text, char quote)

@@ -1,7 +1,7 @@
 /* worker_duck.h - the one in-memory DuckDB of a zygote, and small helpers around its C API.
  * Promise   opened with one thread and with everything shut that needs no job: no file but those of
  *           worker_files.h, no extension is loaded or installed, no spill to disk, no secrets on
- *           disk. duck_lock() adds the job's limits and locks the configuration for good.
+ *           disk. The configuration is locked for good, and duck_lock() adds the job's limits.
  * Owner     the zygote; each worker inherits it by fork.   Threads  one, until duck_lock(). */
 #pragma once
 
@@ -22,6 +22,16 @@ bool duck_shut(struct duck *duck, const char *allowed_directories, struct err *e
 
 /* Runs typical work once, so that each fork finds code and catalogs in memory. */
 bool duck_warm(struct duck *duck, struct err *err) MUST_CHECK;
+
+/* Makes the connection that the workers' statements run on, and locks the configuration: the last
+ * that a zygote does before it forks. */
+bool duck_make_connection(struct duck *duck, struct err *err) MUST_CHECK;
+
+/* In a worker, after the fork: random numbers of its own. */
+bool duck_make_own(struct duck *duck) MUST_CHECK;
+
+/* What the next workers are likely to be limited to: one that is has less to do. */
+void duck_expect_limits(struct duck *duck, const struct worker_limits *limits);
 
 #ifdef EIDER_TEST_LAYERS
 /* The test build, without the layer of settings: another database, with nothing shut. */

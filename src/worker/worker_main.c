@@ -55,18 +55,20 @@ static int wait_turn(int turn_fd)
     return socket_fd;
 }
 
-void worker_wait(struct duck *duck, int turn_fd)
+/* False: the worker must not go on. */
+static bool enter_sandbox(const struct worker_limits *limits, bool shut, struct err *err)
 {
-    (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
-    /* A connection of its own has random numbers of its own; it wants the kernel's before they are
-     * shut. */
-    if (duckdb_connect(duck->database, &duck->connection) != DuckDBSuccess) {
-        _exit(1);
+    if (!WORKER_LAYER_ON(limits, WORKER_LAYER_OS)) {
+        return true;
     }
-    worker_main(duck, wait_turn(turn_fd));
+    if (!shut) {
+        return sandbox_enter(limits, err);
+    }
+    return sandbox_is_limited(limits) ||
+           err_set(err, ERR_UNAVAILABLE, "the worker has not been given its limits");
 }
 
-void worker_main(struct duck *duck, int socket_fd)
+void worker_main(struct duck *duck, int socket_fd, bool shut)
 {
     (void)prctl(PR_SET_NAME, "eider-worker", 0, 0, 0);
     struct err err;
@@ -89,9 +91,7 @@ void worker_main(struct duck *duck, int socket_fd)
 #endif
     /* From here on the job's text is in memory, but nothing has looked at it: first the limits,
      * then the rest. */
-    bool good =
-        (!WORKER_LAYER_ON(&job.limits, WORKER_LAYER_OS) || sandbox_enter(&job.limits, &err)) &&
-        duck_lock(duck, &job.limits, &err);
+    bool good = enter_sandbox(&job.limits, shut, &err) && duck_lock(duck, &job.limits, &err);
     if (good) {
         struct helpers *helpers = helpers_create(duck->database, job.limits.threads);
         channel_start(channel, duck->connection, helpers);
@@ -105,4 +105,14 @@ void worker_main(struct duck *duck, int socket_fd)
     files_report(duck->files);
     report(channel, good, &done, &err);
     _exit(0);
+}
+
+void worker_wait(struct duck *duck, int turn_fd, bool unlimited)
+{
+    struct err err;
+    (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
+    if (!duck_make_own(duck) || (!unlimited && !sandbox_shut(&err))) {
+        _exit(1);
+    }
+    worker_main(duck, wait_turn(turn_fd), !unlimited);
 }

@@ -5,9 +5,10 @@
 
 #include "worker_duck.h"
 
-/* Makes a connection, waits for its turn, and goes on as worker_main. Ends when the zygote does. */
-_Noreturn void worker_wait(struct duck *duck, int turn_fd);
+/* Shuts itself (sandbox_shut), unless it is to be `unlimited`; waits for its turn, and goes on as
+ * worker_main. Ends when the zygote does. */
+_Noreturn void worker_wait(struct duck *duck, int turn_fd, bool unlimited);
 
-/* Receives its job on the socket, gives up its rights, does the job, reports, and ends the process.
- */
-_Noreturn void worker_main(struct duck *duck, int socket_fd);
+/* Receives its job on the socket, gives up the rest of its rights, does the job, reports, and ends
+ * the process. `shut`: it has, and its limits are set. */
+_Noreturn void worker_main(struct duck *duck, int socket_fd, bool shut);

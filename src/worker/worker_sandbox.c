@@ -202,44 +202,62 @@ static uint64_t own_address_space(void)
     return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static bool set_limit(__rlimit_resource_t resource, uint64_t value, struct err *err)
+/* Of the process `pid`; 0 is the caller. */
+static bool set_limit(pid_t pid, __rlimit_resource_t resource, uint64_t value, struct err *err)
 {
     struct rlimit limit;
-    if (getrlimit(resource, &limit) == 0 && limit.rlim_max < value) {
+    if (prlimit(pid, resource, NULL, &limit) == 0 && limit.rlim_max < value) {
         value = limit.rlim_max; /* stricter already */
     }
     limit = (struct rlimit){.rlim_cur = value, .rlim_max = value};
-    return setrlimit(resource, &limit) == 0 ||
+    return prlimit(pid, resource, &limit, NULL) == 0 ||
            err_set_errno(err, ERR_UNAVAILABLE, errno, "a limit of the worker could not be set");
 }
 
 /* SIGXCPU first, which says what happened; SIGKILL a second later. */
-static bool set_cpu_limit(uint64_t seconds, struct err *err)
+static bool set_cpu_limit(pid_t pid, uint64_t seconds, struct err *err)
 {
     struct rlimit limit = {.rlim_cur = seconds, .rlim_max = seconds + 1};
-    return setrlimit(RLIMIT_CPU, &limit) == 0 || set_limit(RLIMIT_CPU, seconds, err);
+    return prlimit(pid, RLIMIT_CPU, &limit, NULL) == 0 || set_limit(pid, RLIMIT_CPU, seconds, err);
 }
 
-static bool set_limits(const struct worker_limits *limits, struct err *err)
+bool sandbox_limit(pid_t pid, const struct worker_limits *limits, struct err *err)
 {
-    bool good = set_limit(RLIMIT_CORE, 0, err) && set_limit(RLIMIT_NOFILE, DESCRIPTORS_MAX, err) &&
-                set_limit(RLIMIT_FSIZE, limits->output_bytes, err) &&
-                (limits->cpu_seconds == 0 || set_cpu_limit(limits->cpu_seconds, err));
+    bool good = set_limit(pid, RLIMIT_FSIZE, limits->output_bytes, err) &&
+                (limits->cpu_seconds == 0 || set_cpu_limit(pid, limits->cpu_seconds, err));
     if (good && limits->address_space_bytes > 0) {
-        good = set_limit(RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
+        good = set_limit(pid, RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
     }
     return good;
 }
 
-bool sandbox_enter(const struct worker_limits *limits, struct err *err)
+static bool is_limited(__rlimit_resource_t resource, uint64_t most)
 {
-    if (!set_limits(limits, err)) {
+    struct rlimit limit;
+    return getrlimit(resource, &limit) == 0 && limit.rlim_cur <= most && limit.rlim_max <= most;
+}
+
+bool sandbox_is_limited(const struct worker_limits *limits)
+{
+    return is_limited(RLIMIT_FSIZE, limits->output_bytes) &&
+           (limits->cpu_seconds == 0 || is_limited(RLIMIT_CPU, limits->cpu_seconds + 1)) &&
+           (limits->address_space_bytes == 0 || is_limited(RLIMIT_AS, RLIM_INFINITY - 1));
+}
+
+bool sandbox_shut(struct err *err)
+{
+    if (!set_limit(0, RLIMIT_CORE, 0, err) || !set_limit(0, RLIMIT_NOFILE, DESCRIPTORS_MAX, err)) {
         return false;
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "the kernel refused no_new_privs");
     }
     return enter_landlock(err) && enter_seccomp(err);
+}
+
+bool sandbox_enter(const struct worker_limits *limits, struct err *err)
+{
+    return sandbox_limit(0, limits, err) && sandbox_shut(err);
 }
 
 bool sandbox_drop_root(struct err *err)

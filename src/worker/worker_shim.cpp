@@ -10,6 +10,7 @@
 #include <duckdb/catalog/catalog.hpp>
 #include <duckdb/common/enums/database_modification_type.hpp>
 #include <duckdb/common/error_data.hpp>
+#include <duckdb/common/random_engine.hpp>
 #include <duckdb/common/type_visitor.hpp>
 #include <duckdb/common/types/value.hpp>
 #include <duckdb/common/types/vector.hpp>
@@ -22,6 +23,7 @@
 #include <duckdb/main/settings.hpp>
 #include <duckdb/parallel/task_scheduler.hpp>
 #include <duckdb/parser/parsed_data/create_view_info.hpp>
+#include <duckdb/storage/buffer_manager.hpp>
 #include <duckdb/transaction/meta_transaction.hpp>
 
 using namespace duckdb;
@@ -81,7 +83,9 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
 {
     try {
         auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
-        SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
+        if (BufferManager::GetBufferManager(instance).GetMaxMemory() != memory_bytes) {
+            SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
+        }
         SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
         SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
         // What the engine's own check of each SET looks at. Asking that check costs an exception.
@@ -94,6 +98,16 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
         return false;
     } catch (...) {
         (void)snprintf(problem, size, "unknown");
+        return false;
+    }
+}
+
+extern "C" bool shim_seed_random(duckdb_connection connection, uint64_t seed)
+{
+    try {
+        RandomEngine::Get(*reinterpret_cast<Connection *>(connection)->context).SetSeed(seed);
+        return true;
+    } catch (...) {
         return false;
     }
 }

@@ -1,3 +1,4 @@
+#include "clock.h"
 #include "fd.h"
 #include "mem.h"
 #include "worker.h"
@@ -9,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <lz4frame.h>
 #include <malloc.h>
 #include <poll.h>
@@ -31,23 +33,36 @@
 #define OWN_MEMORY 1
 #endif
 
-/* When the zygote does what makes forks cheaper, but would keep the first one waiting: in a quiet
- * moment, a long one before there was any job, or after so many forks without one. */
 enum {
+    /* When the zygote does what makes forks cheaper, but would keep the first one waiting: in a
+     * quiet moment, a long one before there was any job, or after so many forks without one. */
     QUIET_AT_FIRST_MS = 1000,
     QUIET_MS = 20,
-    BUSY_FORKS = 50
+    BUSY_FORKS = 50,
+
+    SPARES_MAX = 8,
+    CALM_MS = 1000,  /* so long without a job, and one spare is enough */
+    YOUNG_MS = 1000, /* a spare that dies younger than that may do so again */
+    PAUSE_MIN_MS = 50,
+    PAUSE_MAX_MS = 2000,
+    TURN_TRIES = 3
 };
 
-/* The worker of the next job, forked while there was time. It has not been told anything yet. */
+/* A worker of a job to come, forked while there was time. It has not been told anything yet. */
 struct spare {
     pid_t pid; /* 0: there is none */
     int turn_fd;
+    int64_t forked_ms;
 };
 
 struct zygote {
     struct duck duck;
-    struct spare spare;
+    struct spare spares[SPARES_MAX];
+    unsigned wanted; /* how many spares there should be: more while jobs find none */
+    unsigned wanted_max;
+    int64_t job_ms;      /* when the last job came */
+    int64_t pause_until; /* nothing is forked ahead before, */
+    int pause_ms;        /* because spares have died so often */
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -97,16 +112,45 @@ static struct child *find_child(pid_t pid)
     return NULL;
 }
 
+static struct spare *find_spare(struct zygote *zygote, pid_t pid)
+{
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        if (zygote->spares[i].pid == pid) {
+            return &zygote->spares[i];
+        }
+    }
+    return NULL;
+}
+
+static void forget_spare(struct spare *spare)
+{
+    fd_close(&spare->turn_fd);
+    spare->pid = 0;
+}
+
+/* One that was killed is forked again at once. When they die one after the other, whatever ends
+ * them ends the next one too: that must not take the machine's time from jobs. */
+static void note_spare_gone(struct zygote *zygote, pid_t pid)
+{
+    struct spare *spare = find_spare(zygote, pid);
+    if (spare == NULL) {
+        return;
+    }
+    int64_t now_ms = clock_now_ms();
+    bool young = now_ms - spare->forked_ms < YOUNG_MS;
+    int longer_ms = zygote->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : zygote->pause_ms * 2;
+    zygote->pause_ms = !young ? 0 : zygote->pause_ms == 0 ? PAUSE_MIN_MS : longer_ms;
+    zygote->pause_until = now_ms + zygote->pause_ms;
+    forget_spare(spare);
+}
+
 static void reap(struct zygote *zygote)
 {
     int status;
     struct rusage usage;
     pid_t pid;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
-        if (pid == zygote->spare.pid) {
-            zygote->spare.pid = 0;
-            fd_close(&zygote->spare.turn_fd);
-        }
+        note_spare_gone(zygote, pid);
         struct child *child = find_child(pid);
         if (child == NULL) {
             continue;
@@ -123,10 +167,13 @@ static void reap(struct zygote *zygote)
     }
 }
 
-static _Noreturn void become_worker(struct zygote *zygote, int turn_fd)
+static _Noreturn void become_worker(struct zygote *zygote, int turn_fd, bool unlimited)
 {
     (void)close(WORKER_ZYGOTE_FD);
     (void)close(zygote->signal_fd);
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        fd_close(&zygote->spares[i].turn_fd); /* or those would not see that the zygote is gone */
+    }
     /* A client's statement must not be able to write to the server's output. */
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
         (void)dup2(zygote->null_fd, fd);
@@ -136,15 +183,12 @@ static _Noreturn void become_worker(struct zygote *zygote, int turn_fd)
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    worker_wait(&zygote->duck, turn_fd);
+    worker_wait(&zygote->duck, turn_fd, unlimited);
 }
 
-/* Unless there is one. False: errno. */
-static bool fork_spare(struct zygote *zygote)
+/* False: errno. */
+static bool fork_waiting(struct zygote *zygote, bool unlimited, struct spare *ret_spare)
 {
-    if (zygote->spare.pid > 0) {
-        return true;
-    }
     /* A thread would be lost in the fork with whatever lock it holds, and would keep its rights in
      * the sandbox. */
     if (duck_thread_count() != 1) {
@@ -158,7 +202,7 @@ static bool fork_spare(struct zygote *zygote)
     pid_t pid = OWN_MEMORY ? unload_fork() : fork();
     if (pid == 0) {
         (void)close(pair[0]); /* or it would not see that the zygote is gone */
-        become_worker(zygote, pair[1]);
+        become_worker(zygote, pair[1], unlimited);
     }
     int problem = errno;
     (void)close(pair[1]);
@@ -167,40 +211,108 @@ static bool fork_spare(struct zygote *zygote)
         errno = problem;
         return false;
     }
-    zygote->spare = (struct spare){.pid = pid, .turn_fd = pair[0]};
+    *ret_spare = (struct spare){.pid = pid, .turn_fd = pair[0], .forked_ms = clock_now_ms()};
     return true;
 }
 
-/* Gives the spare worker the job's socket. Returns its pid, or -1 and errno. */
-static pid_t use_spare(struct zygote *zygote, int socket_fd)
+/* Limits it and gives it the job's socket, or ends it. */
+static bool send_turn(struct spare *spare, const struct zygote_message *request, int socket_fd)
 {
-    while (fork_spare(zygote)) {
-        pid_t pid = zygote->spare.pid;
-        bool sent = fd_send_message(zygote->spare.turn_fd, "", 1, socket_fd, 0) == 1;
-        fd_close(&zygote->spare.turn_fd);
-        zygote->spare.pid = 0;
-        if (sent) {
+    struct err err;
+    bool good = request->unlimited != 0 || sandbox_limit(spare->pid, &request->limits, &err);
+    good = good && fd_send_message(spare->turn_fd, "", 1, socket_fd, 0) == 1;
+    forget_spare(spare);
+    return good;
+}
+
+/* The oldest, which has had the most time to get ready. */
+static struct spare *oldest_spare(struct zygote *zygote)
+{
+    struct spare *oldest = NULL;
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        struct spare *spare = &zygote->spares[i];
+        if (spare->pid > 0 && (oldest == NULL || spare->forked_ms < oldest->forked_ms)) {
+            oldest = spare;
+        }
+    }
+    return oldest;
+}
+
+/* The pid of a worker that has been given the job's socket, or -1 and errno. */
+static pid_t use_worker(struct zygote *zygote, const struct zygote_message *request, int socket_fd)
+{
+    struct spare *spare;
+    while (request->unlimited == 0 && (spare = oldest_spare(zygote)) != NULL) {
+        pid_t pid = spare->pid;
+        if (send_turn(spare, request, socket_fd)) {
             return pid;
         } /* somebody has killed it */
     }
+    for (unsigned i = 0; i < TURN_TRIES; i++) {
+        struct spare forked;
+        if (!fork_waiting(zygote, request->unlimited != 0, &forked)) {
+            return -1;
+        }
+        if (send_turn(&forked, request, socket_fd)) {
+            zygote->wanted += request->unlimited == 0 && zygote->wanted < zygote->wanted_max;
+            return forked.pid;
+        }
+    }
+    errno = EAGAIN;
     return -1;
 }
 
-static void start_worker(struct zygote *zygote, uint64_t job, int socket_fd)
+static void start_worker(struct zygote *zygote, const struct zygote_message *request, int socket_fd)
 {
-    struct zygote_message answer = {.type = ZYGOTE_FORKED, .job = job};
+    struct zygote_message answer = {.type = ZYGOTE_FORKED, .job = request->job};
     struct child *child = find_child(0);
-    pid_t pid = child == NULL ? -1 : use_spare(zygote, socket_fd);
+    pid_t pid = child == NULL ? -1 : use_worker(zygote, request, socket_fd);
     int pidfd = -1;
     if (pid < 0) {
         answer.status = child == NULL ? EAGAIN : errno;
     } else {
-        *child = (struct child){.pid = pid, .job = job};
+        *child = (struct child){.pid = pid, .job = request->job};
         answer.pid = pid;
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     }
     send_message(&answer, pidfd);
     fd_close(&pidfd);
+    zygote->job_ms = clock_now_ms();
+}
+
+/* Without a job for a while one is enough: each takes a megabyte. */
+static void calm_down(struct zygote *zygote)
+{
+    zygote->wanted = 1;
+    unsigned count = 0;
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        count += zygote->spares[i].pid > 0;
+        if (zygote->spares[i].pid > 0 && count > zygote->wanted) {
+            forget_spare(&zygote->spares[i]); /* it sees that nobody will come */
+        }
+    }
+}
+
+static unsigned count_spares(const struct zygote *zygote)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        count += zygote->spares[i].pid > 0;
+    }
+    return count;
+}
+
+/* One at a time, so that a job does not wait for several. When it fails: the job's fork will tell.
+ */
+static void fork_ahead(struct zygote *zygote)
+{
+    int64_t now_ms = clock_now_ms();
+    if (now_ms - zygote->job_ms > CALM_MS) {
+        calm_down(zygote);
+    }
+    if (now_ms >= zygote->pause_until && count_spares(zygote) < zygote->wanted) {
+        (void)fork_waiting(zygote, false, find_spare(zygote, 0));
+    }
 }
 
 /* False when the server has closed the socket. */
@@ -213,8 +325,14 @@ static bool serve_request(struct zygote *zygote)
         return false;
     }
     if (size == sizeof(request) && request.type == ZYGOTE_FORK && socket_fd >= 0) {
-        start_worker(zygote, request.job, socket_fd);
+#ifdef EIDER_TEST_LAYERS
+        request.unlimited |= request.limits.layers_off != 0;
+#endif
+        start_worker(zygote, &request, socket_fd);
         zygote->forks += !zygote->settled;
+        if (request.unlimited == 0) {
+            duck_expect_limits(&zygote->duck, &request.limits);
+        }
     }
     fd_close(&socket_fd);
     return true;
@@ -272,12 +390,24 @@ static bool prepare(struct zygote *zygote, struct err *err)
                        duckdb_library_version(), worker_header_version());
     }
     return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
-           duck_warm(&zygote->duck, err);
+           duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err);
 }
 
-static int settle_wait_ms(const struct zygote *zygote)
+/* Until there is something to do besides. -1: nothing. */
+static int wait_ms(const struct zygote *zygote)
 {
-    return zygote->settled ? -1 : zygote->forks == 0 ? QUIET_AT_FIRST_MS : QUIET_MS;
+    unsigned count = count_spares(zygote);
+    int64_t now_ms = clock_now_ms();
+    int64_t wait_ms = zygote->settled ? INT_MAX : zygote->forks == 0 ? QUIET_AT_FIRST_MS : QUIET_MS;
+    if (count < zygote->wanted) {
+        int64_t pause_ms = zygote->pause_until - now_ms;
+        wait_ms = pause_ms < 0 ? 0 : pause_ms < wait_ms ? pause_ms : wait_ms;
+    }
+    if (zygote->wanted > 1) {
+        int64_t calm_ms = zygote->job_ms + CALM_MS + 1 - now_ms;
+        wait_ms = calm_ms < 0 ? 0 : calm_ms < wait_ms ? calm_ms : wait_ms;
+    }
+    return wait_ms == INT_MAX ? -1 : (int)wait_ms;
 }
 
 static void settle(struct zygote *zygote)
@@ -298,15 +428,20 @@ int worker_zygote_main(void)
     }
     unload_server();
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    zygote.wanted = 1;
+    zygote.wanted_max = processors < 1            ? 1
+                        : processors < SPARES_MAX ? (unsigned)processors
+                                                  : SPARES_MAX;
     (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
     send_message(&ready, -1);
     for (;;) {
-        (void)fork_spare(&zygote); /* when it fails now: the job's fork will tell */
+        fork_ahead(&zygote);
         struct pollfd polled[] = {
             {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
             {.fd = zygote.signal_fd, .events = POLLIN},
         };
-        bool quiet = poll(polled, COUNT_OF(polled), settle_wait_ms(&zygote)) == 0;
+        bool quiet = poll(polled, COUNT_OF(polled), wait_ms(&zygote)) == 0;
         if (!zygote.settled && (quiet || zygote.forks >= BUSY_FORKS)) {
             settle(&zygote);
         }

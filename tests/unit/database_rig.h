@@ -238,7 +238,7 @@ static inline bool rig_fork(struct rig *rig)
     if (rig->pid == 0) {
         (void)close(pair[0]);
         (void)signal(SIGXFSZ, SIG_IGN);
-        worker_main(NULL, pair[1]);
+        worker_main(NULL, pair[1], false);
     }
     (void)close(pair[1]);
     rig->control = pair[0];

@@ -12,14 +12,13 @@
  *           anything. */
 #pragma once
 
-#include "err.h"
+#include "worker_job.h"
 
 enum {
     WORKER_ZYGOTE_FD = 3
 };
 
-/* Zygote socket (SOCK_SEQPACKET): the server sends a request with the worker's end of the job
- * socket, the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent
+/* Zygote socket (SOCK_SEQPACKET): the server sends FORK with the worker's end of the job socket, the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent
  * once, when the engine is warm. */
 enum zygote_message_type {
     ZYGOTE_FORK = 1,
@@ -30,9 +29,12 @@ enum zygote_message_type {
 
 struct zygote_message {
     uint32_t type;
+    uint32_t unlimited;  /* FORK: a process that sets its limits and shuts itself, for
+                            WORKER_DATABASE */
     int32_t status;      /* EXITED: as waitpid has it. FORKED: errno when fork failed, else 0. */
     uint64_t job;        /* chosen by the server */
     uint64_t peak_bytes; /* EXITED: resident memory */
+    struct worker_limits limits; /* FORK: they hold before the worker gets its socket */
     int32_t pid;
     uint32_t landlock_abi; /* READY: 0 when the kernel has none */
     char note[128];        /* READY: the engine's version */
