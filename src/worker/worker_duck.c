@@ -4,7 +4,6 @@
 #include "worker_layers.h"
 #include "worker_shim.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -148,8 +147,7 @@ bool duck_warm(struct duck *duck, struct err *err)
     }
     files_set_job(duck->files, NULL, -1, -1);
     (void)close(in);
-    (void)close(out);
-    (void)malloc_trim(0);
+    duck->sample_fd = out;
     return good;
 }
 
@@ -175,6 +173,19 @@ bool duck_make_own(struct duck *duck)
     uint64_t seed;
     return getrandom(&seed, sizeof(seed), 0) == sizeof(seed) &&
            shim_seed_random(duck->connection, seed);
+}
+
+bool duck_rehearse(struct duck *duck)
+{
+    struct err err;
+    files_set_descriptors(duck->files, -1, duck->sample_fd);
+    bool good = duck_run(duck, STR("BEGIN"), NULL, &err) &&
+                duck_create_view(duck, STR("rehearsal"),
+                                 STR("SELECT * FROM read_parquet(['job://out'])"), &err) &&
+                duck_run(duck, STR("SELECT count(*) AS n FROM rehearsal"), NULL, &err);
+    good = duck_run(duck, STR("ROLLBACK"), NULL, &err) && good;
+    files_set_descriptors(duck->files, -1, -1);
+    return good;
 }
 
 void duck_expect_limits(struct duck *duck, const struct worker_limits *limits)

@@ -12,6 +12,7 @@ struct duck {
     duckdb_database database;
     duckdb_connection connection;
     struct files *files;
+    int sample_fd; /* a small Parquet file, of duck_warm */
 };
 
 bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
@@ -29,6 +30,10 @@ bool duck_make_connection(struct duck *duck, struct err *err) MUST_CHECK;
 
 /* In a worker, after the fork: random numbers of its own. */
 bool duck_make_own(struct duck *duck) MUST_CHECK;
+
+/* Runs in a worker, before there is a job, what the first statement would be slow at: its memory is
+ * the zygote's until it writes to it, page by page. Nothing is left that a statement could see. */
+bool duck_rehearse(struct duck *duck) MUST_CHECK;
 
 /* What the next workers are likely to be limited to: one that is has less to do. */
 void duck_expect_limits(struct duck *duck, const struct worker_limits *limits);

@@ -6,6 +6,7 @@
 #include "worker_run.h"
 #include "worker_sandbox.h"
 
+#include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -40,6 +41,16 @@ static bool run(struct duck *duck, struct channel *channel, const struct worker_
     default:
         return err_set(err, ERR_INTERNAL, "the worker does not know this job");
     }
+}
+
+enum {
+    REHEARSE_AFTER_MS = 1 /* without a turn: while jobs come one after the other they go first */
+};
+
+static bool has_turn(int turn_fd)
+{
+    struct pollfd polled = {.fd = turn_fd, .events = POLLIN};
+    return poll(&polled, 1, REHEARSE_AFTER_MS) != 0;
 }
 
 /* The job's socket. */
@@ -114,5 +125,10 @@ void worker_wait(struct duck *duck, int turn_fd, bool unlimited)
     if (!duck_make_own(duck) || (!unlimited && !sandbox_shut(&err))) {
         _exit(1);
     }
+    /* Threads that the engine might start are born in the sandbox. */
+    if (!unlimited && !has_turn(turn_fd) && !duck_rehearse(duck)) {
+        _exit(1);
+    }
+    (void)close(duck->sample_fd);
     worker_main(duck, wait_turn(turn_fd), !unlimited);
 }

@@ -1,12 +1,20 @@
 #include "worker_pages.h"
 
 #include <link.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define LARGE_PAGE (UINT64_C(2) << 20)
 #define ADVICE_COLLAPSE 25 /* MADV_COLLAPSE, which Debian 12's header does not name yet */
+
+enum {
+    TOP_PAD = 128 * 1024 /* the allocator's own choice */
+};
+
+static uintptr_t heap_from; /* aligned; 0 before pages_align_heap */
 
 struct code {
     uintptr_t wanted; /* an address in it */
@@ -70,4 +78,24 @@ bool pages_enlarge_code(const void *function)
     /* What was moved away is a hole by now. */
     (void)munmap(reserved, room);
     return good;
+}
+
+/* The heap goes on where a large page begins. It grows by whole ones until it is enlarged. */
+void pages_align_heap(void)
+{
+    uintptr_t end = (uintptr_t)sbrk(0);
+    (void)sbrk((intptr_t)(round_up(end) - end)); /* the allocator steps over what is not its own */
+    (void)mallopt(M_TOP_PAD, 2 * (int)LARGE_PAGE);
+    /* Any of these settings ends the allocator's guesses: these are what it comes to by itself. */
+    (void)mallopt(M_MMAP_THRESHOLD, 2 * (int)LARGE_PAGE);
+    (void)mallopt(M_TRIM_THRESHOLD, 8 * (int)LARGE_PAGE);
+    heap_from = round_up(end);
+}
+
+bool pages_enlarge_heap(void)
+{
+    uintptr_t to = (uintptr_t)sbrk(0) & ~(LARGE_PAGE - 1);
+    (void)mallopt(M_TOP_PAD, TOP_PAD);
+    return heap_from != 0 && to > heap_from &&
+           madvise((void *)heap_from, to - heap_from, ADVICE_COLLAPSE) == 0;
 }

@@ -60,9 +60,10 @@ struct zygote {
     struct spare spares[SPARES_MAX];
     unsigned wanted; /* how many spares there should be: more while jobs find none */
     unsigned wanted_max;
-    int64_t job_ms;      /* when the last job came */
-    int64_t pause_until; /* nothing is forked ahead before, */
-    int pause_ms;        /* because spares have died so often */
+    int64_t job_ms;        /* when the last job came */
+    int64_t pause_until;   /* nothing is forked ahead before, */
+    int pause_ms;          /* because spares have died so often */
+    uint64_t memory_bytes; /* that the engine is limited to, because the last job was */
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -216,12 +217,12 @@ static bool fork_waiting(struct zygote *zygote, bool unlimited, struct spare *re
 }
 
 /* Limits it and gives it the job's socket, or ends it. */
-static bool send_turn(struct spare *spare, const struct zygote_message *request, int socket_fd)
+static bool send_turn(struct spare spare, const struct zygote_message *request, int socket_fd)
 {
     struct err err;
-    bool good = request->unlimited != 0 || sandbox_limit(spare->pid, &request->limits, &err);
-    good = good && fd_send_message(spare->turn_fd, "", 1, socket_fd, 0) == 1;
-    forget_spare(spare);
+    bool good = request->unlimited != 0 || sandbox_limit(spare.pid, &request->limits, &err);
+    good = good && fd_send_message(spare.turn_fd, "", 1, socket_fd, 0) == 1;
+    fd_close(&spare.turn_fd);
     return good;
 }
 
@@ -241,11 +242,12 @@ static struct spare *oldest_spare(struct zygote *zygote)
 /* The pid of a worker that has been given the job's socket, or -1 and errno. */
 static pid_t use_worker(struct zygote *zygote, const struct zygote_message *request, int socket_fd)
 {
-    struct spare *spare;
-    while (request->unlimited == 0 && (spare = oldest_spare(zygote)) != NULL) {
-        pid_t pid = spare->pid;
+    struct spare *oldest;
+    while (request->unlimited == 0 && (oldest = oldest_spare(zygote)) != NULL) {
+        struct spare spare = *oldest;
+        *oldest = (struct spare){.turn_fd = -1};
         if (send_turn(spare, request, socket_fd)) {
-            return pid;
+            return spare.pid;
         } /* somebody has killed it */
     }
     for (unsigned i = 0; i < TURN_TRIES; i++) {
@@ -253,7 +255,7 @@ static pid_t use_worker(struct zygote *zygote, const struct zygote_message *requ
         if (!fork_waiting(zygote, request->unlimited != 0, &forked)) {
             return -1;
         }
-        if (send_turn(&forked, request, socket_fd)) {
+        if (send_turn(forked, request, socket_fd)) {
             zygote->wanted += request->unlimited == 0 && zygote->wanted < zygote->wanted_max;
             return forked.pid;
         }
@@ -302,17 +304,13 @@ static unsigned count_spares(const struct zygote *zygote)
     return count;
 }
 
-/* One at a time, so that a job does not wait for several. When it fails: the job's fork will tell.
- */
-static void fork_ahead(struct zygote *zygote)
+static bool spare_is_due(struct zygote *zygote)
 {
     int64_t now_ms = clock_now_ms();
-    if (now_ms - zygote->job_ms > CALM_MS) {
+    if (zygote->wanted > 1 && now_ms - zygote->job_ms > CALM_MS) {
         calm_down(zygote);
     }
-    if (now_ms >= zygote->pause_until && count_spares(zygote) < zygote->wanted) {
-        (void)fork_waiting(zygote, false, find_spare(zygote, 0));
-    }
+    return now_ms >= zygote->pause_until && count_spares(zygote) < zygote->wanted;
 }
 
 /* False when the server has closed the socket. */
@@ -330,8 +328,9 @@ static bool serve_request(struct zygote *zygote)
 #endif
         start_worker(zygote, &request, socket_fd);
         zygote->forks += !zygote->settled;
-        if (request.unlimited == 0) {
+        if (request.unlimited == 0 && request.limits.memory_bytes != zygote->memory_bytes) {
             duck_expect_limits(&zygote->duck, &request.limits);
+            zygote->memory_bytes = request.limits.memory_bytes;
         }
     }
     fd_close(&socket_fd);
@@ -358,14 +357,16 @@ static void wipe_environment(void)
     environ[0] = NULL;
 }
 
-/* Workers call the engine, and for Arrow bodies two libraries more. */
-static void unload_server(void)
+/* A fork is to have little to copy. Workers call the engine, and for Arrow bodies two libraries
+ * more. */
+static void shrink_forks(void)
 {
     const void *const kept[] = {(const void *)(uintptr_t)duckdb_library_version,
                                 (const void *)(uintptr_t)ZSTD_decompress,
                                 (const void *)(uintptr_t)LZ4F_decompress};
     if (OWN_MEMORY) {
         (void)unload_others(kept, COUNT_OF(kept));
+        (void)pages_enlarge_heap();
     }
 }
 
@@ -377,6 +378,9 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)signal(SIGHUP, SIG_IGN); /* has the server read its settings; workers inherit it */
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
+    if (OWN_MEMORY) {
+        pages_align_heap();
+    }
     (void)mallopt(M_ARENA_MAX,
                   2); /* each arena reserves 64 MiB of address space, which RLIMIT_AS counts */
     sigset_t signals;
@@ -396,10 +400,9 @@ static bool prepare(struct zygote *zygote, struct err *err)
 /* Until there is something to do besides. -1: nothing. */
 static int wait_ms(const struct zygote *zygote)
 {
-    unsigned count = count_spares(zygote);
     int64_t now_ms = clock_now_ms();
     int64_t wait_ms = zygote->settled ? INT_MAX : zygote->forks == 0 ? QUIET_AT_FIRST_MS : QUIET_MS;
-    if (count < zygote->wanted) {
+    if (count_spares(zygote) < zygote->wanted) {
         int64_t pause_ms = zygote->pause_until - now_ms;
         wait_ms = pause_ms < 0 ? 0 : pause_ms < wait_ms ? pause_ms : wait_ms;
     }
@@ -426,9 +429,12 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
-    unload_server();
+    shrink_forks();
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    for (unsigned i = 0; i < SPARES_MAX; i++) {
+        zygote.spares[i].turn_fd = -1;
+    }
     zygote.wanted = 1;
     zygote.wanted_max = processors < 1            ? 1
                         : processors < SPARES_MAX ? (unsigned)processors
@@ -436,12 +442,17 @@ int worker_zygote_main(void)
     (void)snprintf(ready.note, sizeof(ready.note), "%s", duckdb_library_version());
     send_message(&ready, -1);
     for (;;) {
-        fork_ahead(&zygote);
         struct pollfd polled[] = {
             {.fd = WORKER_ZYGOTE_FD, .events = POLLIN},
             {.fd = zygote.signal_fd, .events = POLLIN},
         };
-        bool quiet = poll(polled, COUNT_OF(polled), wait_ms(&zygote)) == 0;
+        bool due = spare_is_due(&zygote);
+        bool quiet = poll(polled, COUNT_OF(polled), due ? 0 : wait_ms(&zygote)) == 0;
+        if (quiet && due) { /* jobs that are there already go first */
+            (void)fork_waiting(&zygote, false,
+                               find_spare(&zygote, 0)); /* the job's fork will tell */
+            continue;
+        }
         if (!zygote.settled && (quiet || zygote.forks >= BUSY_FORKS)) {
             settle(&zygote);
         }
