@@ -6,12 +6,24 @@
 #include "engine_memory.h"
 #include "engine_zygote.h"
 
+#include <stdatomic.h>
+
+/* A worker that has reported and whose process the kernel still takes apart: its memory is not
+ * granted again before. */
+struct engine_leaver {
+    int pidfd;
+    uint64_t memory_bytes;
+    struct engine_leaver *next;
+};
+
 struct engine {
     struct engine_options options;
     struct zygote *zygote;
     struct fetch_pool *fetchers;
     struct engine_memory memory;
     struct engine_counts counts;
+    _Atomic(struct engine_leaver *) leavers;
+    atomic_uint leavers_count; /* also those that somebody looks at */
 };
 
 /* RLIMIT_AS of a worker. Address space is more than memory: stacks, allocator arenas and mapped

@@ -43,14 +43,10 @@ static bool run(struct duck *duck, struct channel *channel, const struct worker_
     }
 }
 
-enum {
-    REHEARSE_AFTER_MS = 1 /* without a turn: while jobs come one after the other they go first */
-};
-
 static bool has_turn(int turn_fd)
 {
     struct pollfd polled = {.fd = turn_fd, .events = POLLIN};
-    return poll(&polled, 1, REHEARSE_AFTER_MS) != 0;
+    return poll(&polled, 1, 0) != 0;
 }
 
 /* The job's socket. */
@@ -118,17 +114,18 @@ void worker_main(struct duck *duck, int socket_fd, bool shut)
     _exit(0);
 }
 
-void worker_wait(struct duck *duck, int turn_fd, bool unlimited)
+void worker_wait(struct duck *duck, int turn_fd, enum worker_start start)
 {
     struct err err;
+    bool shut = start != WORKER_UNLIMITED;
     (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
-    if (!duck_make_own(duck) || (!unlimited && !sandbox_shut(&err))) {
+    if (!duck_make_own(duck) || (shut && !sandbox_shut(&err))) {
         _exit(1);
     }
-    /* Threads that the engine might start are born in the sandbox. */
-    if (!unlimited && !has_turn(turn_fd) && !duck_rehearse(duck)) {
+    /* A thread that the engine might start would be born in the sandbox. */
+    if (start == WORKER_REHEARSES && !has_turn(turn_fd) && !duck_rehearse(duck)) {
         _exit(1);
     }
     (void)close(duck->sample_fd);
-    worker_main(duck, wait_turn(turn_fd), !unlimited);
+    worker_main(duck, wait_turn(turn_fd), shut);
 }

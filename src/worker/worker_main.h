@@ -5,9 +5,14 @@
 
 #include "worker_duck.h"
 
-/* Shuts itself (sandbox_shut), unless it is to be `unlimited`; waits for its turn, and goes on as
- * worker_main. Ends when the zygote does. */
-_Noreturn void worker_wait(struct duck *duck, int turn_fd, bool unlimited);
+enum worker_start {
+    WORKER_UNLIMITED, /* sets its limits and shuts itself when it has its job */
+    WORKER_WAITS,     /* shuts itself (sandbox_shut), and waits to be limited */
+    WORKER_REHEARSES, /* the same, and rehearses meanwhile */
+};
+
+/* Waits for its turn, and goes on as worker_main. Ends when the zygote does. */
+_Noreturn void worker_wait(struct duck *duck, int turn_fd, enum worker_start start);
 
 /* Receives its job on the socket, gives up the rest of its rights, does the job, reports, and ends
  * the process. `shut`: it has, and its limits are set. */

@@ -60,6 +60,7 @@ struct zygote {
     struct spare spares[SPARES_MAX];
     unsigned wanted; /* how many spares there should be: more while jobs find none */
     unsigned wanted_max;
+    unsigned running;      /* jobs that end by themselves, not databases */
     int64_t job_ms;        /* when the last job came */
     int64_t pause_until;   /* nothing is forked ahead before, */
     int pause_ms;          /* because spares have died so often */
@@ -101,6 +102,7 @@ enum {
 static struct child {
     pid_t pid;
     uint64_t job;
+    bool counted; /* in `running` */
 } children[CHILDREN_MAX];
 
 static struct child *find_child(pid_t pid)
@@ -163,9 +165,16 @@ static void reap(struct zygote *zygote)
             .status = status,
             .peak_bytes = (uint64_t)usage.ru_maxrss * 1024,
         };
+        zygote->running -= child->counted;
         *child = (struct child){0};
         send_message(&message, -1);
     }
+}
+
+/* It takes processor time, and saves the job's: worth it only while there is a processor to spare. */
+static bool may_rehearse(const struct zygote *zygote)
+{
+    return zygote->running < zygote->wanted_max;
 }
 
 static _Noreturn void become_worker(struct zygote *zygote, int turn_fd, bool unlimited)
@@ -184,7 +193,10 @@ static _Noreturn void become_worker(struct zygote *zygote, int turn_fd, bool unl
     sigset_t none;
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    worker_wait(&zygote->duck, turn_fd, unlimited);
+    worker_wait(&zygote->duck, turn_fd,
+                unlimited              ? WORKER_UNLIMITED
+                : may_rehearse(zygote) ? WORKER_REHEARSES
+                                       : WORKER_WAITS);
 }
 
 /* False: errno. */
@@ -273,7 +285,9 @@ static void start_worker(struct zygote *zygote, const struct zygote_message *req
     if (pid < 0) {
         answer.status = child == NULL ? EAGAIN : errno;
     } else {
-        *child = (struct child){.pid = pid, .job = request->job};
+        *child =
+            (struct child){.pid = pid, .job = request->job, .counted = request->unlimited == 0};
+        zygote->running += child->counted;
         answer.pid = pid;
         pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     }
