@@ -117,13 +117,14 @@ void worker_main(struct duck *duck, int socket_fd, bool shut)
 void worker_wait(struct duck *duck, int turn_fd, enum worker_start start)
 {
     struct err err;
-    bool shut = start != WORKER_UNLIMITED;
     (void)prctl(PR_SET_NAME, "eider-spare", 0, 0, 0);
-    if (!duck_make_own(duck) || (shut && !sandbox_shut(&err))) {
+    if (!duck_make_own(duck)) {
         _exit(1);
     }
+    /* When it cannot be shut now it is tried again with the job, which is told why. */
+    bool shut = start != WORKER_UNLIMITED && sandbox_shut(&err);
     /* A thread that the engine might start would be born in the sandbox. */
-    if (start == WORKER_REHEARSES && !has_turn(turn_fd) && !duck_rehearse(duck)) {
+    if (shut && start == WORKER_REHEARSES && !has_turn(turn_fd) && !duck_rehearse(duck)) {
         _exit(1);
     }
     (void)close(duck->sample_fd);

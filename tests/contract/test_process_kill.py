@@ -83,6 +83,26 @@ def test_a_spare_worker_that_is_killed_costs_nothing(server, sidecar, wait_until
         sidecar.alive()
 
 
+def test_spares_that_die_at_once_are_not_forked_again_without_a_pause(server, sidecar, wait_until):
+    """Whatever ends them would end the next one too; jobs come through meanwhile, and afterwards one waits again."""
+    killed = set()
+    until = time.monotonic() + 1.5
+
+    def kill_all():
+        for pid in children_named(server, SPARE):
+            killed.add(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return time.monotonic() > until
+
+    wait_until(kill_all, 10, "spares have been killed for a while", interval=0.001)
+    assert 2 <= len(killed) <= 12
+    sidecar.alive()
+    wait_until(lambda: children_named(server, SPARE), 5, "a worker waits for its job")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM, signal.SIGBUS])
 def test_a_crashed_worker_costs_its_request(server, sidecar, signum):
     call = InFlight(sidecar.query, ENDLESS)

@@ -1,10 +1,13 @@
 #include "test.h"
 
+#include "mem.h"
 #include "worker_duck.h"
 #include "worker_pages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* The kernel's count of large pages of this process that belong to no file. */
 static unsigned long large_kib(void)
@@ -51,9 +54,54 @@ TEST(an_address_that_is_no_code_changes_nothing)
     CHECK(!pages_enlarge_code(&local));
 }
 
+/* In a process of its own: the rest of the tests keep their heap. */
+static int enlarge_heap(void)
+{
+    enum {
+        COUNT = 3000,
+        SIZE = 1500 /* more than one large page in all, none of it mapped by itself */
+    };
+    static char *blocks[COUNT];
+    pages_align_heap();
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = mem_alloc(SIZE);
+        memset(blocks[i], (int)(i % 251), SIZE);
+    }
+    unsigned long before = large_kib();
+    if (pages_enlarge_heap() && large_kib() < before + 2 * 1024) {
+        return 1;
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        char wanted[SIZE];
+        memset(wanted, (int)(i % 251), SIZE);
+        if (memcmp(blocks[i], wanted, SIZE) != 0) {
+            return 2;
+        }
+        mem_free(blocks[i]);
+    }
+    return 0;
+}
+
+TEST(the_heap_is_what_it_was_in_larger_pages)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(enlarge_heap());
+    }
+    int status = -1;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status));
+    CHECK_U64(WEXITSTATUS(status), 0);
+#else
+    (void)enlarge_heap;
+#endif
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(the_engine_runs_on_after_its_code_was_moved),
     TEST_CASE(an_address_that_is_no_code_changes_nothing),
+    TEST_CASE(the_heap_is_what_it_was_in_larger_pages),
 };
 
 TEST_MAIN(cases)
