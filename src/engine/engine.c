@@ -26,64 +26,15 @@ enum {
     READ_SIZE = 256 * 1024,
 };
 
-/* ---- workers on their way out ---- */
-
-static bool is_gone(int pidfd, int wait_ms)
-{
-    struct pollfd gone = {.fd = pidfd, .events = POLLIN};
-    return poll(&gone, 1, wait_ms) > 0;
-}
-
-static void keep_leaver(struct engine *engine, struct engine_leaver *leaver)
-{
-    leaver->next = atomic_load(&engine->leavers);
-    while (!atomic_compare_exchange_weak(&engine->leavers, &leaver->next, leaver)) {
-    }
-}
-
-/* Waits for each of them so long. True when there is memory now that was not. */
-static bool release_leavers(struct engine *engine, int wait_ms)
-{
-    bool any = false;
-    struct engine_leaver *leaver = atomic_exchange(&engine->leavers, NULL);
-    while (leaver != NULL) {
-        struct engine_leaver *next = leaver->next;
-        if (is_gone(leaver->pidfd, wait_ms)) {
-            (void)close(leaver->pidfd);
-            engine_memory_release(&engine->memory, leaver->memory_bytes);
-            mem_free(leaver);
-            (void)atomic_fetch_sub(&engine->leavers_count, 1);
-            any = true;
-        } else {
-            keep_leaver(engine, leaver);
-        }
-        leaver = next;
-    }
-    return any;
-}
-
-/* The worker has nothing more to do. The client does not wait until the kernel has taken its memory
- * apart, which takes as long as a tenth of a small query. */
-static void let_leave(struct engine *engine, struct engine_job *job)
-{
-    struct engine_leaver *leaver = mem_alloc(sizeof(*leaver));
-    *leaver = (struct engine_leaver){.pidfd = job->child.pidfd, .memory_bytes = job->memory_bytes};
-    (void)syscall(SYS_pidfd_send_signal, leaver->pidfd, SIGKILL, NULL,
-                  0); /* if it does not itself */
-    job->child.pidfd = -1;
-    (void)atomic_fetch_add(&engine->leavers_count, 1);
-    keep_leaver(engine, leaver);
-}
-
 /* Jobs that have been answered may hold what the next one needs, for a moment. 0: all are busy. */
 static uint64_t reserve_memory(struct engine *engine)
 {
     int64_t until_ms = clock_now_ms() + EXIT_WAIT_MS;
-    (void)release_leavers(engine, 0);
+    (void)leavers_release(engine, 0);
     uint64_t memory_bytes = engine_memory_reserve(&engine->memory);
     while (memory_bytes == 0 && atomic_load(&engine->leavers_count) > 0 &&
            clock_now_ms() < until_ms) {
-        if (!release_leavers(engine, 1)) {
+        if (!leavers_release(engine, 1)) {
             (void)poll(NULL, 0, 1); /* somebody else looks at them */
         }
         memory_bytes = engine_memory_reserve(&engine->memory);
@@ -122,7 +73,7 @@ void engine_destroy(struct engine *engine)
         return;
     }
     while (atomic_load(&engine->leavers_count) > 0) {
-        (void)release_leavers(engine, EXIT_WAIT_MS);
+        (void)leavers_release(engine, EXIT_WAIT_MS);
     }
     zygote_destroy(engine->zygote);
     fetch_pool_destroy(engine->fetchers);
@@ -157,7 +108,7 @@ uint64_t engine_zygote_restarts(struct engine *engine)
 
 uint64_t engine_memory_reserved(struct engine *engine, uint64_t *ret_total_bytes)
 {
-    (void)release_leavers(engine, 0);
+    (void)leavers_release(engine, 0);
     *ret_total_bytes = engine->options.memory_total_bytes;
     return engine_memory_in_use(&engine->memory);
 }
@@ -336,7 +287,8 @@ static bool read_socket(struct engine_job *job, bool *ret_ended, struct err *err
 
 static bool wait_exit(struct engine_job *job, int wait_ms)
 {
-    return is_gone(job->child.pidfd, wait_ms);
+    struct pollfd gone = {.fd = job->child.pidfd, .events = POLLIN};
+    return poll(&gone, 1, wait_ms) > 0;
 }
 
 static void kill_worker(struct engine_job *job)
@@ -479,7 +431,8 @@ static bool run_job(struct engine *engine, struct engine_job *job,
         metric_leave(&engine->counts.stopping);
         return false;
     }
-    let_leave(engine, job);
+    leavers_take(engine, job->child.pidfd, job->memory_bytes);
+    job->child.pidfd = -1;
     return take_result(job, ret_outcome, err);
 }
 
@@ -516,6 +469,6 @@ bool engine_run(struct engine *engine, const struct engine_request *request, str
     buf_finish(&job.incoming);
     if (!job.finished) {
         engine_memory_release(&engine->memory, memory_bytes);
-    } /* otherwise it is the leaver's */
+    } /* otherwise it is let go with the process */
     return good;
 }

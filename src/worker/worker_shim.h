@@ -85,13 +85,12 @@ bool shim_forget_file_names(duckdb_database database);
 
 /* What `SET memory_limit`, `SET threads` and `SET lock_configuration = true` do, without the three
  * statements: those take a tenth of a small job's time. A memory limit that is there already is not
- * set again, for which the engine would give back all memory that it keeps for later. False, with a text in `problem`, also when
- * the configuration is not locked afterwards. */
+ * set again: the engine would give back all memory that it keeps for later. False, with a text in
+ * `problem`, also when the configuration is not locked afterwards. */
 bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
                       char *problem, size_t size);
 
-/* The connection's random numbers begin anew: those of a copy of it, in another process, are others.
- */
+/* The connection's random numbers begin anew: a copy of it in another process has others. */
 bool shim_seed_random(duckdb_connection connection, uint64_t seed);
 
 /* The engine plans for so many threads and starts none of them: worker_helpers.h does. */

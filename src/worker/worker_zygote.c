@@ -60,6 +60,7 @@ struct zygote {
     struct spare spares[SPARES_MAX];
     unsigned wanted; /* how many spares there should be: more while jobs find none */
     unsigned wanted_max;
+    bool bound;            /* every symbol is */
     unsigned running;      /* jobs that end by themselves, not databases */
     int64_t job_ms;        /* when the last job came */
     int64_t pause_until;   /* nothing is forked ahead before, */
@@ -171,7 +172,7 @@ static void reap(struct zygote *zygote)
     }
 }
 
-/* It takes processor time, and saves the job's: worth it only while there is a processor to spare. */
+/* It takes processor time and saves the job's: worth it only while there is a processor free. */
 static bool may_rehearse(const struct zygote *zygote)
 {
     return zygote->running < zygote->wanted_max;
@@ -362,31 +363,36 @@ static void offer_to_the_oom_killer(void)
     }
 }
 
-/* It held a word for the dynamic linker, which has been read. */
-static void wipe_environment(void)
+/* It held a word for the dynamic linker, which has been read: true when it was that all symbols are
+ * to be bound at once. */
+static bool wipe_environment(void)
 {
+    bool bound = getenv("LD_BIND_NOW") != NULL;
     for (char **entry = environ; *entry != NULL; entry++) {
         mem_wipe(*entry, strlen(*entry));
     }
     environ[0] = NULL;
+    return bound;
 }
 
 /* A fork is to have little to copy. Workers call the engine, and for Arrow bodies two libraries
  * more. */
-static void shrink_forks(void)
+static void shrink_forks(const struct zygote *zygote)
 {
     const void *const kept[] = {(const void *)(uintptr_t)duckdb_library_version,
                                 (const void *)(uintptr_t)ZSTD_decompress,
                                 (const void *)(uintptr_t)LZ4F_decompress};
-    if (OWN_MEMORY) {
+    if (OWN_MEMORY && zygote->bound) {
         (void)unload_others(kept, COUNT_OF(kept));
+    }
+    if (OWN_MEMORY) {
         (void)pages_enlarge_heap();
     }
 }
 
 static bool prepare(struct zygote *zygote, struct err *err)
 {
-    wipe_environment();
+    zygote->bound = wipe_environment();
     offer_to_the_oom_killer();
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
     (void)signal(SIGHUP, SIG_IGN); /* has the server read its settings; workers inherit it */
@@ -443,7 +449,7 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
-    shrink_forks();
+    shrink_forks(&zygote);
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     for (unsigned i = 0; i < SPARES_MAX; i++) {

@@ -171,6 +171,12 @@ static inline bool run_for(struct job *job, const char *script, int deadline_ms)
     struct cancel cancel;
     cancel_init(&cancel, clock_now_ms() + deadline_ms);
     bool good = engine_run(engine, &request, &cancel, &job->outcome, &job->err);
+    /* A worker that has reported may still be on its way out, and its descriptor with it. */
+    uint64_t total_bytes;
+    int64_t until_ms = test_now_ms() + 2000;
+    while (engine_memory_reserved(engine, &total_bytes) > 0 && test_now_ms() < until_ms) {
+        test_pause();
+    }
     cancel_finish(&cancel);
     return good;
 }

@@ -18,8 +18,9 @@ enum {
     WORKER_ZYGOTE_FD = 3
 };
 
-/* Zygote socket (SOCK_SEQPACKET): the server sends FORK with the worker's end of the job socket, the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent
- * once, when the engine is warm. */
+/* Zygote socket (SOCK_SEQPACKET): the server sends FORK with the worker's end of the job's socket,
+ * the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent once,
+ * when the engine is warm. */
 enum zygote_message_type {
     ZYGOTE_FORK = 1,
     ZYGOTE_READY,
