@@ -89,8 +89,8 @@ static void read_query(struct request *request, struct analytics_work *work, str
     (void)analytics_read_database(request, faults, &work->database);
     work->statements[0] = buf_str(&work->text);
     work->statements_count = 1;
-    work->writes = may_write(request) &&
-                   !texts_ask(request->api->texts, TEXT_ONLY_READS, work->statements[0]);
+    work->writes =
+        may_write(request) && !texts_ask(request->api->texts, TEXT_ONLY_READS, work->statements[0]);
 }
 
 /* What both have: the body read, its faults told, the rest on the lane. */
