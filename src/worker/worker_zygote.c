@@ -60,12 +60,12 @@ struct zygote {
     struct spare spares[SPARES_MAX];
     unsigned wanted; /* how many spares there should be: more while jobs find none */
     unsigned wanted_max;
-    bool bound;            /* every symbol is */
-    unsigned running;      /* jobs that end by themselves, not databases */
-    int64_t job_ms;        /* when the last job came */
-    int64_t pause_until;   /* nothing is forked ahead before, */
-    int pause_ms;          /* because spares have died so often */
-    uint64_t memory_bytes; /* that the engine is limited to, because the last job was */
+    bool bound;             /* every symbol is */
+    unsigned running;       /* jobs that end by themselves, not databases */
+    int64_t job_ms;         /* when the last job came */
+    int64_t pause_until_ms; /* nothing is forked ahead before, */
+    int pause_ms;           /* because spares have died so often */
+    uint64_t memory_bytes;  /* that the engine is limited to, because the last job was */
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -144,7 +144,7 @@ static void note_spare_gone(struct zygote *zygote, pid_t pid)
     bool young = now_ms - spare->forked_ms < YOUNG_MS;
     int longer_ms = zygote->pause_ms * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : zygote->pause_ms * 2;
     zygote->pause_ms = !young ? 0 : zygote->pause_ms == 0 ? PAUSE_MIN_MS : longer_ms;
-    zygote->pause_until = now_ms + zygote->pause_ms;
+    zygote->pause_until_ms = now_ms + zygote->pause_ms;
     forget_spare(spare);
 }
 
@@ -325,7 +325,15 @@ static bool spare_is_due(struct zygote *zygote)
     if (zygote->wanted > 1 && now_ms - zygote->job_ms > CALM_MS) {
         calm_down(zygote);
     }
-    return now_ms >= zygote->pause_until && count_spares(zygote) < zygote->wanted;
+    return now_ms >= zygote->pause_until_ms && count_spares(zygote) < zygote->wanted;
+}
+
+/* When it fails, a job's fork will tell. */
+static void fork_ahead(struct zygote *zygote)
+{
+    if (!fork_waiting(zygote, false, find_spare(zygote, 0))) {
+        zygote->pause_until_ms = clock_now_ms() + PAUSE_MAX_MS;
+    }
 }
 
 /* False when the server has closed the socket. */
@@ -423,7 +431,7 @@ static int wait_ms(const struct zygote *zygote)
     int64_t now_ms = clock_now_ms();
     int64_t wait_ms = zygote->settled ? INT_MAX : zygote->forks == 0 ? QUIET_AT_FIRST_MS : QUIET_MS;
     if (count_spares(zygote) < zygote->wanted) {
-        int64_t pause_ms = zygote->pause_until - now_ms;
+        int64_t pause_ms = zygote->pause_until_ms - now_ms;
         wait_ms = pause_ms < 0 ? 0 : pause_ms < wait_ms ? pause_ms : wait_ms;
     }
     if (zygote->wanted > 1) {
@@ -469,8 +477,7 @@ int worker_zygote_main(void)
         bool due = spare_is_due(&zygote);
         bool quiet = poll(polled, COUNT_OF(polled), due ? 0 : wait_ms(&zygote)) == 0;
         if (quiet && due) { /* jobs that are there already go first */
-            (void)fork_waiting(&zygote, false,
-                               find_spare(&zygote, 0)); /* the job's fork will tell */
+            fork_ahead(&zygote);
             continue;
         }
         if (!zygote.settled && (quiet || zygote.forks >= BUSY_FORKS)) {

@@ -384,7 +384,47 @@ TEST(calls_of_another_architecture_end_the_worker)
 }
 #endif
 
+/* ---- a worker that is shut before it is limited ---- */
+
+/* What it says in the end: y, all is well; b, it was limited before; n, it is not limited. */
+static _Noreturn void wait_for_limits(int socket_fd)
+{
+    struct err err;
+    char byte = 'r';
+    if (!sandbox_prepare(&err) || !sandbox_shut(&err)) {
+        _exit(1);
+    }
+    bool before = sandbox_is_limited(&limits);
+    (void)!write(socket_fd, &byte, 1);
+    (void)!read(socket_fd, &byte, 1);
+    byte = before ? 'b' : sandbox_is_limited(&limits) ? 'y' : 'n';
+    (void)!write(socket_fd, &byte, 1);
+    _exit(0);
+}
+
+TEST(limits_are_set_from_outside_after_the_door_is_shut)
+{
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(pair[0]);
+        wait_for_limits(pair[1]);
+    }
+    (void)close(pair[1]);
+    struct err err;
+    char byte = 0;
+    CHECK(read(pair[0], &byte, 1) == 1 && byte == 'r');
+    CHECK_OK(sandbox_limit(pid, &limits, &err), err);
+    CHECK(write(pair[0], &byte, 1) == 1);
+    CHECK(read(pair[0], &byte, 1) == 1);
+    CHECK(byte == 'y');
+    (void)close(pair[0]);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+}
+
 static const struct test_case cases[] = {
+    TEST_CASE(limits_are_set_from_outside_after_the_door_is_shut),
     TEST_CASE(everything_else_is_refused),
     TEST_CASE(what_the_engine_needs_works),
     TEST_CASE(threads_are_inside_too),
