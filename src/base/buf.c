@@ -11,6 +11,12 @@ void buf_init(struct buf *buf, size_t size_max)
     *buf = (struct buf){.size_max = size_max};
 }
 
+void buf_init_brief(struct buf *buf, size_t size_max)
+{
+    buf_init(buf, size_max);
+    buf->brief = true;
+}
+
 void buf_finish(struct buf *buf)
 {
     mem_free(buf->ptr);
@@ -43,7 +49,8 @@ bool buf_reserve(struct buf *buf, size_t extra)
     size_t capacity = buf->capacity < 128 ? 256 : buf->capacity * 2;
     capacity = capacity < needed ? needed : capacity;
     capacity = capacity > buf->size_max + 1 ? buf->size_max + 1 : capacity;
-    char *grown = mem_try_resize(buf->ptr, capacity);
+    char *grown =
+        buf->brief ? mem_try_resize_block(buf->ptr, capacity) : mem_try_resize(buf->ptr, capacity);
     if (grown == NULL) {
         buf->failed = true;
         return false;

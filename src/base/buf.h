@@ -14,9 +14,11 @@ struct buf {
     size_t capacity;
     size_t size_max;
     bool failed;
+    bool brief; /* its memory may be a block: mem_try_resize_block */
 };
 
 void buf_init(struct buf *buf, size_t size_max);
+void buf_init_brief(struct buf *buf, size_t size_max); /* for much that is soon over */
 void buf_finish(struct buf *buf);
 void buf_reset(struct buf *buf); /* empties it, keeps the memory */
 void buf_truncate(struct buf *buf, size_t len);

@@ -6,6 +6,10 @@
 
 #include <endian.h>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 static inline bool is_space(char c)
 {
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
@@ -49,6 +53,19 @@ static inline uint64_t mark_special(uint64_t eight)
 /* The first quote, backslash or control character from `at` on, or `end`. */
 static inline const char *find_special(const char *at, const char *end)
 {
+#if defined(__SSE2__)
+    for (; end - at >= 16; at += 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+        __m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+        __m128i special = _mm_or_si128(_mm_or_si128(quote, backslash), control);
+        unsigned marks = (unsigned)_mm_movemask_epi8(special);
+        if (marks != 0) {
+            return at + __builtin_ctz(marks);
+        }
+    }
+#endif
     while (end - at >= 8) {
         uint64_t eight;
         memcpy(&eight, at, sizeof(eight));

@@ -13,16 +13,25 @@ void *mem_alloc_array(size_t count, size_t size); /* zeroed; count * size may no
 /* Room for `more` elements behind the `count` that there are: the array itself, or one at least
  * twice as large that has taken its place, its new room zeroed. Accepts NULL with count 0. */
 void *mem_grow(void *array_take, size_t count, size_t more, size_t *capacity, size_t size);
-void *mem_try_resize(void *pointer, size_t size);     /* NULL when it cannot; the old block stays */
+void *mem_try_resize(void *pointer, size_t size);     /* NULL when it cannot; it stays then */
 char *mem_copy_text(const char *text);                /* NULL in, NULL out */
 char *mem_copy_bytes(const void *bytes, size_t size); /* adds a NUL */
 void mem_free(void *pointer);
 void mem_free_text(char **text); /* for CLEANUP */
 void mem_wipe(void *pointer, size_t size);
 
+/* As mem_try_resize, for what is large and soon over: more than a little of it is one of the
+ * blocks, whose pages stay for the next, while there are any. mem_free takes it back. */
+void *mem_try_resize_block(void *pointer, size_t size);
+
 /* From now on the process keeps what was freed, for the next to ask: at most MEM_KEPT_SIZE in each
- * of so many pools, which its threads share. */
+ * of so many pools, which its threads share; and there are blocks, of which so many keep their
+ * pages, and no others. */
 enum {
-    MEM_KEPT_SIZE = 4 << 20
+    MEM_KEPT_SIZE = 4 << 20,
+    MEM_BLOCK_SIZE = 4 << 20,
+    MEM_BLOCK_KEPT_SIZE = 9 << 18, /* of a block: what is behind that goes back */
+    MEM_BLOCKS_COUNT = 64,
+    MEM_BLOCKS_KEPT = 12
 };
 void mem_keep_freed(unsigned pools);

@@ -37,6 +37,7 @@ void http_accept_stream(struct http_exchange *exchange, uint64_t wire_bytes_max)
 {
     http_accept_body(exchange, wire_bytes_max);
     exchange->streams = true;
+    exchange->body.brief = true;
     if (exchange->body.size_max > HTTP_RING_BYTES) {
         exchange->body.size_max = HTTP_RING_BYTES;
     }

@@ -12,11 +12,18 @@ enum {
     SPARE_SIZE_MAX = 128 << 10
 };
 
+static void use_options(struct lake_check *check, const struct lake_check_options *options)
+{
+    check->options = *options;
+    check->lines = options->lines == NULL ? &check->own_lines : options->lines;
+    check->writer.lines = check->lines;
+}
+
 struct lake_check *lake_check_create(const struct lake_check_options *options)
 {
     struct lake_check *check = mem_alloc(sizeof(*check));
-    check->options = *options;
-    line_init(&check->writer, &check->lines, options->lines_size_max);
+    line_init(&check->writer, &check->own_lines, options->lines_size_max);
+    use_options(check, options);
     buf_init(&check->name, options->lines_size_max);
     buf_init(&check->rest, options->lines_size_max);
     return check;
@@ -59,7 +66,7 @@ void lake_check_destroy(struct lake_check *check)
     mem_free(check->sections);
     mem_free(check->wants);
     line_finish(&check->writer);
-    buf_finish(&check->lines);
+    buf_finish(&check->own_lines);
     buf_finish(&check->name);
     buf_finish(&check->rest);
     check_csv_finish(&check->csv);
@@ -77,7 +84,7 @@ bool lake_check_is_spare(const struct lake_check *check)
 {
     return check->clean && check->known_count == 0 && check->options.input != LAKE_CSV &&
            check->schema->columns_count <= SPARE_COLUMNS_MAX &&
-           check->lines.capacity + check->name.capacity + check->rest.capacity +
+           check->own_lines.capacity + check->name.capacity + check->rest.capacity +
                    check->writer.scratch.capacity +
                    check->sections_capacity * sizeof(*check->sections) <=
                SPARE_SIZE_MAX;
@@ -90,7 +97,7 @@ bool lake_check_restart(struct lake_check *check, const struct lake_check_option
         options->lines_size_max != check->options.lines_size_max) {
         return false;
     }
-    check->options = *options;
+    use_options(check, options);
     check->place = (struct check_place){.records = 0};
     check->clean = false;
     return true;
@@ -177,7 +184,7 @@ bool pass_row(struct pass *pass, size_t line_start, int32_t day, struct err *err
     }
     struct lake_section *section = open_section(check, day);
     section->rows++;
-    section->size += check->lines.len - line_start;
+    section->size += check->lines->len - line_start;
     pass->rows++;
     return true;
 }
@@ -192,8 +199,8 @@ bool pass_take_fast(struct pass *pass, const char *start, const char *end, int32
     if (pass->wanting) {
         return true;
     }
-    size_t size = (size_t)(check->fast_end - check->lines.ptr) - check->lines.len;
-    buf_wrote(&check->lines, check->fast_end);
+    size_t size = (size_t)(check->fast_end - check->lines->ptr) - check->lines->len;
+    buf_wrote(check->lines, check->fast_end);
     if (size - 1 > check->writer.line_size_max) {
         check->writer.line_size_max = size - 1;
     }
@@ -267,6 +274,20 @@ static void prepare(struct lake_check *check, const struct lake_schema *schema)
     check->wants = NULL;
 }
 
+static void prepare_lines(struct pass *pass)
+{
+    struct lake_check *check = pass->check;
+    pass->lines_start = check->lines == &check->own_lines ? 0 : check->lines->len;
+    check->lines->size_max = pass->lines_start + check->options.lines_size_max;
+}
+
+static void forget_lines(struct pass *pass)
+{
+    struct buf *lines = pass->check->lines;
+    lines->failed = false;
+    buf_truncate(lines, pass->lines_start);
+}
+
 static bool run(struct pass *pass, struct err *err)
 {
     struct lake_check *check = pass->check;
@@ -278,7 +299,7 @@ static bool run(struct pass *pass, struct err *err)
     pass->bad_count = 0;
     check->sections_count = 0;
     check->writer.line_size_max = 0;
-    buf_reset(&check->lines);
+    forget_lines(pass);
     if (pass->place.bytes == 0 && !pass->last && str_starts(STR("\xEF\xBB\xBF"), pass->bytes)) {
         return true; /* this may become a byte order mark */
     }
@@ -339,24 +360,28 @@ bool lake_check_pass(struct lake_check *check, const struct lake_schema *schema,
         .ret_bad = ret_bad,
     };
     prepare(check, schema);
+    prepare_lines(&pass);
     check->clean = false;
     if (!run(&pass, err)) {
+        forget_lines(&pass);
         return false;
     }
     if (pass.wanting) {
+        forget_lines(&pass);
         *ret_checked = (struct lake_checked){.wants_count = gather_wants(&pass)};
         ret_checked->wants = check->wants;
         return true;
     }
     pass.loud = true;
     if (pass.bad_count > 0 && !run(&pass, err)) {
+        forget_lines(&pass);
         return false;
     }
     pass.place.bytes += pass.used;
     check->place = pass.place;
     check->clean = pass.bad_count == 0 && check->news_count == 0;
     *ret_checked = (struct lake_checked){
-        .lines = buf_str(&check->lines),
+        .lines = str_from(buf_str(check->lines), pass.lines_start),
         .sections = check->sections,
         .sections_count = check->sections_count,
         .rows = pass.rows,

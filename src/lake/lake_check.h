@@ -53,6 +53,7 @@ struct lake_check_options {
     bool keep_bad;  /* dead letters: bad records are passed to `bad`, and the rest goes on */
     uint64_t record_size_max;
     size_t lines_size_max; /* of one pass */
+    struct buf *lines;     /* lines go behind what is in it; NULL: into memory of the check's own */
     /* A bad record, when keep_bad. */
     void (*bad)(void *context, const struct lake_bad_record *bad);
     void *context;
@@ -71,7 +72,7 @@ bool lake_check_is_spare(const struct lake_check *check);
 bool lake_check_restart(struct lake_check *check,
                         const struct lake_check_options *options) MUST_CHECK;
 
-/* What one pass found; memory is the check's, until the next pass. */
+/* What one pass found; memory is the check's (lines: see its options), until the next pass. */
 struct lake_checked {
     struct str lines;
     const struct lake_section *sections;

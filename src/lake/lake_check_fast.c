@@ -463,11 +463,11 @@ INLINE const char *copy_record(struct pass *pass, const char *at, const char *en
     if (*at != '{' || pass->schema->columns_count == 0) {
         return NULL;
     }
-    size_t room = find_room(&check->lines, (size_t)(end - at));
+    size_t room = find_room(check->lines, (size_t)(end - at));
     if (room == 0) {
         return NULL;
     }
-    char *line = check->lines.ptr + check->lines.len;
+    char *line = check->lines->ptr + check->lines->len;
     struct fast fast = {
         .at = at + 1,
         .end = end,

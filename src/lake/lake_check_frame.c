@@ -156,7 +156,7 @@ static enum step take_element(struct pass *pass, const char **at, struct err *er
     end = end == NULL ? end_of(pass) : end;
     struct str text = str_make(*at, (size_t)(end - *at));
     struct check_problem problem;
-    size_t line_start = pass->check->lines.len;
+    size_t line_start = pass->check->lines->len;
     if (!pass_record_size(pass, text.len, err)) {
         return STEP_FAILED;
     }

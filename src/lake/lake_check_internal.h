@@ -110,7 +110,8 @@ struct lake_check {
     uint32_t first;                       /* the column that came first last time */
     char *fast_end;
 
-    struct buf lines;
+    struct buf *lines; /* of the options, or own_lines */
+    struct buf own_lines;
     struct line_writer writer;
     struct buf name;
     struct buf rest;
@@ -132,6 +133,7 @@ struct pass {
     bool last;
     bool loud;
     struct check_place place;
+    size_t lines_start;     /* in check->lines: what is before is not of this pass */
     const char *utf8_until; /* the first byte that is no UTF-8, or the end */
     bool wanting;
     uint64_t bad_count;

@@ -316,7 +316,7 @@ static void write_rest(struct lake_check *check, size_t place)
     }
     buf_append_byte(&check->rest, '}');
     if (buf_failed(&check->rest)) {
-        check->lines.failed = true;
+        check->lines->failed = true;
         return;
     }
     struct json_span object = {.kind = JSON_OBJECT, .text = buf_str(&check->rest)};
@@ -403,7 +403,7 @@ bool pass_record(struct pass *pass, struct str json, struct str shown, struct er
 {
     struct check_problem problem;
     int32_t day = 0;
-    size_t line_start = pass->check->lines.len;
+    size_t line_start = pass->check->lines->len;
     if (!pass_record_size(pass, shown.len, err)) {
         return false;
     }

@@ -185,7 +185,7 @@ bool line_check(const struct line_writer *writer, struct err *err)
 {
     if (buf_failed(writer->lines)) {
         return err_set(err, ERR_TOO_LARGE, "the records take more than %zu bytes as rows",
-                       writer->lines->size_max);
+                       writer->scratch.size_max);
     }
     return true;
 }

@@ -4,7 +4,9 @@
 #include "mem.h"
 
 enum {
-    PASS_SIZE = 2 << 20 /* bytes of a pass, when there are that many */
+    PASS_SIZE = 2 << 20,      /* bytes of a pass, when there are that many */
+    PIECE_SIZE_MIN = 8 << 10, /* less is gathered first */
+    HAND_OVER_MIN = 32 << 10
 };
 
 /* ---- checks of requests that are over ---- */
@@ -56,14 +58,24 @@ static struct lake_check *open_check(struct lake *lake, const struct lake_schema
 
 /* ---- one stream ---- */
 
+/* Types of new columns come from as many records as there are: so the first ones are gathered. */
+static bool can_go_by_piece(const struct lake_stream *stream)
+{
+    return stream->has_lines && !stream->whole && stream->schema->columns_count > 0;
+}
+
 void lake_stream_init(struct lake_stream *stream, struct lake *lake, struct lake_table *table,
                       const struct lake_check_options *options, bool whole)
 {
     *stream = (struct lake_stream){.lake = lake, .table = table, .whole = whole};
     stream->schema = lake_table_schema(table);
-    stream->check = open_check(lake, stream->schema, options);
-    buf_init(&stream->held, SIZE_MAX / 8);
-    buf_init(&stream->lines, SIZE_MAX / 8);
+    stream->has_lines = options->input == LAKE_NDJSON;
+    stream->by_piece = can_go_by_piece(stream);
+    buf_init_brief(&stream->held, SIZE_MAX / 8);
+    buf_init_brief(&stream->lines, SIZE_MAX / 8);
+    struct lake_check_options own = *options;
+    own.lines = &stream->lines;
+    stream->check = open_check(lake, stream->schema, &own);
 }
 
 void lake_stream_let_go(struct lake_stream *stream)
@@ -152,6 +164,17 @@ static void keep_sections(struct lake_stream *stream, const struct lake_checked 
     }
 }
 
+static bool keep_checked(struct lake_stream *stream, const struct lake_checked *checked,
+                         struct err *err)
+{
+    if (!keep_days(stream, checked, err)) {
+        return false;
+    }
+    keep_sections(stream, checked);
+    stream->rows += checked->rows;
+    return true;
+}
+
 /* One pass, again and again until the schema is wide enough. */
 static bool pass(struct lake_stream *stream, struct str bytes, bool last, size_t *ret_used,
                  struct lake_bad_record *ret_bad, struct err *err)
@@ -164,16 +187,9 @@ static bool pass(struct lake_stream *stream, struct str bytes, bool last, size_t
         if (!lake_check_pass(stream->check, stream->schema, bytes, last, &checked, ret_bad, err)) {
             return false;
         }
-        if (checked.wants_count == 0 && !keep_days(stream, &checked, err)) {
-            return false;
-        }
         if (checked.wants_count == 0) {
-            buf_append(&stream->lines, checked.lines);
-            keep_sections(stream, &checked);
-            stream->rows += checked.rows;
             *ret_used = checked.used;
-            return !buf_failed(&stream->lines) ||
-                   err_set(err, ERR_TOO_LARGE, "too many records at once");
+            return keep_checked(stream, &checked, err);
         }
         if (!widen(stream, &checked, err)) {
             return false;
@@ -207,10 +223,81 @@ static bool pass_all(struct lake_stream *stream, struct str input, bool last, si
     return true;
 }
 
+/* A pass over whole records that the schema may be wide enough for; if not, nothing is done, and
+ * the stream gathers from now on. */
+static bool try_piece(struct lake_stream *stream, struct str bytes, size_t *ret_used,
+                      struct lake_bad_record *ret_bad, struct err *err)
+{
+    struct lake_checked checked;
+    *ret_used = 0;
+    if (!lake_check_pass(stream->check, stream->schema, bytes, false, &checked, ret_bad, err)) {
+        return false;
+    }
+    stream->by_piece = checked.wants_count == 0;
+    *ret_used = checked.used;
+    return !stream->by_piece || keep_checked(stream, &checked, err);
+}
+
+/* What was held ends with the first line of this piece. */
+static bool end_held(struct lake_stream *stream, struct str *bytes, struct lake_bad_record *ret_bad,
+                     struct err *err)
+{
+    struct buf *held = &stream->held;
+    size_t size = str_find_byte(*bytes, '\n');
+    if (size == bytes->len) {
+        return true;
+    }
+    buf_append(held, str_first(*bytes, size + 1));
+    *bytes = str_from(*bytes, size + 1);
+    size_t used = 0;
+    if (!buf_failed(held) && !try_piece(stream, buf_str(held), &used, ret_bad, err)) {
+        return false;
+    }
+    assert(used == 0 || used == held->len);
+    if (used > 0) {
+        buf_reset(held);
+    }
+    return true;
+}
+
+/* Checks the whole lines of this piece where they are. What is left in *bytes is the beginning of a
+ * line, or has to be gathered after all. */
+static bool feed_piece(struct lake_stream *stream, struct str *bytes,
+                       struct lake_bad_record *ret_bad, struct err *err)
+{
+    if (stream->held.len > 0 && !end_held(stream, bytes, ret_bad, err)) {
+        return false;
+    }
+    size_t used = SIZE_MAX;
+    while (stream->held.len == 0 && stream->by_piece && bytes->len > 0 && used > 0) {
+        if (!try_piece(stream, str_first(*bytes, PASS_SIZE), &used, ret_bad, err)) {
+            return false;
+        }
+        *bytes = str_from(*bytes, used);
+    }
+    return true;
+}
+
+/* What is left of the input when a pass over it is over. */
+static void hold(struct lake_stream *stream, struct str input, size_t used)
+{
+    struct buf *held = &stream->held;
+    if (held->len > 0) {
+        memmove(held->ptr, held->ptr + used, held->len - used);
+        buf_truncate(held, held->len - used);
+    } else {
+        buf_append(held, str_from(input, used));
+    }
+}
+
 bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
                       struct lake_bad_record *ret_bad, struct err *err)
 {
     struct buf *held = &stream->held;
+    if (stream->by_piece && bytes.len >= PIECE_SIZE_MIN &&
+        !feed_piece(stream, &bytes, ret_bad, err)) {
+        return false;
+    }
     if (held->len > 0 || (!last && bytes.len < PASS_SIZE)) {
         buf_append(held, bytes);
         bytes = buf_str(held);
@@ -226,12 +313,8 @@ bool lake_stream_feed(struct lake_stream *stream, struct str bytes, bool last,
         lake_stream_let_go(stream); /* the answer may take its time, and others wait */
         return false;
     }
-    if (held->len > 0) {
-        memmove(held->ptr, held->ptr + used, held->len - used);
-        buf_truncate(held, held->len - used);
-    } else {
-        buf_append(held, str_from(bytes, used));
-    }
+    hold(stream, bytes, used);
+    stream->by_piece = can_go_by_piece(stream);
     /* Others should not wait for this client's next bytes. */
     return last || !stream->widening || lake_stream_publish(stream, err);
 }
@@ -324,6 +407,25 @@ bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_l
     stream->rows -= rows->rows;
     rows->sections = sections;
     rows->lines = str_first(lines, size);
+    return true;
+}
+
+bool lake_stream_hand_over(struct lake_stream *stream, struct str lines, struct buf *ret_lines)
+{
+    size_t left = lake_stream_left(stream) - lines.len;
+    if (stream->lines_start > 0 || lines.len < HAND_OVER_MIN || left > lines.len) {
+        return false;
+    }
+    struct buf rest;
+    buf_init_brief(&rest, SIZE_MAX / 8);
+    buf_append(&rest, str_from(buf_str(&stream->lines), lines.len));
+    if (buf_failed(&rest)) {
+        buf_finish(&rest);
+        return false;
+    }
+    *ret_lines = stream->lines;
+    stream->lines = rest;
+    buf_truncate(ret_lines, lines.len);
     return true;
 }
 

@@ -19,10 +19,12 @@ struct lake_stream {
     bool at_once;                     /* it does not wait for another that does ... */
     bool would_wait;                  /* ... and had to: feed has failed */
     struct cancel *cancel;            /* of who waits; may be NULL */
-    bool whole;      /* all bytes in one pass, so that types come from all records */
-    struct buf held; /* bytes that wait for more */
-    struct buf lines;
-    size_t lines_start;            /* what is before was taken */
+    bool whole;         /* all bytes in one pass, so that types come from all records */
+    bool has_lines;     /* the body's records are lines */
+    bool by_piece;      /* they are checked where they are; else what comes is gathered in `held` */
+    struct buf held;    /* bytes that wait for more */
+    struct buf lines;   /* the check writes behind them */
+    size_t lines_start; /* what is before was taken */
     struct lake_section *sections; /* of the lines */
     size_t sections_count;
     size_t sections_capacity;
@@ -49,5 +51,8 @@ size_t lake_stream_left(const struct lake_stream *stream);
 /* Takes lines of at most size_max bytes (one line more when it is longer) off the front, and
  * describes them in `rows`; the caller frees rows->sections. False when there are none. */
 bool lake_stream_take(struct lake_stream *stream, size_t size_max, struct lake_log_rows *rows);
-/* After the lines of lake_stream_take were used. */
+/* Then either: their memory is the caller's from now on, without a copy. False when that does not
+ * pay; or */
+bool lake_stream_hand_over(struct lake_stream *stream, struct str lines, struct buf *ret_lines);
+/* they were used where they are. */
 void lake_stream_taken(struct lake_stream *stream, size_t size);

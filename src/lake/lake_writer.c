@@ -312,7 +312,7 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
     if (lake_stream_left(stream) > 0 && stream->schema->columns_count == 0) {
         return err_set(err, ERR_INVALID, "the records have no columns");
     }
-    bool some = lake_stream_take(stream, SIZE_MAX, &rows);
+    (void)lake_stream_take(stream, SIZE_MAX, &rows);
     writer->accepted += rows.rows;
     writer->answer.day = writer->request.dated ? lake_day_of_date(&writer->request.date)
                                                : day_of_ms(writer->request.arrival_ms);
@@ -328,12 +328,7 @@ static bool append_last(struct lake_writer *writer, bool *ret_nothing, struct er
         memcpy(rows.key, writer->answer.key, LAKE_KEY_SIZE);
         memcpy(rows.body, writer->answer.body, LAKE_KEY_SIZE);
     }
-    bool good = writer_append_rows(writer, &rows, err);
-    mem_free((void *)(uintptr_t)rows.sections);
-    if (some) {
-        lake_stream_taken(stream, lake_stream_left(stream));
-    }
-    return good;
+    return writer_append_rows(writer, stream, &rows, err);
 }
 
 bool lake_writer_finish_later(struct lake_writer *writer_take, lake_done_fn *done, void *context,

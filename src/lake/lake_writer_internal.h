@@ -56,9 +56,10 @@ void writer_drop(struct lake_writer *writer);
 
 struct err *writer_keep_err(const struct err *err);
 
-/* Appends one ROWS record; the rest of `rows` is the writer's. */
-bool writer_append_rows(struct lake_writer *writer, struct lake_log_rows *rows,
-                        struct err *err) MUST_CHECK;
+/* Appends one ROWS record of what lake_stream_take took, or of nothing, and gives back its
+ * sections; the rest of `rows` is the writer's. */
+bool writer_append_rows(struct lake_writer *writer, struct lake_stream *stream,
+                        struct lake_log_rows *rows, struct err *err) MUST_CHECK;
 /* Records of what a stream holds, but for the last one when `keep_last`. */
 bool writer_append_parts(struct lake_writer *writer, struct lake_stream *stream, bool keep_last,
                          struct err *err) MUST_CHECK;

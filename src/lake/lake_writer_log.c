@@ -201,45 +201,74 @@ static void describe_part(struct in_flight *flight, const struct lake_log_rows *
     }
 }
 
-bool writer_append_rows(struct lake_writer *writer, struct lake_log_rows *rows, struct err *err)
+/* The record's payload: its head, and its lines, behind it where there are few. */
+static bool make_payload(struct lake_stream *stream, const struct lake_log_rows *rows,
+                         struct buf *ret_head, struct buf *ret_lines, size_t *ret_head_size)
 {
-    rows->group = writer->group;
-    rows->way = writer->request.way;
-    rows->arrival_ms = writer->request.arrival_ms;
-    struct buf payload;
-    buf_init(&payload, WAL_PAYLOAD_SIZE_MAX);
-    lake_log_put_rows(&payload, rows);
-    size_t head = payload.len;
-    buf_append(&payload, rows->lines);
-    if (buf_failed(&payload)) {
-        buf_finish(&payload);
-        return err_set(err, ERR_TOO_LARGE, "a record is too long");
+    buf_init(ret_head, WAL_PAYLOAD_SIZE_MAX);
+    buf_init(ret_lines, WAL_PAYLOAD_SIZE_MAX);
+    lake_log_put_rows(ret_head, rows);
+    *ret_head_size = ret_head->len;
+    if (!lake_stream_hand_over(stream, rows->lines, ret_lines)) {
+        buf_append(ret_head, rows->lines);
+        lake_stream_taken(stream, rows->lines.len);
     }
+    return !buf_failed(ret_head);
+}
+
+static struct in_flight *add_flight(struct lake_writer *writer, const struct lake_log_rows *rows,
+                                    size_t head_size)
+{
     struct in_flight *flight = mem_alloc(sizeof(*flight));
     flight->writer = writer;
     flight->part.dead = rows->dead;
-    flight->bytes = payload.len;
+    flight->bytes = head_size + rows->lines.len;
     flight->last = rows->last;
-    describe_part(flight, rows, head);
+    describe_part(flight, rows, head_size);
     lock_take(&writer->lock);
     writer->references++;
-    writer->ahead_bytes += payload.len;
+    writer->ahead_bytes += flight->bytes;
     lock_release(&writer->lock);
-    if (writer->request.patient) {
-        lake_ship_wait_for_room(writer->lake, payload.len);
-    }
-    struct wal_record record = {.type = LAKE_LOG_ROWS, .done = record_done, .context = flight};
-    writer->parts_appended++;
-    if (wal_append(writer->lake->records, &record, &payload, err)) {
-        return true;
-    }
+    return flight;
+}
+
+static void drop_flight(struct in_flight *flight)
+{
+    struct lake_writer *writer = flight->writer;
     lock_take(&writer->lock);
     writer->references--;
     writer->ahead_bytes -= flight->bytes;
     lock_release(&writer->lock);
     mem_free(flight->part.record.sections);
     mem_free(flight);
-    return false;
+}
+
+bool writer_append_rows(struct lake_writer *writer, struct lake_stream *stream,
+                        struct lake_log_rows *rows, struct err *err)
+{
+    rows->group = writer->group;
+    rows->way = writer->request.way;
+    rows->arrival_ms = writer->request.arrival_ms;
+    CLEANUP(buf_finish) struct buf head;
+    CLEANUP(buf_finish) struct buf lines;
+    size_t head_size;
+    bool good = make_payload(stream, rows, &head, &lines, &head_size) ||
+                err_set(err, ERR_TOO_LARGE, "a record is too long");
+    struct in_flight *flight = good ? add_flight(writer, rows, head_size) : NULL;
+    mem_free((void *)(uintptr_t)rows->sections);
+    if (!good) {
+        return false;
+    }
+    if (writer->request.patient) {
+        lake_ship_wait_for_room(writer->lake, flight->bytes);
+    }
+    struct wal_record record = {.type = LAKE_LOG_ROWS, .done = record_done, .context = flight};
+    writer->parts_appended++;
+    good = wal_append_pieces(writer->lake->records, &record, &head, &lines, err);
+    if (!good) {
+        drop_flight(flight);
+    }
+    return good;
 }
 
 static void use_group(struct lake_writer *writer)
@@ -262,12 +291,8 @@ bool writer_append_parts(struct lake_writer *writer, struct lake_stream *stream,
         if (!lake_stream_publish(stream, err) || !lake_stream_take(stream, PART_SIZE, &rows)) {
             return false;
         }
-        size_t size = rows.lines.len;
         writer->accepted += rows.dead ? 0 : rows.rows;
-        bool good = writer_append_rows(writer, &rows, err);
-        mem_free((void *)(uintptr_t)rows.sections);
-        lake_stream_taken(stream, size);
-        if (!good) {
+        if (!writer_append_rows(writer, stream, &rows, err)) {
             return false;
         }
     }

@@ -87,7 +87,10 @@ bool wal_has_room(struct wal *wal, uint64_t payload_bytes);
  * Records are written in the order of the calls. On false `done` is not called. */
 bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
                 struct err *err) MUST_CHECK;
-/* The same, and waits until it is durable; `done` is not used. */
+/* The same of a payload in two pieces, one behind the other. */
+bool wal_append_pieces(struct wal *wal, const struct wal_record *record, struct buf *first_take,
+                       struct buf *rest_take, struct err *err) MUST_CHECK;
+/* As wal_append, and waits until it is durable; `done` is not used. */
 bool wal_append_wait(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
                      struct wal_place *ret_place, struct err *err) MUST_CHECK;
 

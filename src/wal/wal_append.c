@@ -39,20 +39,35 @@ static bool may_queue(const struct wal *wal, const struct wal_entry *entry, stru
     return true;
 }
 
+static void take_piece(struct wal_entry *entry, size_t index, struct buf *piece_take)
+{
+    assert(!buf_failed(piece_take));
+    entry->pieces[index] = *piece_take;
+    *piece_take = (struct buf){.size_max = piece_take->size_max, .brief = piece_take->brief};
+    entry->payload_crc =
+        crc32c(entry->payload_crc, entry->pieces[index].ptr, entry->pieces[index].len);
+}
+
 bool wal_append(struct wal *wal, const struct wal_record *record, struct buf *payload_take,
                 struct err *err)
 {
+    struct buf none = {0};
+    return wal_append_pieces(wal, record, payload_take, &none, err);
+}
+
+bool wal_append_pieces(struct wal *wal, const struct wal_record *record, struct buf *first_take,
+                       struct buf *rest_take, struct err *err)
+{
     assert(record->type >= WAL_TYPE_FIRST && record->type <= UINT8_MAX);
-    assert(!buf_failed(payload_take));
     struct wal_entry *entry = mem_alloc(sizeof(*entry));
-    *entry = (struct wal_entry){.record = *record, .payload = *payload_take};
-    *payload_take = (struct buf){.size_max = payload_take->size_max};
-    if (entry->payload.len > WAL_PAYLOAD_SIZE_MAX) {
+    *entry = (struct wal_entry){.record = *record};
+    take_piece(entry, 0, first_take);
+    take_piece(entry, 1, rest_take);
+    if (wal_entry_payload_size(entry) > WAL_PAYLOAD_SIZE_MAX) {
         wal_entry_free(entry);
         return err_set(err, ERR_TOO_LARGE, "a record of the log has at most %d bytes",
                        WAL_PAYLOAD_SIZE_MAX);
     }
-    entry->payload_crc = crc32c(0, entry->payload.ptr, entry->payload.len);
     bool wakes = false;
     lock_take(&wal->lock);
     bool taken = may_queue(wal, entry, err);

@@ -68,15 +68,20 @@ bool wal_code_is_room(int code);
 
 /* ---- records on their way ---- */
 
+enum {
+    WAL_PIECES = 2
+};
+
 struct wal_entry {
     struct wal_entry *next;
     struct wal_record record;
-    struct buf payload;
+    struct buf pieces[WAL_PIECES]; /* of the payload, the last ones may be empty */
     uint32_t payload_crc;
     struct wal_place place;
 };
 
 void wal_entry_free(struct wal_entry *entry);
+size_t wal_entry_payload_size(const struct wal_entry *entry);
 uint64_t wal_entry_size(const struct wal_entry *entry);
 
 /* Calls `done` and frees: of one, or of a list. Without err they are durable. */

@@ -24,7 +24,7 @@ struct wal_reader *wal_reader_open(struct wal *wal)
     struct wal_reader *reader = mem_alloc(sizeof(*reader));
     reader->folder = wal->folder;
     reader->fd = -1;
-    buf_init(&reader->window, WAL_PAYLOAD_SIZE_MAX + WINDOW_BYTES);
+    buf_init_brief(&reader->window, WAL_PAYLOAD_SIZE_MAX + WINDOW_BYTES);
     return reader;
 }
 

@@ -6,13 +6,24 @@
 
 void wal_entry_free(struct wal_entry *entry)
 {
-    buf_finish(&entry->payload);
+    for (size_t i = 0; i < WAL_PIECES; i++) {
+        buf_finish(&entry->pieces[i]);
+    }
     mem_free(entry);
+}
+
+size_t wal_entry_payload_size(const struct wal_entry *entry)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < WAL_PIECES; i++) {
+        size += entry->pieces[i].len;
+    }
+    return size;
 }
 
 uint64_t wal_entry_size(const struct wal_entry *entry)
 {
-    return wal_record_size(entry->payload.len);
+    return wal_record_size(wal_entry_payload_size(entry));
 }
 
 /* ---- pieces of one write ---- */
@@ -20,7 +31,9 @@ uint64_t wal_entry_size(const struct wal_entry *entry)
 /* Zeros behind the last record of a small write, up to the next multiple of ZERO_AHEAD: the blocks
  * of the writes to come are then written already, and their fdatasync has no extents to change. */
 enum {
-    ZERO_AHEAD = 256 << 10
+    ZERO_AHEAD = 256 << 10,
+    RECORD_PARTS_MAX = WAL_PIECES + 3, /* its header, its padding, and what ends the segment */
+    RECORD_STAGED_MAX = WAL_PIECES * WAL_COPY_MAX + 2 * WAL_RECORD_HEADER_SIZE
 };
 
 static int gather_write(struct wal *wal)
@@ -72,12 +85,24 @@ static void gather_copy(struct wal_gather *gather, const void *bytes, size_t siz
     gather_part(gather, at, size);
 }
 
+static void gather_payload(struct wal_gather *gather, const struct wal_entry *entry)
+{
+    for (size_t i = 0; i < WAL_PIECES; i++) {
+        const struct buf *piece = &entry->pieces[i];
+        if (piece->len > WAL_COPY_MAX) {
+            gather_part(gather, piece->ptr, piece->len);
+        } else if (piece->len > 0) {
+            gather_copy(gather, piece->ptr, piece->len);
+        }
+    }
+}
+
 /* Gives a record its sequence and its place in the current segment, and writes when the pieces are
  * many. */
 static int gather_record(struct wal *wal, struct wal_entry *entry)
 {
     struct wal_gather *gather = wal->gather;
-    size_t size = entry->payload.len;
+    size_t size = wal_entry_payload_size(entry);
     size_t padding = (size_t)wal_entry_size(entry) - WAL_RECORD_HEADER_SIZE - size;
     struct wal_record_header header = {
         .type = (uint8_t)entry->record.type,
@@ -94,14 +119,10 @@ static int gather_record(struct wal *wal, struct wal_entry *entry)
     };
     wal->current.used += wal_entry_size(entry);
     gather_copy(gather, &header, sizeof(header));
-    if (size > WAL_COPY_MAX) {
-        gather_part(gather, entry->payload.ptr, size);
-    } else if (size > 0) {
-        gather_copy(gather, entry->payload.ptr, size);
-    }
+    gather_payload(gather, entry);
     gather_copy(gather, NULL, padding);
-    bool full = gather->count > WAL_GATHER_PARTS - 4 ||
-                sizeof(gather->stage) - gather->staged < WAL_COPY_MAX + 2 * sizeof(header);
+    bool full = gather->count > WAL_GATHER_PARTS - RECORD_PARTS_MAX ||
+                sizeof(gather->stage) - gather->staged < RECORD_STAGED_MAX;
     return full ? gather_write(wal) : 0;
 }
 

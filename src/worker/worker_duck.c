@@ -3,6 +3,7 @@
 #include "mem.h"
 #include "worker_layers.h"
 #include "worker_shim.h"
+#include "worker_shim_work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,20 +49,37 @@ void duck_hide_statement(struct err *err)
     }
 }
 
+static bool work(struct duck *duck, duckdb_extracted_statements statements,
+                 duckdb_result *ret_result, struct err *err)
+{
+    CLEANUP(duckdb_destroy_pending) duckdb_pending_result pending = NULL;
+    duckdb_error_type type;
+    if (!shim_start_whole(duck->connection, statements, 0, &pending, &type) ||
+        !shim_work(pending, &type)) {
+        return duck_fail(err, type, duckdb_pending_error(pending));
+    }
+    return duckdb_execute_pending(pending, ret_result) == DuckDBSuccess ||
+           duck_fail(err, duckdb_result_error_type(ret_result), duckdb_result_error(ret_result));
+}
+
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result, struct err *err)
 {
     CLEANUP(mem_free_text) char *text = mem_copy_bytes(sql.ptr, sql.len);
-    duckdb_result result = {0};
-    bool good = duckdb_query(duck->connection, text, &result) == DuckDBSuccess;
-    if (!good) {
-        (void)duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
+    CLEANUP(duckdb_destroy_extracted) duckdb_extracted_statements statements = NULL;
+    CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
+    idx_t count = duckdb_extract_statements(duck->connection, text, &statements);
+    if (count == 0) {
+        return duck_fail(err, DUCKDB_ERROR_PARSER, duckdb_extract_statements_error(statements));
     }
-    if (good && ret_result != NULL) {
+    assert(count == 1);
+    if (!work(duck, statements, &result, err)) {
+        return false;
+    }
+    if (ret_result != NULL) {
         *ret_result = result;
-    } else {
-        duckdb_destroy_result(&result);
+        result = (duckdb_result){0};
     }
-    return good;
+    return true;
 }
 
 bool duck_create_view(struct duck *duck, struct str name, struct str query, struct err *err)

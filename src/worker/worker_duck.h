@@ -45,7 +45,7 @@ bool duck_open_anew(struct duck *duck, struct err *err) MUST_CHECK;
 
 bool duck_lock(struct duck *duck, const struct worker_limits *limits, struct err *err) MUST_CHECK;
 
-/* Runs our own SQL. ret_result may be NULL; otherwise duckdb_destroy_result it. */
+/* Runs one statement of our own SQL. ret_result may be NULL; otherwise duckdb_destroy_result it. */
 bool duck_run(struct duck *duck, struct str sql, duckdb_result *ret_result,
               struct err *err) MUST_CHECK;
 

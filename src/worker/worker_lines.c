@@ -1,5 +1,7 @@
 #include "worker_lines.h"
 
+#include "worker_lines_quoted.h"
+
 static bool is_type(struct str type, const char *name)
 {
     struct str bare = str_trim(str_first(type, str_find_byte(type, '(')));
@@ -144,6 +146,8 @@ void lines_append_value(struct buf *sql, const struct worker_lines *lines, size_
         buf_append_format(sql, "t%zu", index);
     } else if (index + 1 == lines->rest && has_loose(lines)) {
         append_rest(sql, lines, index);
+    } else if (lines->direct && lines_quoted_type(column) != DUCKDB_TYPE_INVALID) {
+        buf_append_format(sql, "c%zu", index);
     } else {
         lines_append_cast(sql, column, index, "CAST");
     }

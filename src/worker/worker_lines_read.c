@@ -2,6 +2,7 @@
 
 #include "fd.h"
 #include "mem.h"
+#include "worker_lines_quoted.h"
 #include "worker_lines_text.h"
 #include "worker_shim.h"
 
@@ -9,6 +10,7 @@
 
 enum {
     SLICE_SIZE = 8 << 20, /* of the lines, one thread at a time */
+    SLICE_SIZE_MIN = 512 << 10,
     BUFFER_SIZE = 256 << 10,
     BEYOND_SIZE = 16 << 10 /* what is read at once behind a slice, to end its last line */
 };
@@ -16,6 +18,7 @@ enum {
 /* Where one column is in the chunk at hand. */
 struct column {
     duckdb_type type;
+    bool quoted; /* a text in the line: lines_read_quoted */
     duckdb_vector vector;
     void *values;
     uint64_t rows; /* that have a value, or none */
@@ -57,7 +60,9 @@ static void mark_missing(struct column *column, uint64_t end)
 static inline char *read_value(const struct column *column, uint64_t row, char *at, const char *end)
 {
     const char *behind;
-    if (column->type == DUCKDB_TYPE_VARCHAR) {
+    if (column->quoted) {
+        behind = lines_read_quoted(column->type, at, end, column->values, row);
+    } else if (column->type == DUCKDB_TYPE_VARCHAR) {
         behind = lines_read_text(at, (duckdb_string_t *)column->values + row);
     } else if (column->type == DUCKDB_TYPE_BIGINT) {
         behind = lines_read_bigint(at, (int64_t *)column->values + row);
@@ -269,6 +274,7 @@ static void *reader_open(void *context)
     reader->columns = mem_alloc_array(lines->columns_count, sizeof(*reader->columns));
     for (size_t i = 0; i < lines->columns_count; i++) {
         reader->columns[i].type = file->types[i];
+        reader->columns[i].quoted = lines_quoted_type(&lines->columns[i]) != DUCKDB_TYPE_INVALID;
     }
     return reader;
 }
@@ -304,7 +310,9 @@ bool lines_file_init(struct lines_file *file, const struct worker_lines *lines,
     *file = (struct lines_file){.input = *input, .lines = lines, .slice_size = SLICE_SIZE};
     file->types = mem_alloc_array(lines->columns_count, sizeof(*file->types));
     for (size_t i = 0; i < lines->columns_count; i++) {
-        file->types[i] = type_of(lines->columns[i].line_type);
+        duckdb_type quoted = lines_quoted_type(&lines->columns[i]);
+        file->types[i] =
+            quoted != DUCKDB_TYPE_INVALID ? quoted : type_of(lines->columns[i].line_type);
         known = known && file->types[i] != DUCKDB_TYPE_INVALID;
     }
     return known;
@@ -314,6 +322,14 @@ void lines_file_finish(struct lines_file *file)
 {
     mem_free(file->types);
     file->types = NULL;
+}
+
+void lines_file_share(struct lines_file *file, unsigned threads)
+{
+    assert(threads > 0);
+    uint64_t size = file->input.size / (2 * (uint64_t)threads) + 1;
+    size = size < SLICE_SIZE_MIN ? SLICE_SIZE_MIN : size;
+    file->slice_size = size < SLICE_SIZE ? size : SLICE_SIZE;
 }
 
 bool lines_file_register(struct lines_file *file, struct duck *duck, unsigned threads,

@@ -1,9 +1,10 @@
 /* worker_lines_read.h - canonical lines straight into the engine's vectors: the table function
  * eider_lines(), with the columns c0, c1, ... that read_json would give.
  * Promise   the same rows, in the same order, with the same values as read_json gives of the same
- *           lines. A line that is not of the usual shape is not read differently: `odd` is set
+ *           lines; of a column that needs a cast it has the value of that, where the text is plain
+ *           (worker_lines_quoted.h). A line that is not of the usual shape is not read differently: `odd` is set
  *           then, the statement fails, and read_json has to do it.
- * Not here  casts to the types of the file (worker_lines.h).
+ * Not here  the other casts to the types of the file (worker_lines.h).
  * Owner     struct lines_file is the caller's, and stays until the connection is done with it.
  * Threads   as many readers as the engine has threads; each takes the next slice of the lines.
  * Limits    a line of line_size_max bytes; memory: a buffer for one line, 256 KiB at least, per
@@ -36,6 +37,8 @@ bool lines_file_init(struct lines_file *file, const struct worker_lines *lines,
                      const struct lines_input *input) MUST_CHECK;
 void lines_file_finish(struct lines_file *file);
 
+/* Smaller slices, of lines that are few, so that so many threads have some of them. */
+void lines_file_share(struct lines_file *file, unsigned threads);
 /* Makes eider_lines(); the next file takes its place. */
 bool lines_file_register(struct lines_file *file, struct duck *duck, unsigned threads,
                          struct err *err) MUST_CHECK;

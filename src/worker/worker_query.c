@@ -4,6 +4,7 @@
 #include "worker_params.h"
 #include "worker_run.h"
 #include "worker_shim.h"
+#include "worker_shim_work.h"
 #include "worker_text.h"
 
 #include <stdio.h>
@@ -136,6 +137,10 @@ static bool prepare(struct query *query, duckdb_extracted_statements statements,
 static bool execute(struct query *query, duckdb_pending_result pending, struct err *err)
 {
     CLEANUP(duckdb_destroy_result) duckdb_result result = {0};
+    duckdb_error_type type;
+    if (!shim_work(pending, &type)) {
+        return duck_fail(err, type, duckdb_pending_error(pending));
+    }
     if (duckdb_execute_pending(pending, &result) != DuckDBSuccess) {
         return duck_fail(err, duckdb_result_error_type(&result), duckdb_result_error(&result));
     }

@@ -129,6 +129,9 @@ static bool copy_direct(struct duck *duck, const struct worker_job *job, uint64_
     lines.direct = true;
     input.fd = files_input(duck->files, &input.offset, &input.size);
     *ret_odd = !lines_file_init(&file, &lines, &input);
+    if (job->order_by.len > 0) {
+        lines_file_share(&file, job->limits.threads);
+    }
     bool good = !*ret_odd && lines_file_register(&file, duck, job->limits.threads, err) &&
                 copy_lines(duck, job, &lines, ret_rows, err);
     *ret_odd = *ret_odd || atomic_load(&file.odd);

@@ -308,6 +308,41 @@ def test_limits_of_size(start_eider, table):
     assert kept(post_rows(server, table, line * 900))["accepted"] == 900
 
 
+def long_lines(count, first=0):
+    """Lines of many lengths, so that pieces of the body end anywhere in them."""
+    return [b'{"id":%d,"pad":"%s"}\n' % (n, b"z" * (n * 37 % 401)) for n in range(first, first + count)]
+
+
+def test_lines_that_pieces_of_the_body_cut(server, table):
+    """Of a table whose columns are known, lines are checked as they come; some need a wider schema all of a sudden."""
+    kept(post_rows(server, table, b"".join(long_lines(10))))
+    lines = long_lines(4000, 10)
+    lines[2500] = b'{"id":2510,"pad":"","late":7}\n'
+    lines[3500] = b'{"id":"x3510","pad":"wide"}\n'
+    assert kept(post_rows(server, table, b"".join(lines).rstrip(b"\n")))["accepted"] == 4000
+    sums = server.sql(f"SELECT count(*) AS n, count(DISTINCT id) AS ids, sum(length(pad)) AS pads, sum(late) AS late FROM {table}")
+    pads = sum(n * 37 % 401 for n in range(4010) if n not in (2510, 3510)) + len("wide")
+    assert sums["rows"] == [{"n": 4010, "ids": 4009, "pads": pads, "late": 7}]
+
+
+@pytest.mark.parametrize("policy", ["refuse", "dead_letter"])
+def test_a_bad_line_behind_many_pieces_is_named(server, table, policy):
+    kept(post_rows(server, table, b"".join(long_lines(10))))
+    lines = long_lines(4000)
+    lines[3000] = b'{"id":3000,"pad":nonsense}\n'
+    offset = len(b"".join(lines[:3000])) + lines[3000].index(b"nonsense")
+    answer = post_rows(server, table, b"".join(lines), on_error=policy)
+    if policy == "refuse":
+        assert answer.status_code == 422
+        assert (answer.json()["record"], answer.json()["offset"]) == (3000, offset)
+        assert count(server, table) == 10
+    else:
+        body = kept(answer)
+        assert (body["accepted"], body["dead_letters"]) == (3999, 1)
+        rows = server.sql(f"SELECT record_index, byte_offset FROM {table}__dead_letter")["rows"]
+        assert rows == [{"record_index": 3000, "byte_offset": offset}]
+
+
 @pytest.mark.once
 @pytest.mark.slow
 def test_a_large_body_takes_little_memory(start_eider, table):

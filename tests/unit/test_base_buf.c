@@ -171,6 +171,58 @@ TEST(grows_byte_by_byte)
     buf_finish(&buf);
 }
 
+/* Fills with a pattern, and says whether it is there: while it grows, it moves from the heap into a
+ * block, stays there, and is too large for one in the end. */
+static bool grow_and_look(struct buf *buf, size_t size)
+{
+    while (buf->len < size) {
+        buf_append_u64(buf, buf->len);
+    }
+    bool good = !buf_failed(buf);
+    for (size_t at = 0; good && at < buf->len;) {
+        char digits[24];
+        int count = snprintf(digits, sizeof(digits), "%zu", at);
+        good = memcmp(buf->ptr + at, digits, (size_t)count) == 0;
+        at += (size_t)count;
+    }
+    return good;
+}
+
+TEST(brief_ones_move_through_blocks)
+{
+    static const size_t sizes[] = {1000, 100 << 10, 129 << 10, 1 << 20, 3 << 20, 5 << 20, 9 << 20};
+    mem_keep_freed(4);
+    for (size_t round = 0; round < 2; round++) {
+        struct buf buf;
+        buf_init_brief(&buf, 16 << 20);
+        for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+            CHECK(grow_and_look(&buf, sizes[i]));
+        }
+        buf_finish(&buf);
+    }
+}
+
+TEST(more_brief_ones_than_blocks)
+{
+    enum {
+        COUNT = MEM_BLOCKS_COUNT + 6
+    };
+    static struct buf bufs[COUNT];
+    mem_keep_freed(4);
+    for (size_t round = 0; round < 3; round++) {
+        for (size_t i = 0; i < COUNT; i++) {
+            buf_init_brief(&bufs[i], 1 << 20);
+            CHECK(grow_and_look(&bufs[i], 140 << 10));
+        }
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK(grow_and_look(&bufs[i], 141 << 10));
+            size_t size;
+            char *taken = buf_take(&bufs[i], &size);
+            mem_free(taken);
+        }
+    }
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(content_is_followed_by_a_nul),
     TEST_CASE(the_ceiling_is_exact),
@@ -183,6 +235,8 @@ static const struct test_case cases[] = {
     TEST_CASE(take_hands_the_bytes_over),
     TEST_CASE(take_of_nothing_is_an_empty_text),
     TEST_CASE(grows_byte_by_byte),
+    TEST_CASE(brief_ones_move_through_blocks),
+    TEST_CASE(more_brief_ones_than_blocks),
 };
 
 TEST_MAIN(cases)

@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 enum {
-    COLUMNS = 6,
+    PLAIN = 6, /* columns whose value is the line's; the others need a cast */
+    COLUMNS = 11,
     LINES_SIZE_MAX = 4 << 20
 };
 
@@ -22,6 +23,11 @@ static const struct worker_column columns[COLUMNS] = {
     {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("VARCHAR")},
     {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("DECIMAL(38,0)")},
     {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("VARCHAR")},
+    {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("BIGINT")},
+    {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("INTEGER")},
+    {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("DOUBLE")},
+    {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("BOOLEAN")},
+    {.line_type = STR_INIT("VARCHAR"), .sql_type = STR_INIT("TIMESTAMP")},
 };
 
 static struct duck *engine(void)
@@ -74,7 +80,16 @@ static bool read_all(struct rig *rig, bool direct, duckdb_result *ret_result, st
     struct buf sql;
     buf_init(&sql, 1 << 16);
     rig->lines.direct = direct;
-    buf_append_text(&sql, "SELECT * FROM ");
+    buf_append_text(&sql, "SELECT ");
+    for (size_t i = 0; i < COLUMNS; i++) {
+        buf_append_text(&sql, i == 0 ? "" : ", ");
+        if (i < PLAIN) {
+            buf_append_format(&sql, "c%zu", i);
+        } else {
+            lines_append_value(&sql, &rig->lines, i);
+        }
+    }
+    buf_append_text(&sql, " FROM ");
     lines_append_source(&sql, &rig->lines, STR("'job://in'"), false);
     bool good = duck_run(engine(), buf_str(&sql), ret_result, err);
     buf_finish(&sql);
@@ -203,9 +218,41 @@ static void put_text(struct buf *into)
     buf_append_byte(into, '"');
 }
 
+/* What is read without a cast. */
+static void put_quoted(struct buf *into, size_t place)
+{
+    static const char *const moments[] = {
+        "1970-01-01T00:00:00Z",        "1600-03-01 00:00:00",  "2399-12-31T23:59:59.999999Z",
+        "2000-02-29T12:00:00.5",       "1969-12-31T23:59:59Z", "1900-02-28T01:02:03.000001Z",
+        "2026-03-01T10:20:30.123456Z", "1752-09-10T00:00:00Z", "1700-03-01T00:00:00Z"};
+    static const char *const integers[] = {"2147483647", "-2147483648", "0", "-1", "77"};
+    static const char *const doubles[] = {
+        "0", "0.1", "-12.75", "0.30000000000000004", "9007199254740993", "123456789012345678901"};
+    static const char *const bigints[] = {"0", "-1", "9223372036854775807", "1740000000000"};
+    if (place == PLAIN) {
+        buf_append_text(into, bigints[chance(COUNT_OF(bigints))]);
+    } else if (place == PLAIN + 1) {
+        buf_append_text(into, integers[chance(COUNT_OF(integers))]);
+    } else if (place == PLAIN + 2) {
+        buf_append_text(into, doubles[chance(COUNT_OF(doubles))]);
+    } else if (place == PLAIN + 3) {
+        buf_append_text(into, chance(2) == 0 ? "true" : "false");
+    } else if (chance(2) == 0) {
+        buf_append_text(into, moments[chance(COUNT_OF(moments))]);
+    } else {
+        buf_append_format(into, "%04d-%02d-%02dT%02d:%02d:%02dZ", 1600 + (int)chance(800),
+                          1 + (int)chance(12), 1 + (int)chance(28), (int)chance(24),
+                          (int)chance(60), (int)chance(60));
+    }
+}
+
 static void put_value(struct buf *into, size_t place)
 {
-    if (place == 0) {
+    if (place >= PLAIN) {
+        buf_append_byte(into, '"');
+        put_quoted(into, place);
+        buf_append_byte(into, '"');
+    } else if (place == 0) {
         put_bigint(into);
     } else if (place == 1) {
         put_double(into);
@@ -289,6 +336,29 @@ TEST(lines_of_another_shape)
         "{\"c3\":\"open\n",
         "{\"c3\":\"open\\\n",
         "{\"c6\":1}\n",
+        "{\"c11\":1}\n",
+        "{\"c6\":\"1.0\"}\n",
+        "{\"c6\":\" 1\"}\n",
+        "{\"c6\":\"1\n",
+        "{\"c7\":\"2147483648\"}\n",
+        "{\"c7\":\"\"}\n",
+        "{\"c8\":\"1e3\"}\n",
+        "{\"c8\":\"NaN\"}\n",
+        "{\"c8\":\"+1\"}\n",
+        "{\"c8\":\"12345678901234567890123456\"}\n",
+        "{\"c9\":\"TRUE\"}\n",
+        "{\"c9\":\"1\"}\n",
+        "{\"c10\":\"2026-02-29T00:00:00Z\"}\n",
+        "{\"c10\":\"2026-13-01T00:00:00Z\"}\n",
+        "{\"c10\":\"2026-01-00T00:00:00Z\"}\n",
+        "{\"c10\":\"2026-01-01T24:00:00Z\"}\n",
+        "{\"c10\":\"2026-01-01T23:59:60Z\"}\n",
+        "{\"c10\":\"2026-01-01T00:00:00+02\"}\n",
+        "{\"c10\":\"2026-01-01T00:00:00.1234567Z\"}\n",
+        "{\"c10\":\"2026-01-01T00:00:00.Z\"}\n",
+        "{\"c10\":\"2026-01-01\"}\n",
+        "{\"c10\":\"1599-12-31T00:00:00Z\"}\n",
+        "{\"c10\":\"2026-01-01T00:0\n",
         "{\"c18446744073709551617\":1}\n",
         "{\"c\":1}\n",
         "{\"d0\":1}\n",
