@@ -80,14 +80,22 @@ static bool open_file(struct duck *duck, struct storage *storage, const struct s
                       struct err *err)
 {
     char problem[SHIM_TEXT_SIZE] = "";
-    duckdb_error_type type = DUCKDB_ERROR_INVALID;
+    duckdb_error_type type = DUCKDB_ERROR_INTERNAL;
     if (shim_open_database(how, &duck->database, &type, problem, sizeof(problem))) {
         return true;
     }
-    enum err_kind kind = storage_failed(storage)              ? ERR_UNAVAILABLE
-                         : type == DUCKDB_ERROR_OUT_OF_MEMORY ? ERR_UNPROCESSABLE
-                                                              : ERR_CORRUPT;
-    return err_set(err, kind, "%.*s", (int)strcspn(problem, "\n"), problem);
+    int size = (int)strcspn(problem, "\n");
+    if (storage_failed(storage)) {
+        return err_set(err, ERR_UNAVAILABLE, "%.*s", size, problem);
+    }
+    if (type == DUCKDB_ERROR_OUT_OF_MEMORY) {
+        return err_set(err, ERR_UNPROCESSABLE,
+                       "opening the database needs more memory than it may use; raise "
+                       "DUCKDB_MEMORY_LIMIT, or EIDER_DATABASE_TEMP_MAX for what is spilled: %.*s",
+                       size, problem);
+    }
+    bool damaged = type == DUCKDB_ERROR_IO || type == DUCKDB_ERROR_SERIALIZATION;
+    return err_set(err, damaged ? ERR_CORRUPT : ERR_UNAVAILABLE, "%.*s", size, problem);
 }
 
 /* Replays the log with every change refused: what fails here fails without a trace. */
