@@ -98,7 +98,8 @@ static bool open_file(struct duck *duck, struct storage *storage, const struct s
     return err_set(err, damaged ? ERR_CORRUPT : ERR_UNAVAILABLE, "%.*s", size, problem);
 }
 
-/* Replays the log with every change refused: what fails here fails without a trace. */
+/* Replays the log with every change refused: what fails here fails without a trace. One that needs
+ * more than a trial may have is replayed without it: there its writes are not kept in memory. */
 static bool try_out(struct storage *storage, const struct shim_database *how, struct err *err)
 {
     struct shim_database trial = *how;
@@ -108,7 +109,7 @@ static bool try_out(struct storage *storage, const struct shim_database *how, st
     bool good = open_file(&duck, storage, &trial, err);
     duckdb_close(&duck.database);
     storage_set_phase(storage, STORAGE_OPENS);
-    return good;
+    return good || storage_patches_full(storage) || err->kind == ERR_UNPROCESSABLE;
 }
 
 /* The engine takes this one from what it was opened with, shows it, and does not keep to it. */
