@@ -44,11 +44,11 @@ def test_a_log_with_an_alter_is_replayed(start_eider):
         hosted.rows("INSERT INTO t(a) VALUES (1001)", name)
 
 
-def slow_to_open(hosted):
+def slow_to_open(hosted, inserts=4):
     """A log whose replay takes long enough to do something meanwhile."""
     hosted.make("slow")
     hosted.rows("CREATE TABLE t(a BIGINT PRIMARY KEY)", "slow")
-    for number in range(4):
+    for number in range(inserts):
         hosted.rows(f"INSERT INTO t SELECT i FROM range({number * 100000}, {(number + 1) * 100000}) r(i)", "slow")
     assert hosted.log("slow").stat().st_size > 0
 
@@ -100,8 +100,8 @@ def test_an_opening_outlasts_the_request_that_began_it(start_eider, wait_until):
 
 
 def test_an_opening_has_an_end(start_eider, wait_until):
-    hosted = Hosted(start_eider({**LISTENER, "EIDER_DATABASE_COPY_TIMEOUT_MS": 1000}))
-    slow_to_open(hosted)
+    hosted = Hosted(start_eider({**LISTENER, "EIDER_DATABASE_COPY_TIMEOUT_MS": 3000}))
+    slow_to_open(hosted, 1)
     hosted.kill_process("slow")
     while_it_opens(hosted, wait_until, signal.SIGSTOP)
     wait_until(lambda: "EIDER_DATABASE_COPY_TIMEOUT_MS" in hosted.query("SELECT 1", "slow").text, 30, "it is given up")
