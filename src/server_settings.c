@@ -87,7 +87,7 @@ const struct setting server_settings[] = {
     COUNT("EIDER_DATABASE_QUEUE", "256", 1, 100000, "Requests that may wait; beyond it 503."),
     BYTES("EIDER_DATABASE_FILE_MAX", "1024GiB", "Largest file of a hosted database."),
     BYTES("EIDER_DATABASE_TEMP_MAX", "10GiB", "Disk that one hosted database may spill; 0: none."),
-    COUNT("EIDER_DATABASE_COPY_TIMEOUT_MS", "3600000", 1000, 86400000, "Time for one backup, restore, import or export."),
+    COUNT("EIDER_DATABASE_COPY_TIMEOUT_MS", "3600000", 1000, 86400000, "Time for one backup, restore, import or export, and for opening a database after a crash."),
     TEXT("EIDER_BACKUP_FOLDER", NULL, "Folder beneath which backups, imports and exports without s3:// are. Default: backup in EIDER_DATA."),
     COUNT("EIDER_TRASH_KEEP_DAYS", "7", 0, 36500, "Days that a dropped or replaced database stays in the folder trash of EIDER_DATA."),
 

@@ -81,7 +81,7 @@ static enum breaker_result judge(const struct databases *databases, bool good,
         return BREAKER_SUCCESS;
     }
     if (err->kind == ERR_TIMEOUT || err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED ||
-        outcome->killed) {
+        outcome->killed || outcome->out_of_memory) {
         return BREAKER_NEITHER;
     }
     bool broken = outcome->died || outcome->done.fault == WORKER_FAULT_IO ||

@@ -11,7 +11,8 @@
  *           version see the same.
  * Not here  SQL, results (engine_database, worker), HTTP, who the caller is (auth).
  * Owner     struct server owns one struct databases. It is destroyed after everything that runs.
- * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash.
+ * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash; an
+ *           `opener` opens one.
  * Errors    ERR_INVALID (a name, a statement), ERR_NOT_FOUND, ERR_CONFLICT (created already; in
  *           use; two transactions), ERR_BUSY (the queue, or every open database has work),
  *           ERR_UNAVAILABLE (breaker open: `retry_after_ms`; quarantined; the engine),
@@ -48,6 +49,7 @@ struct databases_options {
     unsigned waiting_max; /* requests that wait for one database */
     unsigned open_max;
     unsigned databases_max;
+    int64_t open_timeout_ms; /* of an opening with the log of a crash; requests have their own */
     int64_t idle_close_ms;
     int64_t trash_keep_ms;
     struct breaker_options breaker;

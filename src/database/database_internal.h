@@ -22,6 +22,7 @@ enum {
 struct database_waiter {
     struct condition turn;
     bool writes;
+    uint64_t opening; /* which one it has begun; 0: none */
     struct database_waiter *next;
 };
 
@@ -40,6 +41,8 @@ struct database {
     bool there; /* it has a file, or may get one when it is opened */
     bool anew;  /* the next opening makes a file where there is none */
     enum database_phase phase;
+    uint64_t openings;              /* that were begun */
+    struct cancel patience;         /* PHASE_OPENING: of the thread that opens it */
     struct engine_database *engine; /* PHASE_OPEN and PHASE_CLOSING */
     uint64_t granted_bytes;
     unsigned users;                       /* requests that run in it */
@@ -49,11 +52,12 @@ struct database {
     unsigned alone_wanted; /* callers that wait until it has no users: nobody else is let in */
     bool writing;          /* one of the users may change something */
     uint64_t version;
-    int64_t used_ms; /* when its last user left */
-    unsigned failed_openings;
-    int64_t retry_open_ms; /* not before; 0: at once */
-    bool aside;            /* the last opening found it damaged, or set aside already */
-    struct err open_err;   /* of the last opening that failed */
+    int64_t used_ms;          /* when its last user left */
+    unsigned failed_openings; /* in a row, whatever the reason; */
+    unsigned deaths;          /* those that ended with a crash, and with nothing else in between */
+    int64_t retry_open_ms;    /* not before; 0: at once */
+    bool aside;               /* the last opening found it damaged, or set aside already */
+    struct err open_err;      /* of the last opening that failed */
     struct database *next;
 };
 

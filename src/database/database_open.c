@@ -4,7 +4,6 @@
 #include "log.h"
 
 enum {
-    OPEN_WAIT_MS = 60000,  /* for an opening, with the log to be replayed */
     CLOSE_WAIT_MS = 60000, /* for the last checkpoint */
     RETRY_FIRST_MS = 250,  /* after an opening that failed, doubled with each */
     RETRY_MAX_MS = 60000,
@@ -82,11 +81,24 @@ void databases_close_idle(struct databases *databases, int64_t idle_ms)
     }
 }
 
+/* Nobody waits for it any more: whoever began it has been answered. */
+static void end_opening(struct database *database)
+{
+    struct databases *databases = database->owner;
+    if (database->phase == PHASE_OPENING) {
+        cancel_raise(&database->patience, ERR_UNAVAILABLE);
+    }
+    while (database->phase == PHASE_OPENING) {
+        condition_wait(&databases->changed, &databases->lock);
+    }
+}
+
 void databases_close_all(struct databases *databases, int64_t deadline_ms)
 {
     for (struct database *database = databases->first; database != NULL;
          database = database->next) {
         assert(database->users == 0);
+        end_opening(database);
         if (database->phase == PHASE_OPEN) {
             close_engine(database, deadline_ms);
         }
@@ -107,19 +119,31 @@ static struct database *used_longest_ago(struct databases *databases)
     return found;
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t least_grant(const struct databases *databases)
+{
+    return smaller(databases->options.memory_bytes, GRANT_MIN_BYTES);
+}
+
+/* At most half of what is left while another one may be opened: on a small machine the first would
+ * shut out all the others. */
 static uint64_t grant_for(const struct databases *databases)
 {
     uint64_t left = databases->options.memory_total_bytes - databases->granted_bytes;
-    uint64_t wanted = databases->options.memory_bytes;
-    return wanted < left ? wanted : left;
+    uint64_t share = databases->open_count + 1 < databases->options.open_max ? left / 2 : left;
+    uint64_t least = least_grant(databases);
+    share = share < least ? smaller(least, left) : share;
+    return smaller(databases->options.memory_bytes, share);
 }
 
 static bool has_room(const struct databases *databases)
 {
-    uint64_t least = databases->options.memory_bytes < GRANT_MIN_BYTES
-                         ? databases->options.memory_bytes
-                         : GRANT_MIN_BYTES;
-    return databases->open_count < databases->options.open_max && grant_for(databases) >= least;
+    return databases->open_count < databases->options.open_max &&
+           grant_for(databases) >= least_grant(databases);
 }
 
 /* One step towards room for one more: the state has to be looked at again afterwards. */
@@ -168,10 +192,10 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
 /* A file that cannot be read any more, or that ends whatever process opens it, is renamed: the next
  * request is told so at once, and people find it as it was. True when that is how it stands; what
  * the engine said of its files is for the log alone. */
-static bool set_aside_if_damaged(struct database *database, unsigned failures, struct err *err)
+static bool set_aside_if_damaged(struct database *database, unsigned deaths, struct err *err)
 {
     struct err problem = *err;
-    bool deadly = problem.kind == ERR_INTERNAL && failures + 1 >= DEATHS_MAX;
+    bool deadly = problem.kind == ERR_INTERNAL && deaths + 1 >= DEATHS_MAX;
     if (problem.kind != ERR_CORRUPT && !deadly) {
         return false;
     }
@@ -190,12 +214,10 @@ static bool set_aside_if_damaged(struct database *database, unsigned failures, s
     return true;
 }
 
-static void note_failure(struct database *database, bool aside, const struct err *err)
+static void note_failure(struct database *database, bool died, bool aside, const struct err *err)
 {
     database->aside = aside;
-    if (err->kind == ERR_CANCELLED || err->kind == ERR_STOPPED || err->kind == ERR_TIMEOUT) {
-        return; /* of the one who asked */
-    }
+    database->deaths = died ? database->deaths + 1 : 0;
     unsigned doublings = database->failed_openings < 10 ? database->failed_openings : 10;
     int64_t pause_ms = (int64_t)RETRY_FIRST_MS << doublings;
     database->failed_openings++;
@@ -207,6 +229,7 @@ static void note_opening(struct database *database, struct engine_database *engi
 {
     database->engine = engine;
     database->failed_openings = 0;
+    database->deaths = 0;
     database->retry_open_ms = 0;
     database->aside = false;
     database->open_err = (struct err){0};
@@ -215,34 +238,62 @@ static void note_opening(struct database *database, struct engine_database *engi
     enter_phase(database, PHASE_OPEN);
 }
 
-/* The log of a crash may take a while to be replayed: an opening goes on when the client that began
- * it has a short deadline, or leaves. The others have use for it. */
-static bool open_engine(struct database *database, struct err *err)
+/* The thread `opener`. The log of a crash may take long to be replayed, and begins anew when that
+ * is cut short: an opening goes on when the client that began it has a short deadline, or leaves. */
+static void *open_engine(void *argument)
 {
+    struct database *database = argument;
     struct databases *databases = database->owner;
     struct engine_database *engine = NULL;
+    struct err err;
+    bool good = start_engine(database, database->granted_bytes, &database->patience, &engine, &err);
+    if (!good && err.kind == ERR_TIMEOUT) {
+        (void)err_set(&err, ERR_UNAVAILABLE,
+                      "database '%s' does not open within EIDER_DATABASE_COPY_TIMEOUT_MS",
+                      database->name);
+    }
+    bool died = !good && err.kind == ERR_INTERNAL;
+    bool aside = !good && set_aside_if_damaged(database, database->deaths, &err);
+    lock_take(&databases->lock);
+    cancel_finish(&database->patience);
+    if (good) {
+        note_opening(database, engine);
+    } else {
+        note_failure(database, died, aside, &err);
+        give_back(database);
+    }
+    lock_release(&databases->lock);
+    return NULL;
+}
+
+static bool begin_opening(struct database *database, struct database_waiter *waiter,
+                          struct err *err)
+{
+    struct databases *databases = database->owner;
     database->granted_bytes = grant_for(databases);
     databases->granted_bytes += database->granted_bytes;
     databases->open_count++;
     enter_phase(database, PHASE_OPENING);
-    unsigned failures = database->failed_openings;
-    lock_release(&databases->lock);
-    struct cancel patience;
-    cancel_init(&patience, clock_now_ms() + OPEN_WAIT_MS);
-    bool good = start_engine(database, database->granted_bytes, &patience, &engine, err);
-    cancel_finish(&patience);
-    if (!good && err->kind == ERR_TIMEOUT) {
-        (void)err_set(err, ERR_UNAVAILABLE, "database '%s' does not open in time", database->name);
-    }
-    bool aside = !good && set_aside_if_damaged(database, failures, err);
-    lock_take(&databases->lock);
-    if (good) {
-        note_opening(database, engine);
-    } else {
-        note_failure(database, aside, err);
+    cancel_init(&database->patience, clock_now_ms() + databases->options.open_timeout_ms);
+    if (!thread_start_detached("opener", open_engine, database)) {
+        cancel_finish(&database->patience);
         give_back(database);
+        return err_set(err, ERR_UNAVAILABLE, "the server has no thread to open the database");
     }
-    return good;
+    waiter->opening = ++database->openings;
+    return true;
+}
+
+/* Who has begun the opening is told how it ended; the others that nothing was tried for them. */
+static bool own_opening_failed(const struct database *database,
+                               const struct database_waiter *waiter, struct err *err)
+{
+    if (waiter->opening != database->openings || waiter->opening == 0 ||
+        database->failed_openings == 0) {
+        return false;
+    }
+    *err = database->open_err;
+    return true;
 }
 
 static bool still_too_early(const struct database *database, int64_t *ret_retry_ms, struct err *err)
@@ -323,13 +374,13 @@ static bool come_closer(struct database *database, struct database_waiter *waite
     if (database->phase != PHASE_CLOSED || database->alone_wanted > 0) {
         return wait_own_turn(database, waiter, cancel, err);
     }
-    if (still_too_early(database, ret_retry_ms, err)) {
+    if (own_opening_failed(database, waiter, err) || still_too_early(database, ret_retry_ms, err)) {
         return false;
     }
     if (!has_room(databases)) {
         return make_room(databases, cancel, err);
     }
-    return open_engine(database, err);
+    return begin_opening(database, waiter, err);
 }
 
 static void add_waiter(struct database *database, struct database_waiter *waiter)
@@ -414,6 +465,7 @@ bool database_enter_alone(struct database *database, struct cancel *cancel, stru
 void database_leave_alone(struct database *database)
 {
     database->failed_openings = 0;
+    database->deaths = 0;
     database->retry_open_ms = 0;
     database->aside = false;
     database->open_err = (struct err){0};

@@ -17,7 +17,6 @@
 enum {
     CONTROL_SEND_MS = 500, /* it reads its control socket whatever it does */
     OPEN_TURN_MS = 50,
-    EXIT_WAIT_MS = 1000, /* for a process that has closed its sockets to be gone */
     KILL_WAIT_MS = 5000, /* after SIGKILL: the kernel may have to end a write first */
     STATUS_WAIT_MS = 500
 };
@@ -45,13 +44,23 @@ void database_kill(struct engine_database *database, enum engine_kill reason)
     bool first = !database->killed && !database->over;
     database->killed = true;
     if (first) {
-        atomic_store(&database->killed_for_request, reason != ENGINE_KILL_UNWANTED);
+        database->stuck = reason == ENGINE_KILL_STUCK;
+        atomic_store(&database->killed_for_request, reason == ENGINE_KILL_DEADLINE ||
+                                                        reason == ENGINE_KILL_CANCEL ||
+                                                        reason == ENGINE_KILL_SHUTDOWN);
         metric_add(&database->engine->counts.kills[reason], 1);
         (void)syscall(SYS_pidfd_send_signal, database->child.pidfd, SIGKILL, NULL, 0);
         (void)shutdown(database->control.fd, SHUT_RDWR);
         become_gone(database);
     }
     lock_release(&database->lock);
+}
+
+/* The other end of its control socket is closed: it has ended, or is about to. */
+static bool has_hung_up(const struct engine_database *database)
+{
+    struct pollfd polled = {.fd = database->control.fd};
+    return poll(&polled, 1, 0) > 0 && (polled.revents & POLLHUP) != 0;
 }
 
 bool database_tell(struct engine_database *database, uint32_t type, struct str payload, int fd,
@@ -61,7 +70,7 @@ bool database_tell(struct engine_database *database, uint32_t type, struct str p
     bool sent = worker_send(database->control.fd, type, payload, &fd, fd >= 0 ? 1 : 0,
                             CONTROL_SEND_MS, err);
     lock_release(&database->send_lock);
-    if (!sent && !database_wait_exit(database, 0)) {
+    if (!sent && !has_hung_up(database) && !database_wait_exit(database, 0)) {
         database_kill(database, ENGINE_KILL_UNWANTED);
     }
     return sent;
@@ -82,8 +91,11 @@ static void report_death(struct engine_database *database)
     int status = known ? child->status : 0;
     int signal_number = known && WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     bool large = signal_number != 0 && child->peak_bytes >= database->memory_bytes / 2;
-    metric_add(&database->engine->counts.kills[large ? ENGINE_KILL_MEMORY : ENGINE_KILL_DIED], 1);
     lock_take(&database->lock);
+    if (!database->stuck) {
+        enum engine_kill reason = large ? ENGINE_KILL_MEMORY : ENGINE_KILL_DIED;
+        metric_add(&database->engine->counts.kills[reason], 1);
+    }
     database->out_of_memory = large;
     database->crashed = is_crash(signal_number);
     lock_release(&database->lock);
@@ -95,13 +107,14 @@ static void report_death(struct engine_database *database)
 static void see_off(struct engine_database *database)
 {
     lock_take(&database->lock);
-    bool expected = database->killed || database->reported;
+    bool expected = (database->killed && !database->stuck) || database->reported;
     become_gone(database);
     lock_release(&database->lock);
-    if (!database_wait_exit(database, EXIT_WAIT_MS)) {
+    if (!database_wait_exit(database, DATABASE_EXIT_WAIT_MS)) {
         database_kill(database, ENGINE_KILL_STUCK);
         (void)database_wait_exit(database, KILL_WAIT_MS);
-    } else if (!expected) {
+    }
+    if (!expected) {
         report_death(database);
     }
     lock_take(&database->lock);
@@ -286,8 +299,8 @@ static bool fail_opening(struct engine_database *database, struct err *err)
     }
     if (database->out_of_memory) {
         return err_set(err, ERR_UNPROCESSABLE,
-                       "opening the database needs more than the %llu MB "
-                       "it may use",
+                       "opening the database needs more than the %llu MB it may use; raise "
+                       "DUCKDB_MEMORY_LIMIT",
                        (unsigned long long)(database->memory_bytes / 1000000));
     }
     if (database->crashed) {

@@ -86,6 +86,10 @@ void database_files_answer(struct database_files *files, const struct database_q
                            struct database_answer *ret_answer);
 
 /* ---- the process and its slots (engine_database.c, engine_database_slots.c) ---- */
+enum {
+    DATABASE_EXIT_WAIT_MS = 1000 /* for a process that has closed its sockets to be gone */
+};
+
 enum database_phase {
     DATABASE_OPENING,
     DATABASE_SERVING,
@@ -120,7 +124,8 @@ struct engine_database {
     struct lock lock;       /* LOCK_SLOTS: everything below */
     struct condition changed;
     enum database_phase phase;
-    bool killed;                    /* by us */
+    bool killed;                    /* by us, */
+    bool stuck;                     /* after it had closed its sockets */
     atomic_bool killed_for_request; /* which did not stop; not for what it sent */
     bool over;                      /* thread `database` has seen the end of the process */
     bool reported;                  /* OUTCOME has come: */

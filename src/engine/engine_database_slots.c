@@ -11,7 +11,7 @@ enum {
     WAIT_TURN_MS = 50,        /* for a slot, between two looks at the cancel */
     PATIENCE_MS = 20,         /* a receive that needs no descriptor of the cancel */
     INTERRUPT_END_MS = 1000,  /* for a statement to heed INTERRUPT; then the process is killed */
-    DEATH_SEEN_MS = 200,      /* between the end of a slot and that of its process */
+    DEATH_TOLD_MS = 1000,     /* for the reason of a death to be known */
     KEEP_REQUEST_SIZE = 65536 /* of memory, from one request to the next */
 };
 
@@ -177,11 +177,27 @@ static bool fail_broken(struct conversation *talk, struct err *err)
     return false;
 }
 
+static void wait_reason(struct conversation *talk)
+{
+    struct engine_database *database = talk->database;
+    int64_t until_ms = clock_now_ms() + DEATH_TOLD_MS;
+    lock_take(&database->lock);
+    bool in_time = true;
+    while (in_time && !database->over) {
+        in_time = condition_wait_until(&database->changed, &database->lock, until_ms);
+    }
+    talk->outcome->out_of_memory = database->out_of_memory;
+    lock_release(&database->lock);
+}
+
 /* A worker closes a slot when it ends, and for no other reason. */
 static bool fail_ended(struct conversation *talk, struct err *err)
 {
-    if (!database_wait_exit(talk->database, DEATH_SEEN_MS)) {
-        return fail_broken(talk, err);
+    if (!database_wait_exit(talk->database, DATABASE_EXIT_WAIT_MS)) {
+        database_kill(talk->database, ENGINE_KILL_STUCK);
+    }
+    if (!atomic_load(&talk->database->killed_for_request)) {
+        wait_reason(talk);
     }
     return fail_died(talk, err);
 }
@@ -401,15 +417,19 @@ static void interrupt(struct conversation *talk, enum engine_kill reason)
     struct err ignored;
     int64_t until_ms = clock_now_ms() + INTERRUPT_END_MS;
     talk->unwanted = true;
+    bool ended = false;
     bool good = send_interrupt(talk) && take_frames(talk, &ignored);
     while (good && !talk->done && clock_now_ms() < until_ms) {
         struct pollfd polled = {.fd = talk->slot->stream.fd, .events = POLLIN};
         (void)poll(&polled, 1, (int)(until_ms - clock_now_ms()) + 1);
         enum database_received received =
             database_stream_receive(&talk->slot->stream, MSG_DONTWAIT);
-        good = received != DATABASE_ENDED && take_frames(talk, &ignored);
+        ended = received == DATABASE_ENDED;
+        good = !ended && take_frames(talk, &ignored);
     }
-    if (!talk->done) {
+    if (ended) {
+        (void)fail_ended(talk, &ignored);
+    } else if (!talk->done) {
         database_kill(talk->database, reason);
         note_death(talk);
     }

@@ -80,17 +80,26 @@ static bool open_file(struct duck *duck, struct storage *storage, const struct s
                       struct err *err)
 {
     char problem[SHIM_TEXT_SIZE] = "";
-    duckdb_error_type type = DUCKDB_ERROR_INVALID;
+    duckdb_error_type type = DUCKDB_ERROR_INTERNAL;
     if (shim_open_database(how, &duck->database, &type, problem, sizeof(problem))) {
         return true;
     }
-    enum err_kind kind = storage_failed(storage)              ? ERR_UNAVAILABLE
-                         : type == DUCKDB_ERROR_OUT_OF_MEMORY ? ERR_UNPROCESSABLE
-                                                              : ERR_CORRUPT;
-    return err_set(err, kind, "%.*s", (int)strcspn(problem, "\n"), problem);
+    int size = (int)strcspn(problem, "\n");
+    if (storage_failed(storage)) {
+        return err_set(err, ERR_UNAVAILABLE, "%.*s", size, problem);
+    }
+    if (type == DUCKDB_ERROR_OUT_OF_MEMORY) {
+        return err_set(err, ERR_UNPROCESSABLE,
+                       "opening the database needs more memory than it may use; raise "
+                       "DUCKDB_MEMORY_LIMIT, or EIDER_DATABASE_TEMP_MAX for what is spilled: %.*s",
+                       size, problem);
+    }
+    bool damaged = type == DUCKDB_ERROR_IO || type == DUCKDB_ERROR_SERIALIZATION;
+    return err_set(err, damaged ? ERR_CORRUPT : ERR_UNAVAILABLE, "%.*s", size, problem);
 }
 
-/* Replays the log with every change refused: what fails here fails without a trace. */
+/* Replays the log with every change refused: what fails here fails without a trace. One that needs
+ * more than a trial may have is replayed without it: there its writes are not kept in memory. */
 static bool try_out(struct storage *storage, const struct shim_database *how, struct err *err)
 {
     struct shim_database trial = *how;
@@ -100,7 +109,7 @@ static bool try_out(struct storage *storage, const struct shim_database *how, st
     bool good = open_file(&duck, storage, &trial, err);
     duckdb_close(&duck.database);
     storage_set_phase(storage, STORAGE_OPENS);
-    return good;
+    return good || storage_patches_full(storage) || err->kind == ERR_UNPROCESSABLE;
 }
 
 /* The engine takes this one from what it was opened with, shows it, and does not keep to it. */

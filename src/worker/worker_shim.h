@@ -66,8 +66,8 @@ struct shim_database {
     unsigned threads;
 };
 
-/* False with *ret_type, DUCKDB_ERROR_INVALID for all that is neither IO nor OUT_OF_MEMORY, and a
- * text. */
+/* False with *ret_type and a text. IO and SERIALIZATION are of the files' bytes, OUT_OF_MEMORY is
+ * what it says, INTERNAL all the rest: it says nothing about the files. */
 bool shim_open_database(const struct shim_database *options, duckdb_database *ret_database,
                         duckdb_error_type *ret_type, char *problem, size_t size);
 

@@ -10,10 +10,13 @@
 #include <duckdb/common/file_opener.hpp>
 #include <duckdb/common/file_system.hpp>
 #include <duckdb/common/virtual_file_system.hpp>
+#include <duckdb/main/attached_database.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
 #include <duckdb/main/client_context.hpp>
 #include <duckdb/main/config.hpp>
 #include <duckdb/main/connection.hpp>
+#include <duckdb/main/database_manager.hpp>
+#include <duckdb/parser/parsed_data/attach_info.hpp>
 #include <duckdb/storage/storage_info.hpp>
 
 using namespace duckdb;
@@ -276,8 +279,6 @@ unique_ptr<FileSystem> MakeFileSystem(const struct shim_files *files, const char
 
 void SetOptions(DBConfig &config, const struct shim_database *options)
 {
-    config.options.access_mode =
-        options->read_only ? AccessMode::READ_ONLY : AccessMode::READ_WRITE;
     config.SetOptionByName("autoload_known_extensions", Value::BOOLEAN(false));
     config.SetOptionByName("autoinstall_known_extensions", Value::BOOLEAN(false));
     config.SetOptionByName("threads", Value::BIGINT(int64_t(options->threads)));
@@ -292,6 +293,64 @@ void SetOptions(DBConfig &config, const struct shim_database *options)
     config.SetOptionByName("temp_directory", Value(spill ? "db://tmp" : ""));
     if (spill) {
         config.options.maximum_swap_space = options->temp_bytes_max;
+    }
+}
+
+void Attach(DuckDB &database, const string &name, const string &path, AccessMode mode)
+{
+    Connection connection(database);
+    connection.BeginTransaction();
+    AttachInfo info;
+    info.name = name;
+    info.path = path;
+    AttachOptions how(database.instance->config.options);
+    how.access_mode = mode;
+    how.is_main_database = path != IN_MEMORY_PATH;
+    database.instance->GetDatabaseManager().AttachDatabase(*connection.context, info, how);
+    connection.Commit();
+}
+
+void MakeDefault(DuckDB &database, const string &name)
+{
+    Connection connection(database);
+    connection.BeginTransaction();
+    database.instance->GetDatabaseManager().SetDefaultDatabase(*connection.context, name);
+    connection.Commit();
+}
+
+// Opens a file as the one database of an instance that has begun without it. The engine opens a
+// file it begins with before there is a default database, so a log with an ALTER that has to be
+// bound (a type changed USING an expression, a field of a STRUCT) is refused, though it is whole.
+// The default database is a name: one in memory lends it until the file is there.
+void OpenAsMain(DuckDB &database, const string &path, AccessMode mode)
+{
+    auto &manager = database.instance->GetDatabaseManager();
+    const string first = AttachedDatabase::ExtractDatabaseName(
+        IN_MEMORY_PATH, *database.instance->config.file_system);
+    const string name =
+        AttachedDatabase::ExtractDatabaseName(path, *database.instance->config.file_system);
+    if (!StringUtil::CIEquals(name, first)) {
+        Attach(database, name, IN_MEMORY_PATH, AccessMode::READ_WRITE);
+        MakeDefault(database, name);
+        manager.DetachInternal(name);
+    }
+    manager.DetachInternal(first);
+    Attach(database, name, path, mode);
+    database.instance->config.options.access_mode = mode;
+    manager.FinalizeStartup();
+}
+
+duckdb_error_type TypeOf(const ErrorData &error)
+{
+    switch (error.Type()) {
+    case ExceptionType::OUT_OF_MEMORY:
+        return DUCKDB_ERROR_OUT_OF_MEMORY;
+    case ExceptionType::IO:
+        return DUCKDB_ERROR_IO;
+    case ExceptionType::SERIALIZATION:
+        return DUCKDB_ERROR_SERIALIZATION;
+    default:
+        return DUCKDB_ERROR_INTERNAL;
     }
 }
 
@@ -321,17 +380,17 @@ extern "C" bool shim_open_database(const struct shim_database *options,
         config.file_system = make_uniq<VirtualFileSystem>();
         config.file_system->RegisterSubSystem(MakeFileSystem(options->files, prefixes, 2));
         auto wrapper = make_uniq<DatabaseWrapper>();
-        wrapper->database = make_shared_ptr<DuckDB>(string(options->path), &config);
+        wrapper->database = make_shared_ptr<DuckDB>(IN_MEMORY_PATH, &config);
+        OpenAsMain(*wrapper->database, options->path,
+                   options->read_only ? AccessMode::READ_ONLY : AccessMode::READ_WRITE);
         *ret_database = reinterpret_cast<duckdb_database>(wrapper.release());
         return true;
     } catch (std::exception &error) {
         ErrorData data(error);
-        *ret_type = data.Type() == ExceptionType::OUT_OF_MEMORY ? DUCKDB_ERROR_OUT_OF_MEMORY
-                    : data.Type() == ExceptionType::IO          ? DUCKDB_ERROR_IO
-                                                                : DUCKDB_ERROR_INVALID;
+        *ret_type = TypeOf(data);
         (void)snprintf(problem, size, "%s", data.RawMessage().c_str());
     } catch (...) {
-        *ret_type = DUCKDB_ERROR_INVALID;
+        *ret_type = DUCKDB_ERROR_INTERNAL;
         (void)snprintf(problem, size, "unknown");
     }
     return false;

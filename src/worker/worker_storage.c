@@ -21,6 +21,7 @@ struct storage {
     struct shim_files operations;
     atomic_int phase; /* enum storage_phase */
     atomic_bool failed;
+    atomic_bool patches_full;
     struct lock lock; /* LOCK_REQUESTS */
     struct client clients[WORKER_SLOTS_MAX] GUARDED_BY(lock);
 };
@@ -30,7 +31,8 @@ struct stored {
     struct storage *storage;
     int fd;
     void *of_job;
-    struct patches patches; /* of a trial; under the storage's lock */
+    bool patched;           /* opened by a trial, which may not change it: */
+    struct patches patches; /* under the storage's lock */
 };
 
 /* ---- questions to the server ---- */
@@ -116,13 +118,19 @@ static void *open_of_job(struct storage *storage, const char *path, const struct
     return files_operations()->open(files, path, how, problem, size);
 }
 
+/* A trial changes no file that stays. */
+static bool is_kept_from_change(const struct storage *storage, struct str name)
+{
+    return atomic_load(&storage->phase) == STORAGE_TRIAL && !str_starts(name, STR("tmp/"));
+}
+
 static int open_stored(struct storage *storage, struct str name, const struct shim_open *how,
                        char *problem, size_t size)
 {
     bool for_writing = (how->flags & SHIM_OPEN_WRITE) != 0;
-    int phase = atomic_load(&storage->phase);
-    if ((how->client != NULL && phase == STORAGE_SERVES) ||
-        (for_writing && phase == STORAGE_TRIAL)) {
+    if ((how->client != NULL && atomic_load(&storage->phase) == STORAGE_SERVES) ||
+        (for_writing && is_kept_from_change(storage, name))) {
+        (void)note_failure(storage, EACCES);
         say(problem, size, "access to this path is not allowed");
         return -1;
     }
@@ -144,7 +152,9 @@ static void *storage_open(void *context, const char *path, const struct shim_ope
     struct stored stored = {.storage = storage, .fd = -1};
     struct str name = str_of(path);
     if (str_starts(name, STR("db://"))) {
-        stored.fd = open_stored(storage, str_from(name, 5), how, problem, size);
+        name = str_from(name, 5);
+        stored.fd = open_stored(storage, name, how, problem, size);
+        stored.patched = is_kept_from_change(storage, name);
     } else {
         stored.of_job = open_of_job(storage, path, how, problem, size);
     }
@@ -161,11 +171,6 @@ static uint64_t file_size(const struct stored *stored)
 {
     off_t size = lseek(stored->fd, 0, SEEK_END);
     return size < 0 ? 0 : (uint64_t)size;
-}
-
-static bool is_trial(const struct stored *stored)
-{
-    return atomic_load(&stored->storage->phase) == STORAGE_TRIAL;
 }
 
 static bool read_patched(struct stored *stored, void *into, uint64_t size, uint64_t offset)
@@ -191,8 +196,8 @@ static bool storage_read(void *file, void *into, uint64_t size, uint64_t offset,
     if (stored->of_job != NULL) {
         return files_operations()->read(stored->of_job, into, size, offset, problem, problem_size);
     }
-    bool good = is_trial(stored) ? read_patched(stored, into, size, offset)
-                                 : fd_read_at(stored->fd, into, size, offset);
+    bool good = stored->patched ? read_patched(stored, into, size, offset)
+                                : fd_read_at(stored->fd, into, size, offset);
     if (!good && errno != 0) {
         (void)note_failure(stored->storage, EIO);
         say(problem, problem_size, "the disk failed");
@@ -208,6 +213,9 @@ static bool write_patch(struct stored *stored, const void *bytes, uint64_t size,
     lock_take(&stored->storage->lock);
     bool good = patches_add(&stored->patches, bytes, size, offset);
     lock_release(&stored->storage->lock);
+    if (!good) {
+        atomic_store(&stored->storage->patches_full, true);
+    }
     return good;
 }
 
@@ -217,8 +225,8 @@ static bool storage_write(void *file, const void *bytes, uint64_t size, uint64_t
     if (stored->of_job != NULL) {
         return files_operations()->write(stored->of_job, bytes, size, offset);
     }
-    bool good = is_trial(stored) ? write_patch(stored, bytes, size, offset)
-                                 : fd_write_at(stored->fd, bytes, size, offset);
+    bool good = stored->patched ? write_patch(stored, bytes, size, offset)
+                                : fd_write_at(stored->fd, bytes, size, offset);
     if (!good) {
         (void)note_failure(stored->storage, EIO);
     }
@@ -232,7 +240,7 @@ static uint64_t storage_size(void *file)
         return files_operations()->size(stored->of_job);
     }
     uint64_t size = file_size(stored);
-    if (is_trial(stored)) {
+    if (stored->patched) {
         lock_take(&stored->storage->lock);
         uint64_t end = patches_end(&stored->patches);
         lock_release(&stored->storage->lock);
@@ -257,8 +265,11 @@ static bool storage_sync(void *file)
 static bool storage_truncate(void *file, uint64_t size)
 {
     struct stored *stored = file;
-    return stored->of_job == NULL && !is_trial(stored) && size <= INT64_MAX &&
-           ftruncate(stored->fd, (off_t)size) == 0;
+    if (stored->of_job != NULL) {
+        return false;
+    }
+    bool good = !stored->patched && size <= INT64_MAX && ftruncate(stored->fd, (off_t)size) == 0;
+    return good || note_failure(stored->storage, EIO) == 0;
 }
 
 static void storage_close(void *file)
@@ -297,7 +308,8 @@ static int storage_change(void *context, enum shim_change change, const char *pa
     if (change == SHIM_EXISTS) {
         return exists(storage, name);
     }
-    if (atomic_load(&storage->phase) == STORAGE_TRIAL) {
+    if (is_kept_from_change(storage, name)) {
+        (void)note_failure(storage, EACCES);
         return -1;
     }
     struct question question = {.operation = WORKER_FILE_REMOVE, .name = name};
@@ -339,12 +351,18 @@ const struct shim_files *storage_operations(struct storage *storage)
 
 void storage_set_phase(struct storage *storage, enum storage_phase phase)
 {
+    atomic_store(&storage->failed, false);
     atomic_store(&storage->phase, phase);
 }
 
 bool storage_failed(const struct storage *storage)
 {
     return atomic_load(&storage->failed);
+}
+
+bool storage_patches_full(const struct storage *storage)
+{
+    return atomic_load(&storage->patches_full);
 }
 
 bool storage_look(struct storage *storage, const char *suffix, void *head, size_t head_size,

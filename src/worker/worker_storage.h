@@ -25,13 +25,17 @@ const struct shim_files *storage_operations(struct storage *storage);
 
 enum storage_phase {
     STORAGE_OPENS,  /* the engine looks at the file with a connection of its own */
-    STORAGE_TRIAL,  /* the same; files do not change: writes are kept in memory, the rest fails */
+    STORAGE_TRIAL,  /* the same; files that stay do not change: writes are kept in memory, the rest
+                       fails. What is spilled is written as ever */
     STORAGE_SERVES, /* no connection sees db:// */
 };
 void storage_set_phase(struct storage *storage, enum storage_phase phase);
 
-/* A read or write failed for another reason than the end of the file. */
+/* In this phase a file could not be opened, read or changed for a reason of the disk's, the
+ * server's or our own, so what the engine makes of it says nothing about the bytes. */
 bool storage_failed(const struct storage *storage);
+/* A trial came to the end of what may be kept in memory: it has found out nothing. */
+bool storage_patches_full(const struct storage *storage);
 
 /* Bytes of the file of this name plus suffix, and its first bytes, as many as there are of
  * `head_size`. 0 when there is no such file. False with ERR_UNAVAILABLE. */

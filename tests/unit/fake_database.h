@@ -162,6 +162,10 @@ static inline void answer(struct fake *fake, uint32_t number, const struct worke
     } else if (str_equal(text, STR("die"))) {
         say_columns(slot);
         _exit(3);
+    } else if (str_equal(text, STR("die slowly"))) {
+        (void)shutdown(slot, SHUT_RDWR);
+        (void)poll(NULL, 0, 400); /* as a kernel that has much memory to give back */
+        _exit(3);
     } else if (str_starts(text, STR("break "))) {
         break_order(slot, str_from(text, 6));
     }

@@ -308,7 +308,6 @@ TEST(frames_out_of_order_cost_the_process)
         "break short done",
         "break after done",
         "break progress",
-        "break close",
     };
     for (size_t i = 0; i < COUNT_OF(broken); i++) {
         struct scene scene;
@@ -322,6 +321,30 @@ TEST(frames_out_of_order_cost_the_process)
         CHECK_U64(metric_value(&engine_counts(engine)->kills[ENGINE_KILL_UNWANTED]), kills + 1);
         CHECK_BURIES(&scene);
     }
+}
+
+/* A slot ends because its process does, which may take a while: nobody says that it lied. */
+TEST(a_slot_that_ends_is_a_death)
+{
+    struct scene scene;
+    struct seen seen;
+    uint64_t kills = metric_value(&engine_counts(engine)->kills[ENGINE_KILL_STUCK]);
+    uint64_t deaths = metric_value(&engine_counts(engine)->kills[ENGINE_KILL_DIED]);
+    CHECK_SCENE(&scene);
+    CHECK_OPENS(&scene, "serve.duckdb");
+    CHECK(!run_statement(&seen, &scene, "die slowly"));
+    CHECK_U64(seen.err.kind, ERR_UNAVAILABLE);
+    CHECK(seen.outcome.died);
+    CHECK(!seen.outcome.killed);
+    CHECK(strstr(seen.err.detail, "protocol") == NULL);
+    CHECK_WITHIN(LONG_MS, metric_value(&engine_counts(engine)->kills[ENGINE_KILL_DIED]) > deaths);
+    CHECK_BURIES(&scene);
+    CHECK_SCENE(&scene);
+    CHECK_OPENS(&scene, "serve.duckdb");
+    CHECK(!run_statement(&seen, &scene, "break close"));
+    CHECK(seen.outcome.died);
+    CHECK_U64(metric_value(&engine_counts(engine)->kills[ENGINE_KILL_STUCK]), kills + 1);
+    CHECK_BURIES(&scene);
 }
 
 TEST(an_opening_that_fails_says_why)
@@ -482,6 +505,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_process_that_dies_ends_what_runs),
     TEST_CASE(an_engine_that_is_broken_is_replaced),
     TEST_CASE(frames_out_of_order_cost_the_process),
+    TEST_CASE(a_slot_that_ends_is_a_death),
     TEST_CASE(an_opening_that_fails_says_why),
     TEST_CASE(a_database_is_ready_once),
     TEST_CASE(a_close_waits_for_what_runs),

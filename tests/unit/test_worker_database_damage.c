@@ -118,6 +118,53 @@ TEST(a_damaged_log_is_corrupt)
     CHECK_ANSWER(&rig, "SELECT count(*) AS c FROM t", 300002);
 }
 
+/* The engine's own opening refuses these, and there is nothing wrong with them. */
+TEST(a_log_with_an_alter_that_is_bound_is_replayed)
+{
+    static const char *const alters[] = {
+        "ALTER TABLE t ALTER b TYPE INTEGER USING length(b)",
+        "ALTER TABLE t ALTER a SET DEFAULT nextval('q')",
+        "ALTER TABLE t ADD COLUMN s.z INTEGER",
+        "ALTER TABLE t RENAME COLUMN s.x TO y",
+    };
+    CLEANUP(rig_end) struct rig rig;
+    CHECK(rig_begin(&rig));
+    CHECK_OPENS(&rig);
+    CHECK(rig_run(&rig, 0, "CREATE SEQUENCE q"));
+    CHECK(rig_run(&rig, 0,
+                  "CREATE TABLE t AS SELECT range AS a, 'x' AS b, {'x': 1} AS s FROM range(10)"));
+    for (size_t i = 0; i < COUNT_OF(alters); i++) {
+        CHECK(rig_run(&rig, 0, alters[i]));
+        rig_kill(&rig);
+        CHECK_OPENS(&rig);
+        CHECK_ANSWER(&rig, "SELECT count(*) AS c FROM t", 10 + i);
+        CHECK(rig_run(&rig, 0, "INSERT INTO t(a) VALUES (1)"));
+    }
+}
+
+/* In the trial and after it: what is spilled is no change of the database. */
+TEST(a_log_that_needs_more_than_memory_is_replayed)
+{
+    CLEANUP(rig_end) struct rig rig;
+    CHECK(rig_begin(&rig));
+    rig.checkpoint_bytes = UINT64_C(1) << 40;
+    CHECK_OPENS(&rig);
+    CHECK(rig_run(&rig, 0, "CREATE TABLE t AS SELECT range AS a, '' AS b FROM range(1000000)"));
+    CHECK(rig_run(&rig, 0, "CHECKPOINT"));
+    CHECK(rig_run(&rig, 0, "UPDATE t SET b = repeat(md5(a::VARCHAR), 3)"));
+    rig_kill(&rig);
+    rig.memory_bytes = 64 << 20;
+    CHECK(!rig_open(&rig));
+    if (rig.outcome != ERR_UNPROCESSABLE ||
+        strstr(rig.outcome_text, "DUCKDB_MEMORY_LIMIT") == NULL) {
+        TEST_FAIL("it ended with %d: %s", (int)rig.outcome, rig.outcome_text);
+    }
+    (void)rig_reap(&rig);
+    rig.temp_bytes_max = UINT64_C(1) << 30;
+    CHECK_OPENS(&rig);
+    CHECK_ANSWER(&rig, "SELECT count(*) AS c FROM t WHERE length(b) = 96", 1000000);
+}
+
 /* What a crash leaves of a write that was not acknowledged. */
 TEST(a_log_without_its_last_bytes_opens)
 {
@@ -246,6 +293,8 @@ TEST(a_disk_that_fails_is_unavailable)
 static const struct test_case cases[] = {
     TEST_CASE(a_log_of_an_index_is_tried_out_and_replayed),
     TEST_CASE(a_damaged_log_is_corrupt),
+    TEST_CASE(a_log_with_an_alter_that_is_bound_is_replayed),
+    TEST_CASE(a_log_that_needs_more_than_memory_is_replayed),
     TEST_CASE(a_log_without_its_last_bytes_opens),
     TEST_CASE(a_damaged_file_is_corrupt),
     TEST_CASE(something_else_is_corrupt),
