@@ -161,6 +161,7 @@ bool request_run_batch(struct request *run)
     batch.sink.out.size_max = size_max > 0 && size_max < SINK_SIZE_MAX ? size_max : SINK_SIZE_MAX;
     bool good = check_all(&batch);
     good = good && (run->request->atomic != 0 ? run_atomic(&batch) : run_all(&batch));
+    good = good && request_ends_whole(run);
     if (good) {
         send_all(&batch);
     }

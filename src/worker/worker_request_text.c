@@ -105,6 +105,18 @@ bool request_sql(struct request *run, const char *sql)
            request_fail_result(run, &result, NULL);
 }
 
+bool request_ends_whole(struct request *run)
+{
+    struct err err;
+    if (!shim_in_transaction(run->connection) || !shim_transaction_changed(run->connection)) {
+        return true;
+    }
+    (void)err_set(&err, ERR_INVALID,
+                  "what this request changed was not kept: its transaction is still open at the "
+                  "end; write COMMIT, or send the statements as a batch");
+    return request_fail_err(run, &err);
+}
+
 /* ---- judging and parsing ---- */
 
 /* Taking a text apart is not always harmless (worker_query.c). */

@@ -247,6 +247,19 @@ extern "C" bool shim_in_transaction(duckdb_connection connection)
     return !Of(connection).context->transaction.IsAutoCommit();
 }
 
+extern "C" bool shim_transaction_changed(duckdb_connection connection)
+{
+    bool changed = true;
+    shim_failure ignored = {};
+    (void)Guarded(&ignored, [&]() {
+        auto &transaction = Of(connection).context->transaction;
+        changed = transaction.HasActiveTransaction() &&
+                  transaction.ActiveTransaction().ModifiedDatabase() != nullptr;
+    });
+    duckdb_free(ignored.text);
+    return changed;
+}
+
 extern "C" uint64_t shim_memory_used(duckdb_connection connection)
 {
     uint64_t used = 0;

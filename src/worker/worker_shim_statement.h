@@ -62,6 +62,8 @@ bool shim_parsed_copy_to(duckdb_connection connection, struct shim_parsed *parse
 
 /* Whether a transaction was begun that has not ended. */
 bool shim_in_transaction(duckdb_connection connection);
+/* Whether the open transaction has changed something other than temporary tables. */
+bool shim_transaction_changed(duckdb_connection connection);
 /* From then on the engine's plans are looked at, also those of what views and macros stand for.
  * After the opening. */
 bool shim_watch_plans(duckdb_database database) MUST_CHECK;
