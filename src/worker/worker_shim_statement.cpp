@@ -87,15 +87,17 @@ unique_ptr<PendingQueryResult> Plan(Connection &connection, unique_ptr<SQLStatem
     PreparedStatement::VerifyParameters(values, statement->named_param_map);
     QueryParameters parameters(options.stream ? QueryResultOutputType::ALLOW_STREAMING
                                               : QueryResultOutputType::FORCE_MATERIALIZED);
+    shim_plans_only_read(reinterpret_cast<duckdb_connection>(&connection), options.reads_only);
     auto pending = values.empty()
                        ? connection.context->PendingQuery(std::move(statement), parameters)
                        : connection.context->PendingQuery(std::move(statement), values, parameters);
     if (pending->HasError()) {
         pending->ThrowError();
     }
+    // The plans are watched; this is for what is planned without the optimizer.
     if (options.reads_only && !pending->properties.IsReadOnly()) {
         pending->Close();
-        throw PermissionException("this statement changes something: it needs a role that may");
+        throw PermissionException(SHIM_ONLY_READS);
     }
     return pending;
 }

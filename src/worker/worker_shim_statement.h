@@ -67,6 +67,9 @@ bool shim_transaction_changed(duckdb_connection connection);
 /* From then on the engine's plans are looked at, also those of what views and macros stand for.
  * After the opening. */
 bool shim_watch_plans(duckdb_database database) MUST_CHECK;
+/* Whether plans of this connection that change something are refused, before any of it runs. */
+void shim_plans_only_read(duckdb_connection connection, bool only_read);
+#define SHIM_ONLY_READS "this statement changes something: it needs a role that may"
 /* Whether a plan of this connection may answer something else when it is run again over the same
  * data: it has a time, a random number, a sequence, a sample or the state of the engine in it. */
 bool shim_plans_change(duckdb_connection connection);

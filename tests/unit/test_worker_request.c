@@ -1,5 +1,7 @@
 #include "request_scene.h"
 
+#include "worker_shim_statement.h"
+
 #include <sys/mman.h>
 
 #define CHECK_STR_OF(actual, expected) CHECK_STR(str_of(actual), expected)
@@ -284,6 +286,16 @@ TEST(a_role_that_reads)
     CHECK(!scene_run(&request, no_fds));
     CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
     CHECK_STR_OF(scene_answer("SELECT m()", ""), "[[1]]");
+    /* And before any of it has run, by whatever thread of the engine. */
+    struct err err;
+    CHECK_OK(duck_run(&scene.duck, STR("SET threads = 4"), NULL, &err), err);
+    CHECK(shim_watch_plans(scene.duck.database));
+    statement = STR("SELECT count(m()) FROM range(10000000)");
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
+    statement = STR("EXPLAIN ANALYZE SELECT m()");
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_STR_OF(scene_answer("SELECT m()", ""), "[[2]]");
 }
 
 /* ---- batches ---- */
