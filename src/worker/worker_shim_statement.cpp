@@ -20,6 +20,7 @@
 #include <duckdb/parser/result_modifier.hpp>
 #include <duckdb/parser/statement/copy_statement.hpp>
 #include <duckdb/parser/statement/select_statement.hpp>
+#include <duckdb/parser/statement/set_statement.hpp>
 #include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/storage/buffer_manager.hpp>
 
@@ -28,6 +29,7 @@ using namespace duckdb;
 struct shim_parsed {
     vector<unique_ptr<SQLStatement>> statements;
     vector<StatementType> types; // what they were before they were used up
+    vector<bool> added;          // the engine made them of another one
 };
 
 namespace
@@ -100,6 +102,20 @@ unique_ptr<PendingQueryResult> Plan(Connection &connection, unique_ptr<SQLStatem
         throw PermissionException(SHIM_ONLY_READS);
     }
     return pending;
+}
+
+// None of the text: what the engine makes itself has no place in it.
+bool IsAdded(const SQLStatement &statement)
+{
+    return statement.stmt_length == 0;
+}
+
+// Of an ALTER inside a transaction the engine makes statements that also say, by a setting, that
+// whatever fails ends the transaction. Here it does so anyway, and settings are locked.
+bool IsPolicy(const SQLStatement &statement)
+{
+    return statement.type == StatementType::SET_STATEMENT && IsAdded(statement) &&
+           statement.Cast<SetStatement>().name == "current_transaction_invalidation_policy";
 }
 
 // Names that no reader of Parquet confuses: a, a_1, a_2, ...
@@ -185,9 +201,13 @@ extern "C" shim_parsed *shim_parse(duckdb_connection connection, str text,
 {
     auto parsed = make_uniq<shim_parsed>();
     bool good = Guarded(ret_failure, [&]() {
-        parsed->statements = Of(connection).context->ParseStatements(TextOf(text));
-        for (auto &statement : parsed->statements) {
+        for (auto &statement : Of(connection).context->ParseStatements(TextOf(text))) {
+            if (IsPolicy(*statement)) {
+                continue;
+            }
             parsed->types.push_back(statement->type);
+            parsed->added.push_back(IsAdded(*statement));
+            parsed->statements.push_back(std::move(statement));
         }
     });
     return good ? parsed.release() : nullptr;
@@ -206,6 +226,11 @@ extern "C" size_t shim_parsed_count(const shim_parsed *parsed)
 extern "C" duckdb_statement_type shim_parsed_type(const shim_parsed *parsed, size_t index)
 {
     return StatementTypeToC(parsed->types[index]);
+}
+
+extern "C" bool shim_parsed_is_added(const shim_parsed *parsed, size_t index)
+{
+    return parsed->added[index];
 }
 
 extern "C" size_t shim_parsed_asks_count(const shim_parsed *parsed, size_t index)

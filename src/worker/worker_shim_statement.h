@@ -28,6 +28,8 @@ struct shim_parsed *shim_parse(duckdb_connection connection, struct str text,
 void shim_parsed_destroy(struct shim_parsed *parsed);
 size_t shim_parsed_count(const struct shim_parsed *parsed);
 duckdb_statement_type shim_parsed_type(const struct shim_parsed *parsed, size_t index);
+/* Whether it is none of the text, but one of those that the engine runs in place of one. */
+bool shim_parsed_is_added(const struct shim_parsed *parsed, size_t index);
 /* Whether the statement has a parameter of that name, or number, without regard to case. */
 bool shim_parsed_asks(const struct shim_parsed *parsed, size_t index, struct str name);
 size_t shim_parsed_asks_count(const struct shim_parsed *parsed, size_t index);

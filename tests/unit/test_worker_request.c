@@ -298,6 +298,37 @@ TEST(a_role_that_reads)
     CHECK_STR_OF(scene_answer("SELECT m()", ""), "[[2]]");
 }
 
+/* Of each the engine makes several statements, other ones inside a transaction. */
+TEST(a_column_with_a_default_that_is_computed)
+{
+    struct err err;
+    CHECK_OK(duck_run(&scene.duck, STR("SET lock_configuration = true"), NULL, &err), err);
+    CHECK(scene_query("CREATE SEQUENCE ids; CREATE TABLE grown AS SELECT range AS a FROM range(2)",
+                      ""));
+    static const char *const texts[] = {
+        "ALTER TABLE grown ADD COLUMN b INT DEFAULT (1 + 2)",
+        "ALTER TABLE grown ADD COLUMN c BIGINT DEFAULT nextval('ids');",
+        "SELECT 1; ALTER TABLE grown ADD COLUMN d INT DEFAULT (2 * 2); ALTER TABLE grown ADD "
+        "COLUMN e INT DEFAULT (3 * 3); SELECT 2",
+        "BEGIN; ALTER TABLE grown ADD COLUMN f BOOL DEFAULT (current_timestamp IS NULL); COMMIT",
+    };
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        CHECK_STR_OF(scene_answer(texts[i], ""), i == 2 ? "[[2]]" : "[]");
+        CHECK_U64(scene.done.rolled_back, 0);
+    }
+    CHECK_STR_OF(scene_answer("FROM grown ORDER BY a", ""),
+                 "[[0,3,1,4,9,false],[1,3,2,4,9,false]]");
+    CHECK(!scene_query("ALTER TABLE grown ADD COLUMN g INT DEFAULT (error('no'))", ""));
+    CHECK(!scene_query("BEGIN; ALTER TABLE grown ADD COLUMN g INT DEFAULT (1 + 1)", ""));
+    CHECK(strstr(scene.message, "COMMIT") != NULL);
+    CHECK(scene_query("ALTER TABLE grown ADD COLUMN g INT DEFAULT (1 + 1)", ""));
+    struct str statement = str_of(texts[0]);
+    struct worker_request request = scene_request(&statement, 1);
+    request.role = WORKER_ROLE_READ;
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
+}
+
 /* ---- batches ---- */
 
 static bool run_batch(const char *const *texts, size_t count, bool atomic)
@@ -367,6 +398,15 @@ TEST(a_batch_that_is_no_transaction_ends_what_it_began)
     CHECK_U64(scene.done.kind, ERR_INVALID);
     CHECK_U64(scene.result.len, 0);
     CHECK_STR_OF(scene_answer("SELECT count(*) FROM begun", ""), "[[0]]");
+}
+
+TEST(a_batch_adds_columns)
+{
+    CHECK(BATCH(true, "CREATE TABLE wide AS SELECT 1 AS a",
+                "ALTER TABLE wide ADD COLUMN b INT DEFAULT (1 + 2)"));
+    CHECK(BATCH(false, "ALTER TABLE wide ADD COLUMN c INT DEFAULT (1 + 3)", "BEGIN",
+                "ALTER TABLE wide ADD COLUMN d INT DEFAULT (1 + 4)", "COMMIT"));
+    CHECK_STR_OF(scene_answer("FROM wide", ""), "[[1,3,4,5]]");
 }
 
 /* Wherever the limit falls: an answer is whole, and what is refused has changed nothing. */
@@ -476,10 +516,12 @@ static const struct test_case cases[] = {
     TEST_CASE(nothing_stays_open),
     TEST_CASE(a_change_without_a_commit_is_refused),
     TEST_CASE(a_role_that_reads),
+    TEST_CASE(a_column_with_a_default_that_is_computed),
     TEST_CASE(a_batch_answers_each_statement),
     TEST_CASE(an_atomic_batch_is_all_or_nothing),
     TEST_CASE(a_batch_is_judged_before_it_runs),
     TEST_CASE(a_batch_that_is_no_transaction_ends_what_it_began),
+    TEST_CASE(a_batch_adds_columns),
     TEST_CASE(a_batch_is_refused_before_its_commit),
     TEST_CASE(a_batch_has_a_largest_result),
     TEST_CASE(a_table_goes_out_and_comes_in),
