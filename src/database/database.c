@@ -39,6 +39,7 @@ struct databases *databases_create(const struct databases_options *options)
     lock_init(&databases->lock, LOCK_DATABASES);
     condition_init(&databases->changed);
     condition_init(&databases->keep);
+    atomic_init(&databases->close_by_ms, INT64_MAX);
     databases->keeper = thread_start("keeper", keep, databases);
     return databases;
 }
@@ -48,6 +49,7 @@ void databases_destroy(struct databases *databases, int64_t deadline_ms)
     if (databases == NULL) {
         return;
     }
+    atomic_store(&databases->close_by_ms, deadline_ms); /* also for what the keeper closes now */
     lock_take(&databases->lock);
     databases->stopping = true;
     condition_broadcast(&databases->keep);

@@ -5,6 +5,8 @@
 #include "map.h"
 #include "thread.h"
 
+#include <stdatomic.h>
+
 enum database_phase {
     PHASE_CLOSED,
     PHASE_OPENING,
@@ -69,6 +71,7 @@ struct databases {
     uint64_t granted_bytes;
     uint64_t next_version;
     bool stopping;
+    atomic_llong close_by_ms; /* for every closing; the end of the server lowers it */
     pthread_t keeper;
 };
 
