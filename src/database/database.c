@@ -127,6 +127,22 @@ static bool run_inside(struct database *database, const struct database_request 
     return good;
 }
 
+/* Only the engine knows what some texts do: a macro that asks a sequence looks like a function. */
+static bool run_as_it_is(struct database *database, const struct database_request *request,
+                         struct cancel *cancel, struct database_outcome *outcome, struct err *err)
+{
+    bool good = run_inside(database, request, cancel, outcome, err);
+    if (good || err->kind != ERR_FORBIDDEN || outcome->refused || request->writes ||
+        request->or_as <= WORKER_ROLE_READ) {
+        return good;
+    }
+    struct database_request again = *request;
+    again.writes = true;
+    again.run.request.role = again.or_as;
+    *outcome = (struct database_outcome){0};
+    return run_inside(database, &again, cancel, outcome, err);
+}
+
 static struct str shown_statement(const struct worker_request *request)
 {
     return request->statements_count > 0 ? request->statements[0] : STR("");
@@ -156,7 +172,7 @@ static bool run_counted(struct database *database, const struct database_request
         outcome->breaker_open = true;
         return false;
     }
-    bool good = run_inside(database, request, cancel, outcome, err);
+    bool good = run_as_it_is(database, request, cancel, outcome, err);
     int64_t ended_us = clock_now_us();
     enum breaker_result result = outcome->refused
                                      ? judge_entry(outcome, err)
