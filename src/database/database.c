@@ -40,6 +40,7 @@ struct databases *databases_create(const struct databases_options *options)
     condition_init(&databases->changed);
     condition_init(&databases->keep);
     atomic_init(&databases->close_by_ms, INT64_MAX);
+    databases_find_default(databases);
     databases->keeper = thread_start("keeper", keep, databases);
     return databases;
 }
@@ -67,6 +68,7 @@ void databases_destroy(struct databases *databases, int64_t deadline_ms)
     condition_finish(&databases->changed);
     condition_finish(&databases->keep);
     lock_finish(&databases->lock);
+    mem_free(databases->default_folder);
     mem_free(databases);
 }
 
@@ -216,7 +218,7 @@ bool databases_version(struct databases *databases, struct str name, uint64_t *r
 {
     lock_take(&databases->lock);
     const struct database *database =
-        map_find(&databases->by_name, name.len == 0 ? STR("default") : name);
+        map_find(&databases->by_name, database_own_name(databases, name));
     /* While one writes, its change may have been seen by others already: what was kept before it
      * would take that back. */
     bool known = database != NULL && database->phase == PHASE_OPEN && !database->writing;

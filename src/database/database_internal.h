@@ -71,6 +71,8 @@ struct databases {
     uint64_t granted_bytes;
     uint64_t next_version;
     bool stopping;
+    char default_alias[DATABASE_NAME_SIZE]; /* that its file would have in options.folder */
+    char *default_folder;                   /* of options.default_path; NULL: in options.folder */
     atomic_llong close_by_ms; /* for every closing; the end of the server lowers it */
     pthread_t keeper;
 };
@@ -80,6 +82,10 @@ struct databases {
  * for on disk. "default" is always there. */
 struct database *database_find(struct databases *databases, struct str name, struct err *err);
 void database_destroy(struct database *database);
+/* Before the others: what options.default_path is. */
+void databases_find_default(struct databases *databases);
+/* The name it is known by: "default" for no name, and for the name of its file. */
+struct str database_own_name(const struct databases *databases, struct str name);
 /* Opens the folders that its files are in. */
 bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 
