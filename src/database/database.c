@@ -41,6 +41,8 @@ struct databases *databases_create(const struct databases_options *options)
     condition_init(&databases->keep);
     atomic_init(&databases->close_by_ms, INT64_MAX);
     databases_find_default(databases);
+    databases_init_clock(databases);
+    databases_remove_half_restored(databases);
     databases->keeper = thread_start("keeper", keep, databases);
     return databases;
 }

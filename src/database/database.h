@@ -11,7 +11,8 @@
  *           version see the same.
  * Not here  SQL, results (engine_database, worker), HTTP, who the caller is (auth).
  * Owner     struct server owns one struct databases. It is destroyed after everything that runs.
- * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash.
+ * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash, which
+ *           it does not while the clock is doubted (clock_doubt.h).
  * Errors    ERR_INVALID (a name, a statement), ERR_NOT_FOUND, ERR_CONFLICT (created already; in
  *           use; two transactions), ERR_BUSY (the queue, or every open database has work),
  *           ERR_UNAVAILABLE (breaker open: `retry_after_ms`; quarantined; the engine),
