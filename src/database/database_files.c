@@ -299,9 +299,10 @@ static bool replace_with_log(const struct database *database, int trash_fd, cons
 
 bool database_replace(const struct database *database, const char *new_name, struct err *err)
 {
+    struct err no_trash; /* then what was there stays in its folder */
     CLEANUP(fd_close) int lock_fd = -1;
-    CLEANUP(fd_close) int trash_fd = databases_open_trash(database->owner, err);
-    if (trash_fd < 0 || !lock_file(database, &lock_fd, err)) {
+    CLEANUP(fd_close) int trash_fd = databases_open_trash(database->owner, &no_trash);
+    if (!lock_file(database, &lock_fd, err)) {
         return false;
     }
     return database_has_log(database) ? replace_with_log(database, trash_fd, new_name, err)
