@@ -221,6 +221,7 @@ static bool run(struct analytics_work *work, struct err *err)
     struct database_request wanted = {
         .database = buf_str(&work->database),
         .writes = work->writes,
+        .or_as = analytics_role(request),
         .run =
             {
                 .request =
@@ -247,19 +248,6 @@ static bool run(struct analytics_work *work, struct err *err)
     };
     return databases_run(request->api->options.databases, &wanted, request->cancel, &work->outcome,
                          err);
-}
-
-/* A macro that asks a sequence looks like a function, and only the engine knows: such a text is
- * refused as one that reads, and runs again as one that changes something. */
-static bool run_as_it_is(struct analytics_work *work, struct err *err)
-{
-    bool good = run(work, err);
-    if (!good && err->kind == ERR_FORBIDDEN && !work->writes && !work->outcome.refused &&
-        analytics_role(work->request) != WORKER_ROLE_READ) {
-        work->writes = true;
-        good = run(work, err);
-    }
-    return good;
 }
 
 static const char *prefix_of(const struct analytics_work *work)
@@ -298,7 +286,7 @@ void analytics_run(struct request *request)
     queries_begin(request);
     reply_add_result_header(request, "X-Cache", "miss");
     work->collecting = may_be_kept(work) && results_body_max(request->api->results) > 0;
-    bool good = run_as_it_is(work, &err);
+    bool good = run(work, &err);
     if (good) {
         struct engine_outcome outcome = {
             .rows = work->outcome.run.done.rows,

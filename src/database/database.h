@@ -11,8 +11,8 @@
  *           version see the same.
  * Not here  SQL, results (engine_database, worker), HTTP, who the caller is (auth).
  * Owner     struct server owns one struct databases. It is destroyed after everything that runs.
- * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash; an
- *           `opener` opens one.
+ * Threads   any; calls block. Inside: `keeper` closes idle databases and empties the trash, which
+ *           it does not while the clock is doubted (clock_doubt.h); an `opener` opens one.
  * Errors    ERR_INVALID (a name, a statement), ERR_NOT_FOUND, ERR_CONFLICT (created already; in
  *           use; two transactions), ERR_BUSY (the queue, or every open database has work),
  *           ERR_UNAVAILABLE (breaker open: `retry_after_ms`; quarantined; the engine),
@@ -66,6 +66,9 @@ struct database_request {
     /* May change data or definitions: one at a time, and the version goes on. */
     bool writes;
     bool probe; /* somebody's health check: neither the breaker nor the timings hear of it */
+    /* Of one that reads: when that is refused with ERR_FORBIDDEN it runs once more, as one that
+     * writes with this role, all of which is one request. 0: it does not. */
+    enum worker_role or_as;
     struct engine_database_request run;
 };
 

@@ -32,21 +32,66 @@ bool database_name_is_good(struct str name)
 
 /* ---- one database, without its file ---- */
 
-static void set_path(struct database *database, const char *path)
+static const char *file_name_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    const char *file_name = slash == NULL ? path : slash + 1;
-    size_t folder_size = slash == NULL ? 0 : (size_t)(slash - path);
-    database->path = mem_copy_bytes(path, strlen(path));
-    database->folder = slash == NULL      ? mem_copy_bytes(".", 1)
-                       : folder_size == 0 ? mem_copy_bytes("/", 1)
-                                          : mem_copy_bytes(path, folder_size);
-    (void)snprintf(database->file_name, sizeof(database->file_name), "%s", file_name);
+    return slash == NULL ? path : slash + 1;
+}
+
+static char *copy_folder(const char *path)
+{
+    size_t size = (size_t)(file_name_of(path) - path);
+    return size == 0   ? mem_copy_text(".")
+           : size == 1 ? mem_copy_text("/")
+                       : mem_copy_bytes(path, size - 1);
+}
+
+static void set_path(struct database *database, const char *path)
+{
+    database->path = mem_copy_text(path);
+    database->folder = copy_folder(path);
+    (void)snprintf(database->file_name, sizeof(database->file_name), "%s", file_name_of(path));
 }
 
 static bool is_default(struct str name)
 {
     return str_equal(name, STR(DEFAULT_NAME));
+}
+
+static bool are_the_same(const char *path, const char *other_path)
+{
+    struct stat status;
+    struct stat other;
+    return stat(path, &status) == 0 && stat(other_path, &other) == 0 &&
+           status.st_dev == other.st_dev && status.st_ino == other.st_ino;
+}
+
+/* DUCKDB_DATABASE_PATH may be a file of our own folder, which has a database's name then. */
+void databases_find_default(struct databases *databases)
+{
+    const struct databases_options *options = &databases->options;
+    struct err ignored;
+    if (options->default_path == NULL) {
+        return;
+    }
+    databases->default_folder = copy_folder(options->default_path);
+    struct str name = str_of(file_name_of(options->default_path));
+    if (!str_ends(name, STR(FILE_SUFFIX))) {
+        return;
+    }
+    name = str_first(name, name.len - strlen(FILE_SUFFIX));
+    if (database_name_is_good(name) && fd_make_directories(options->folder, &ignored) &&
+        are_the_same(databases->default_folder, options->folder)) {
+        (void)snprintf(databases->default_alias, sizeof(databases->default_alias), "%.*s",
+                       STR_ARG(name));
+    }
+}
+
+/* One file is one database, and has one name: two would not know of one another's locks. */
+struct str database_own_name(const struct databases *databases, struct str name)
+{
+    bool other = name.len == 0 || str_equal(name, str_of(databases->default_alias));
+    return other ? STR(DEFAULT_NAME) : name;
 }
 
 static struct database *create(struct databases *databases, struct str name)
@@ -187,7 +232,7 @@ static bool is_there(struct database *database)
 
 struct database *database_find(struct databases *databases, struct str name, struct err *err)
 {
-    name = name.len == 0 ? STR(DEFAULT_NAME) : name;
+    name = database_own_name(databases, name);
     if (!check_name(name, err)) {
         return NULL;
     }
@@ -254,6 +299,7 @@ bool databases_make(struct databases *databases, struct str name, struct cancel 
     if (!check_name(name, err)) {
         return false;
     }
+    name = database_own_name(databases, name);
     struct database *database = find_known(databases, name);
     database = database != NULL ? database : add(databases, create(databases, name), err);
     if (database == NULL) {

@@ -207,16 +207,7 @@ static bool exchange(struct database *database, const char *name, struct cancel 
     bool good = database_enter_alone(database, cancel, err);
     if (good) {
         lock_release(&databases->lock);
-        /* A log without its file is nobody's any more. */
-        good = database_has_file(database) || !database_has_log(database) ||
-               database_set_aside(database, err);
-        good = good &&
-               (!database_has_log(database) ||
-                err_set(err, ERR_UNAVAILABLE,
-                        "database '%s' could not be closed with everything in its main file; it is "
-                        "left as it was",
-                        database->name));
-        good = good && database_replace(database, name, err);
+        good = database_replace(database, name, err);
         lock_take(&databases->lock);
         database_leave_alone(database);
         if (good) {
@@ -235,12 +226,12 @@ bool databases_restore(struct databases *databases, struct str name,
     if (database == NULL || !database_reach(database, err)) {
         return false;
     }
-    char random[8];
+    char random[DATABASE_RESTORE_DIGITS / 2];
     char hex[2 * sizeof(random) + 1];
     char new_name[FILE_NAME_SIZE];
     digest_random(random, sizeof(random));
     digest_hex(random, sizeof(random), hex);
-    (void)snprintf(new_name, sizeof(new_name), ".restore-%s", hex);
+    (void)snprintf(new_name, sizeof(new_name), DATABASE_RESTORE_PREFIX "%s", hex);
     bool good = fetch(database, from, new_name, cancel, ret_copy, err) &&
                 try_opening(database, new_name, cancel, err) &&
                 exchange(database, new_name, cancel, err);

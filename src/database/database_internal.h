@@ -1,9 +1,12 @@
 /* database_internal.h - what the files of this folder share. */
 #pragma once
 
+#include "clock_doubt.h"
 #include "database.h"
 #include "map.h"
 #include "thread.h"
+
+#include <stdatomic.h>
 
 enum database_phase {
     PHASE_CLOSED,
@@ -15,8 +18,12 @@ enum database_phase {
 
 enum {
     FILE_NAME_SIZE = 256,
-    DATABASE_WAIT_STEP_MS = 50 /* between looks at a cancel that was raised */
+    DATABASE_WAIT_STEP_MS = 50,  /* between looks at a cancel that was raised */
+    DATABASE_RESTORE_DIGITS = 16 /* of a restore's file on its way */
 };
+
+#define DATABASE_TRASH_PREFIX ".trash-"
+#define DATABASE_RESTORE_PREFIX ".restore-"
 
 /* A request that is not in yet; lives on its thread's stack. */
 struct database_waiter {
@@ -73,6 +80,10 @@ struct databases {
     uint64_t granted_bytes;
     uint64_t next_version;
     bool stopping;
+    char default_alias[DATABASE_NAME_SIZE]; /* that its file would have in options.folder */
+    char *default_folder;                   /* of options.default_path; NULL: in options.folder */
+    atomic_llong close_by_ms;               /* for every closing; the end of the server lowers it */
+    struct clock_doubt clock;               /* of the keeper: what it deletes is gone */
     pthread_t keeper;
 };
 
@@ -81,6 +92,10 @@ struct databases {
  * for on disk. "default" is always there. */
 struct database *database_find(struct databases *databases, struct str name, struct err *err);
 void database_destroy(struct database *database);
+/* Before the others: what options.default_path is. */
+void databases_find_default(struct databases *databases);
+/* The name it is known by: "default" for no name, and for the name of its file. */
+struct str database_own_name(const struct databases *databases, struct str name);
 /* Opens the folders that its files are in. */
 bool database_reach(struct database *database, struct err *err) MUST_CHECK;
 
@@ -95,11 +110,18 @@ bool database_is_quarantined(const struct database *database);
 /* Synced renames of the main file, where there is one, and its logs. */
 bool database_set_aside(const struct database *database, struct err *err) MUST_CHECK;
 bool database_to_trash(const struct database *database, struct err *err) MUST_CHECK;
-/* `new_name`, in the same folder, takes the place of the main file, whose copy is in the trash
- * then. */
+/* `new_name`, in the same folder, takes the place of the main file, which is in the trash then,
+ * with its logs. All three: ERR_CONFLICT while another process has the file open. */
 bool database_replace(const struct database *database, const char *new_name,
                       struct err *err) MUST_CHECK;
-void databases_empty_trash(const struct databases *databases);
+
+/* ---- what is removed some day (database_trash.c) ---- */
+int databases_open_trash(const struct databases *databases, struct err *err); /* or -1 */
+void databases_init_clock(struct databases *databases);
+/* Of the trash folder, and what is kept beside a database, if the clock may be believed. */
+void databases_empty_trash(struct databases *databases);
+/* Of restores that a crash has ended; before there are any. */
+void databases_remove_half_restored(const struct databases *databases);
 
 /* ---- open and closed (database_open.c): with the lock, which is let go of meanwhile ---- */
 /* Lets the caller in as a user, and opens the database when it has to be. */

@@ -185,6 +185,7 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
         .temp_bytes_max = options->temp_bytes_max,
         .threads = options->threads,
         .slots = options->slots,
+        .close_by_ms = &database->owner->close_by_ms,
     };
     return engine_database_open(options->engine, &opening, cancel, ret_engine, err);
 }

@@ -17,6 +17,7 @@
 enum {
     CONTROL_SEND_MS = 500, /* it reads its control socket whatever it does */
     OPEN_TURN_MS = 50,
+    CLOSE_LOOK_MS = 100, /* between looks at a deadline that others may lower */
     KILL_WAIT_MS = 5000, /* after SIGKILL: the kernel may have to end a write first */
     STATUS_WAIT_MS = 500
 };
@@ -333,6 +334,7 @@ static struct engine_database *create(struct engine *engine,
     struct engine_database *database = mem_alloc(sizeof(*database));
     database->engine = engine;
     database->memory_bytes = options->memory_bytes;
+    database->close_by_ms = options->close_by_ms;
     database->child.pidfd = -1;
     database_stream_init(&database->control);
     lock_init(&database->send_lock, LOCK_SEND);
@@ -391,10 +393,19 @@ bool engine_database_open(struct engine *engine, const struct engine_database_op
 
 /* ---- closing ---- */
 
+/* False when it is too late. In steps: nobody tells when the deadline is lowered. */
 static bool wait_change(struct engine_database *database, int64_t deadline_ms)
     REQUIRES(&database->lock)
 {
-    return condition_wait_until(&database->changed, &database->lock, deadline_ms);
+    int64_t now_ms = clock_now_ms();
+    int64_t by_ms = database->close_by_ms == NULL ? INT64_MAX : atomic_load(database->close_by_ms);
+    by_ms = by_ms < deadline_ms ? by_ms : deadline_ms;
+    if (now_ms >= by_ms) {
+        return false;
+    }
+    int64_t step_ms = by_ms - now_ms < CLOSE_LOOK_MS ? by_ms - now_ms : CLOSE_LOOK_MS;
+    (void)condition_wait_until(&database->changed, &database->lock, now_ms + step_ms);
+    return true;
 }
 
 /* Nobody runs or waits afterwards. */

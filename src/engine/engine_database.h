@@ -26,6 +26,8 @@
 #include "engine.h"
 #include "worker_database.h"
 
+#include <stdatomic.h>
+
 struct engine_database;
 
 struct engine_database_options {
@@ -38,6 +40,9 @@ struct engine_database_options {
     unsigned threads;
     unsigned slots; /* requests at once */
     bool read_only;
+    /* A deadline of every engine_database_close, which may be lowered meanwhile; borrowed as long
+     * as the database is open. NULL: none. */
+    const atomic_llong *close_by_ms;
 };
 
 struct engine_database_request {

@@ -114,7 +114,8 @@ struct database_waiter {
 struct engine_database {
     struct engine *engine;
     uint64_t memory_bytes;
-    struct database_files files; /* after the opening: of thread `database` alone */
+    const atomic_llong *close_by_ms; /* may be NULL */
+    struct database_files files;     /* after the opening: of thread `database` alone */
     struct database_stream control;
     struct zygote_child child;
     pthread_t thread;

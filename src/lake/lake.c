@@ -99,8 +99,8 @@ struct lake *lake_open(const struct lake_options *options, struct err *err)
     lake->keys = lake_keys_create(options->keys_max);
     lake->ship = lake_ship_create(lake);
     lake->replay = lake_replay_create(lake);
-    lake_clock_init(&lake->clock, lake_clock_written(options->log_folder), clock_wall_ms(),
-                    clock_now_ms());
+    clock_doubt_init(&lake->clock, "lake.clock_doubted", clock_doubt_written(options->log_folder),
+                     clock_wall_ms(), clock_now_ms());
     bool good = fd_make_directories(options->log_folder, err) && open_plans(lake, err) &&
                 open_records(lake, err);
     lake_replay_destroy(lake->replay);

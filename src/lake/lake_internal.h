@@ -1,7 +1,7 @@
 /* lake_internal.h - what the files of this folder share. */
 #pragma once
 
-#include "lake_clock.h"
+#include "clock_doubt.h"
 #include "lake_ingest.h"
 #include "map.h"
 #include "thread.h"
@@ -37,7 +37,7 @@ struct lake {
     struct lake_keys *keys;
     struct lake_replay *replay; /* while the lake is opened */
     struct lake_counts counts;
-    struct lake_clock clock;      /* of whoever keeps house */
+    struct clock_doubt clock;     /* of whoever keeps house */
     atomic_ullong schemas_bytes;  /* of all tables: see lake_table_publish */
     atomic_ullong tail_records;   /* of all tables: each takes memory */
     atomic_ullong gathered_bytes; /* of lines, for queries: lake_tail */

@@ -177,7 +177,7 @@ static void clean(struct lake_ship *ship, struct cancel *cancel)
         return;
     }
     lake_manifests_prune(lake, LAKE_MANIFESTS_KEPT, cancel);
-    if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {
+    if (clock_doubt_look(&lake->clock, clock_wall_ms(), now_ms)) {
         lake_retain(lake, cancel);
     }
     lock_take(&ship->lock);

@@ -88,6 +88,12 @@ static bool send_result(struct request *run, duckdb_result *result)
 
 /* ---- the kinds ---- */
 
+/* Before its first row goes out: most of what has no COMMIT is known by then. */
+static bool check_end(struct request *run, const struct request_text *text)
+{
+    return text->answer + 1 < text->count || request_ends_whole(run);
+}
+
 static bool run_statements(struct request *run)
 {
     struct err err;
@@ -103,7 +109,8 @@ static bool run_statements(struct request *run)
         return request_send_parquet(run, &text, &parameters);
     }
     duckdb_result result = {0};
-    bool good = request_text_run(run, &text, &parameters, &result) && send_result(run, &result);
+    bool good = request_text_run(run, &text, &parameters, &result) && check_end(run, &text) &&
+                send_result(run, &result);
     duckdb_destroy_result(&result);
     return good && request_text_end(run, &text);
 }
@@ -166,7 +173,7 @@ bool request_serve(struct duck *duck, duckdb_connection connection, struct chann
         .fds = fds,
         .done = ret_done,
     };
-    bool good = run_kind(&run);
+    bool good = run_kind(&run) && request_ends_whole(&run);
     end_transaction(&run);
     ret_done->changing = shim_plans_change(connection);
     ret_done->memory_bytes = shim_memory_used(connection);

@@ -2,9 +2,10 @@
  * its RESULT frames.
  * Promise   statements are judged by worker_rules.h before the engine sees them. COLUMNS and RESULT
  *           frames go to the slot's socket through `slot_channel`, COLUMNS before the first RESULT
- *           and only of WORKER_STATEMENTS. No transaction is open afterwards. `ret_done` is filled
- *           but for peak_bytes, also when the request fails; false says that it did. The DONE frame
- *           is not sent here.
+ *           and only of WORKER_STATEMENTS. No transaction is open afterwards; one that was left
+ *           open is a failure when it has changed something. `ret_done` is filled but for
+ *           peak_bytes, also when the request fails; false says that it did. The DONE frame is not
+ *           sent here.
  *             STATEMENTS  in order, each a transaction of its own unless the text opens one; the
  *                         parameters are the last one's, and so is the result
  *             BATCH       atomic: one transaction around all, which has to be left alone by the

@@ -50,6 +50,14 @@ static void append_seconds(struct buf *out, int64_t micros)
                       (long long)(micros % 1000000));
 }
 
+static bool fail_too_large(struct batch *batch)
+{
+    struct err err;
+    (void)err_set(&err, ERR_TOO_LARGE, "the results of this batch are larger than %zu bytes",
+                  batch->sink.out.size_max);
+    return request_fail_err(batch->run, &err);
+}
+
 /* {"data":[],"execution_time":0.0003,"memory_usage":0.0,"row_count":0,"columns":["Count"],
  * "query_hash":null} */
 static bool put_result(struct batch *batch, duckdb_result *result, int64_t begun_us)
@@ -61,12 +69,9 @@ static bool put_result(struct batch *batch, duckdb_result *result, int64_t begun
     struct err err;
     buf_append_text(out, batch->at > 0 ? ",{\"data\":" : "{\"data\":");
     bool good = rows_encode(result, &options, &batch->sink, &outcome, &err);
-    if (!good && buf_failed(out)) {
-        (void)err_set(&err, ERR_TOO_LARGE, "the results of this batch are larger than %zu bytes",
-                      out->size_max);
-    }
     if (!good) {
-        return request_fail_result(batch->run, result, &err);
+        return buf_failed(out) ? fail_too_large(batch)
+                               : request_fail_result(batch->run, result, &err);
     }
     buf_append_text(out, ",\"execution_time\":");
     append_seconds(out, clock_now_us() - begun_us);
@@ -82,7 +87,7 @@ static bool put_result(struct batch *batch, duckdb_result *result, int64_t begun
     buf_append_text(out, "],\"query_hash\":null}");
     batch->run->done->rows += outcome.rows;
     batch->run->done->truncated |= outcome.truncated;
-    return true;
+    return !buf_failed(out) || fail_too_large(batch);
 }
 
 static bool run_text(struct batch *batch)
@@ -111,6 +116,7 @@ static bool check_all(struct batch *batch)
     return good;
 }
 
+/* All that is answered is known to fit before a COMMIT. */
 static bool run_all(struct batch *batch)
 {
     buf_append_byte(&batch->sink.out, '[');
@@ -119,7 +125,7 @@ static bool run_all(struct batch *batch)
         good = run_text(batch);
     }
     buf_append_byte(&batch->sink.out, ']');
-    return good;
+    return good && (!buf_failed(&batch->sink.out) || fail_too_large(batch));
 }
 
 static bool run_atomic(struct batch *batch)
@@ -155,6 +161,7 @@ bool request_run_batch(struct request *run)
     batch.sink.out.size_max = size_max > 0 && size_max < SINK_SIZE_MAX ? size_max : SINK_SIZE_MAX;
     bool good = check_all(&batch);
     good = good && (run->request->atomic != 0 ? run_atomic(&batch) : run_all(&batch));
+    good = good && request_ends_whole(run);
     if (good) {
         send_all(&batch);
     }

@@ -30,6 +30,10 @@ bool request_fail_result(struct request *run, duckdb_result *result, const struc
 /* Runs one statement of our own. */
 bool request_sql(struct request *run, const char *sql) MUST_CHECK;
 
+/* Fails when what the request has changed would be lost with a transaction that nobody has ended:
+ * before the result is sent, and when all has run. */
+bool request_ends_whole(struct request *run) MUST_CHECK;
+
 /* A text that was judged and parsed: statements `first` to count - 1 are still to run. */
 struct request_text {
     struct rules_verdict verdict;

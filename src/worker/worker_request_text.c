@@ -105,6 +105,18 @@ bool request_sql(struct request *run, const char *sql)
            request_fail_result(run, &result, NULL);
 }
 
+bool request_ends_whole(struct request *run)
+{
+    struct err err;
+    if (!shim_in_transaction(run->connection) || !shim_transaction_changed(run->connection)) {
+        return true;
+    }
+    (void)err_set(&err, ERR_INVALID,
+                  "what this request changed was not kept: its transaction is still open at the "
+                  "end; write COMMIT, or send the statements as a batch");
+    return request_fail_err(run, &err);
+}
+
 /* ---- judging and parsing ---- */
 
 /* Taking a text apart is not always harmless (worker_query.c). */
@@ -137,14 +149,31 @@ static bool is_reading(duckdb_statement_type type)
     return type == DUCKDB_STATEMENT_TYPE_SELECT || type == DUCKDB_STATEMENT_TYPE_EXPLAIN;
 }
 
+/* ALTER TABLE t ADD COLUMN c INT DEFAULT (1 + 2) becomes ALTER, UPDATE, ALTER, with a transaction
+ * around them where there is none: as many UPDATEs as there were such statements. */
+static bool becomes_several(const struct request_text *text)
+{
+    size_t own = 0;
+    bool good = true;
+    for (size_t i = 0; good && i < text->count; i++) {
+        duckdb_statement_type type = shim_parsed_type(text->parsed, i);
+        bool added = shim_parsed_is_added(text->parsed, i);
+        own += !added || type == DUCKDB_STATEMENT_TYPE_UPDATE;
+        good = !added || type == DUCKDB_STATEMENT_TYPE_ALTER ||
+               type == DUCKDB_STATEMENT_TYPE_UPDATE || type == DUCKDB_STATEMENT_TYPE_TRANSACTION;
+    }
+    return good && own == text->verdict.statements;
+}
+
 /* What the engine has read must be what the rules have: as many statements, of those kinds. Only a
- * PIVOT becomes several, of which the last one that reads has the answer. */
+ * PIVOT and an ALTER become several, of which the last but for a COMMIT has the answer. */
 static bool check_parsed(struct request *run, struct request_text *text)
 {
     const struct rules_verdict *verdict = &text->verdict;
     struct err err;
+    bool more = text->count > verdict->statements;
     bool same =
-        text->count == verdict->statements || (verdict->pivot && text->count > verdict->statements);
+        text->count == verdict->statements || (more && (verdict->pivot || becomes_several(text)));
     for (size_t i = 0; same && i < text->count; i++) {
         same = rules_allow_type(shim_parsed_type(text->parsed, i),
                                 (enum worker_role)run->request->role, verdict);
@@ -154,7 +183,7 @@ static bool check_parsed(struct request *run, struct request_text *text)
         return request_fail_err(run, &err);
     }
     text->answer = text->count - 1;
-    while (verdict->pivot && text->answer > 0 &&
+    while ((verdict->pivot || more) && text->answer > 0 &&
            shim_parsed_type(text->parsed, text->answer) == DUCKDB_STATEMENT_TYPE_TRANSACTION) {
         text->answer--;
     }

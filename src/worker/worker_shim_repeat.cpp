@@ -6,7 +6,9 @@
 #include <duckdb/main/client_context.hpp>
 #include <duckdb/main/client_context_state.hpp>
 #include <duckdb/main/connection.hpp>
+#include <duckdb/optimizer/optimizer.hpp>
 #include <duckdb/optimizer/optimizer_extension.hpp>
+#include <duckdb/planner/binder.hpp>
 #include <duckdb/planner/expression.hpp>
 #include <duckdb/planner/logical_operator_visitor.hpp>
 #include <duckdb/planner/operator/logical_get.hpp>
@@ -20,6 +22,7 @@ const char *const STATE_NAME = "eider_plans";
 
 struct Plans : public ClientContextState {
     bool changing = false;
+    bool only_read = false;
 };
 
 // A table function that shows no data: duckdb_settings(), pragma_database_size().
@@ -46,12 +49,15 @@ bool Changes(LogicalOperator &plan)
     return changes;
 }
 
-// Before the optimizer makes constants of what it can.
+// Before the optimizer makes constants of what it can, and before any task runs: the engine's
+// threads take those as soon as there is a plan.
 void Look(OptimizerExtensionInput &input, unique_ptr<LogicalOperator> &plan)
 {
-    if (Changes(*plan)) {
-        input.context.registered_state->GetOrCreate<Plans>(STATE_NAME)->changing = true;
+    auto plans = input.context.registered_state->GetOrCreate<Plans>(STATE_NAME);
+    if (plans->only_read && !input.optimizer.binder.GetStatementProperties().IsReadOnly()) {
+        throw PermissionException(SHIM_ONLY_READS);
     }
+    plans->changing = plans->changing || Changes(*plan);
 }
 
 } // namespace
@@ -67,6 +73,12 @@ extern "C" bool shim_watch_plans(duckdb_database database)
     } catch (...) {
         return false;
     }
+}
+
+extern "C" void shim_plans_only_read(duckdb_connection connection, bool only_read)
+{
+    auto &context = *reinterpret_cast<Connection *>(connection)->context;
+    context.registered_state->GetOrCreate<Plans>(STATE_NAME)->only_read = only_read;
 }
 
 extern "C" bool shim_plans_change(duckdb_connection connection)

@@ -20,6 +20,7 @@
 #include <duckdb/parser/result_modifier.hpp>
 #include <duckdb/parser/statement/copy_statement.hpp>
 #include <duckdb/parser/statement/select_statement.hpp>
+#include <duckdb/parser/statement/set_statement.hpp>
 #include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/storage/buffer_manager.hpp>
 
@@ -28,6 +29,7 @@ using namespace duckdb;
 struct shim_parsed {
     vector<unique_ptr<SQLStatement>> statements;
     vector<StatementType> types; // what they were before they were used up
+    vector<bool> added;          // the engine made them of another one
 };
 
 namespace
@@ -87,17 +89,33 @@ unique_ptr<PendingQueryResult> Plan(Connection &connection, unique_ptr<SQLStatem
     PreparedStatement::VerifyParameters(values, statement->named_param_map);
     QueryParameters parameters(options.stream ? QueryResultOutputType::ALLOW_STREAMING
                                               : QueryResultOutputType::FORCE_MATERIALIZED);
+    shim_plans_only_read(reinterpret_cast<duckdb_connection>(&connection), options.reads_only);
     auto pending = values.empty()
                        ? connection.context->PendingQuery(std::move(statement), parameters)
                        : connection.context->PendingQuery(std::move(statement), values, parameters);
     if (pending->HasError()) {
         pending->ThrowError();
     }
+    // The plans are watched; this is for what is planned without the optimizer.
     if (options.reads_only && !pending->properties.IsReadOnly()) {
         pending->Close();
-        throw PermissionException("this statement changes something: it needs a role that may");
+        throw PermissionException(SHIM_ONLY_READS);
     }
     return pending;
+}
+
+// None of the text: what the engine makes itself has no place in it.
+bool IsAdded(const SQLStatement &statement)
+{
+    return statement.stmt_length == 0;
+}
+
+// Of an ALTER inside a transaction the engine makes statements that also say, by a setting, that
+// whatever fails ends the transaction. Here it does so anyway, and settings are locked.
+bool IsPolicy(const SQLStatement &statement)
+{
+    return statement.type == StatementType::SET_STATEMENT && IsAdded(statement) &&
+           statement.Cast<SetStatement>().name == "current_transaction_invalidation_policy";
 }
 
 // Names that no reader of Parquet confuses: a, a_1, a_2, ...
@@ -183,9 +201,13 @@ extern "C" shim_parsed *shim_parse(duckdb_connection connection, str text,
 {
     auto parsed = make_uniq<shim_parsed>();
     bool good = Guarded(ret_failure, [&]() {
-        parsed->statements = Of(connection).context->ParseStatements(TextOf(text));
-        for (auto &statement : parsed->statements) {
+        for (auto &statement : Of(connection).context->ParseStatements(TextOf(text))) {
+            if (IsPolicy(*statement)) {
+                continue;
+            }
             parsed->types.push_back(statement->type);
+            parsed->added.push_back(IsAdded(*statement));
+            parsed->statements.push_back(std::move(statement));
         }
     });
     return good ? parsed.release() : nullptr;
@@ -204,6 +226,11 @@ extern "C" size_t shim_parsed_count(const shim_parsed *parsed)
 extern "C" duckdb_statement_type shim_parsed_type(const shim_parsed *parsed, size_t index)
 {
     return StatementTypeToC(parsed->types[index]);
+}
+
+extern "C" bool shim_parsed_is_added(const shim_parsed *parsed, size_t index)
+{
+    return parsed->added[index];
 }
 
 extern "C" size_t shim_parsed_asks_count(const shim_parsed *parsed, size_t index)
@@ -245,6 +272,19 @@ extern "C" bool shim_parsed_copy_to(duckdb_connection connection, shim_parsed *p
 extern "C" bool shim_in_transaction(duckdb_connection connection)
 {
     return !Of(connection).context->transaction.IsAutoCommit();
+}
+
+extern "C" bool shim_transaction_changed(duckdb_connection connection)
+{
+    bool changed = true;
+    shim_failure ignored = {};
+    (void)Guarded(&ignored, [&]() {
+        auto &transaction = Of(connection).context->transaction;
+        changed = transaction.HasActiveTransaction() &&
+                  transaction.ActiveTransaction().ModifiedDatabase() != nullptr;
+    });
+    duckdb_free(ignored.text);
+    return changed;
 }
 
 extern "C" uint64_t shim_memory_used(duckdb_connection connection)

@@ -28,6 +28,8 @@ struct shim_parsed *shim_parse(duckdb_connection connection, struct str text,
 void shim_parsed_destroy(struct shim_parsed *parsed);
 size_t shim_parsed_count(const struct shim_parsed *parsed);
 duckdb_statement_type shim_parsed_type(const struct shim_parsed *parsed, size_t index);
+/* Whether it is none of the text, but one of those that the engine runs in place of one. */
+bool shim_parsed_is_added(const struct shim_parsed *parsed, size_t index);
 /* Whether the statement has a parameter of that name, or number, without regard to case. */
 bool shim_parsed_asks(const struct shim_parsed *parsed, size_t index, struct str name);
 size_t shim_parsed_asks_count(const struct shim_parsed *parsed, size_t index);
@@ -62,9 +64,14 @@ bool shim_parsed_copy_to(duckdb_connection connection, struct shim_parsed *parse
 
 /* Whether a transaction was begun that has not ended. */
 bool shim_in_transaction(duckdb_connection connection);
+/* Whether the open transaction has changed something other than temporary tables. */
+bool shim_transaction_changed(duckdb_connection connection);
 /* From then on the engine's plans are looked at, also those of what views and macros stand for.
  * After the opening. */
 bool shim_watch_plans(duckdb_database database) MUST_CHECK;
+/* Whether plans of this connection that change something are refused, before any of it runs. */
+void shim_plans_only_read(duckdb_connection connection, bool only_read);
+#define SHIM_ONLY_READS "this statement changes something: it needs a role that may"
 /* Whether a plan of this connection may answer something else when it is run again over the same
  * data: it has a time, a random number, a sequence, a sample or the state of the engine in it. */
 bool shim_plans_change(duckdb_connection connection);

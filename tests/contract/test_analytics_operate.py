@@ -53,6 +53,18 @@ def test_health(analytics):  # 1
     assert set(body["metrics"]) == METRICS and set(body["system"]) == SYSTEM
 
 
+def test_a_request_that_turns_out_to_change_something_is_one(own_database):
+    """It is refused as one that reads and runs again as one that writes: of that nobody is told."""
+    own_database.rows("CREATE SEQUENCE q; CREATE MACRO m() AS nextval('q')")
+    before = own_database.statistics()
+    assert [own_database.value("SELECT m()") for _ in range(3)] == [1, 2, 3]
+    after = own_database.statistics()
+    for name, more in (("total_queries", 3), ("successful_queries", 3), ("failed_queries", 0)):
+        assert after["metrics"][name] - before["metrics"][name] == more, name
+    total = [told["circuit_breaker"]["metrics"]["total_requests"] for told in (before, after)]
+    assert total[1] - total[0] == 3
+
+
 def test_a_probe_is_no_query(database):  # A-20
     before = database.statistics()
     for _ in range(3):

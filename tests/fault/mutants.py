@@ -101,8 +101,8 @@ MUTANTS = [
     ),
     Mutant(
         "clock-believed", "P29", "retention believes any clock", "src/lake/lake_ship_house.c",
-        "if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms)) {",
-        "if (lake_clock_look(&lake->clock, clock_wall_ms(), now_ms) || now_ms > 0) {",
+        "if (clock_doubt_look(&lake->clock, clock_wall_ms(), now_ms)) {",
+        "if (clock_doubt_look(&lake->clock, clock_wall_ms(), now_ms) || now_ms > 0) {",
         "test_promises_service.py -k far_ahead",
     ),
 ]  # fmt: skip

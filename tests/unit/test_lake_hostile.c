@@ -335,22 +335,22 @@ TEST(a_clock_is_believed_when_it_goes_on_without_a_step)
 {
     const int64_t day_ms = 24 * 3600 * 1000;
     const int64_t wall_ms = 20000 * day_ms;
-    struct lake_clock clock;
-    lake_clock_init(&clock, wall_ms - 1000, wall_ms, 5000);
-    CHECK(lake_clock_look(&clock, wall_ms, 5000));
-    CHECK(lake_clock_look(&clock, wall_ms + 40 * day_ms, 5000 + 40 * day_ms));
+    struct clock_doubt clock;
+    clock_doubt_init(&clock, "lake.clock_doubted", wall_ms - 1000, wall_ms, 5000);
+    CHECK(clock_doubt_look(&clock, wall_ms, 5000));
+    CHECK(clock_doubt_look(&clock, wall_ms + 40 * day_ms, 5000 + 40 * day_ms));
     int64_t now_ms = 5000 + 41 * day_ms; /* and a year ahead by then */
     int64_t ahead_ms = wall_ms - 5000 + 365 * day_ms;
-    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms, now_ms));
-    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms + day_ms - 1, now_ms + day_ms - 1));
-    CHECK(!lake_clock_look(&clock, now_ms + wall_ms, now_ms + day_ms - 1)); /* set right again */
-    CHECK(!lake_clock_look(&clock, now_ms + ahead_ms + day_ms, now_ms + day_ms)); /* and wrong */
-    CHECK(lake_clock_look(&clock, now_ms + ahead_ms + 2 * day_ms, now_ms + 2 * day_ms));
-    lake_clock_init(&clock, wall_ms - 2 * day_ms, wall_ms, 0);
-    CHECK(!lake_clock_look(&clock, wall_ms, 0));
-    lake_clock_init(&clock, 0, wall_ms, 0);
-    CHECK(!lake_clock_look(&clock, wall_ms, 0));
-    CHECK(lake_clock_look(&clock, wall_ms + day_ms, day_ms));
+    CHECK(!clock_doubt_look(&clock, now_ms + ahead_ms, now_ms));
+    CHECK(!clock_doubt_look(&clock, now_ms + ahead_ms + day_ms - 1, now_ms + day_ms - 1));
+    CHECK(!clock_doubt_look(&clock, now_ms + wall_ms, now_ms + day_ms - 1)); /* set right again */
+    CHECK(!clock_doubt_look(&clock, now_ms + ahead_ms + day_ms, now_ms + day_ms)); /* and wrong */
+    CHECK(clock_doubt_look(&clock, now_ms + ahead_ms + 2 * day_ms, now_ms + 2 * day_ms));
+    clock_doubt_init(&clock, "lake.clock_doubted", wall_ms - 2 * day_ms, wall_ms, 0);
+    CHECK(!clock_doubt_look(&clock, wall_ms, 0));
+    clock_doubt_init(&clock, "lake.clock_doubted", 0, wall_ms, 0);
+    CHECK(!clock_doubt_look(&clock, wall_ms, 0));
+    CHECK(clock_doubt_look(&clock, wall_ms + day_ms, day_ms));
 }
 
 /* Each day becomes an object: more than a plan can name would never be flushed. */

@@ -1,5 +1,7 @@
 #include "request_scene.h"
 
+#include "worker_shim_statement.h"
+
 #include <sys/mman.h>
 
 #define CHECK_STR_OF(actual, expected) CHECK_STR(str_of(actual), expected)
@@ -231,10 +233,10 @@ TEST(a_conflict_is_no_mistake_of_the_statement)
 TEST(nothing_stays_open)
 {
     CHECK(scene_query("CREATE TABLE kept (a INT)", ""));
-    CHECK_STR_OF(scene_answer("BEGIN; INSERT INTO kept VALUES (1); SELECT count(*) FROM kept", ""),
-                 "[[1]]");
+    CHECK_STR_OF(scene_answer("BEGIN; SELECT count(*) FROM kept", ""), "[[0]]");
     CHECK_U64(scene.done.rolled_back, 1);
-    CHECK_STR_OF(scene_answer("SELECT count(*) FROM kept", ""), "[[0]]");
+    CHECK_STR_OF(scene_answer("BEGIN; CREATE TEMP TABLE own AS SELECT 1 AS a; FROM own", ""),
+                 "[[1]]");
     CHECK_STR_OF(scene_answer("BEGIN; INSERT INTO kept VALUES (1); COMMIT", ""), "[]");
     CHECK_U64(scene.done.rolled_back, 0);
     CHECK(!scene_query("BEGIN; INSERT INTO kept VALUES (2); FROM nowhere", ""));
@@ -242,6 +244,28 @@ TEST(nothing_stays_open)
     CHECK(!scene_query("INSERT INTO kept VALUES (3); FROM nowhere", ""));
     CHECK_U64(scene.done.rolled_back, 0);
     CHECK_STR_OF(scene_answer("SELECT list(a ORDER BY a) FROM kept", ""), "[[[1,3]]]");
+}
+
+/* Its changes are gone: the client is not told that all is well. */
+TEST(a_change_without_a_commit_is_refused)
+{
+    CHECK(scene_query("CREATE TABLE unkept (a INT)", ""));
+    static const char *const texts[] = {
+        "BEGIN; INSERT INTO unkept VALUES (1)",
+        "BEGIN; INSERT INTO unkept VALUES (1); SELECT count(*) FROM unkept",
+        "BEGIN; INSERT INTO unkept VALUES (1) RETURNING a",
+        "BEGIN; CREATE TABLE another (a INT)",
+    };
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        CHECK(!scene_query(texts[i], ""));
+        CHECK_U64(scene.done.kind, ERR_INVALID);
+        CHECK_U64(scene.done.fault, WORKER_FAULT_STATEMENT);
+        CHECK_U64(scene.done.rolled_back, 1);
+        CHECK_U64(scene.result.len, 0);
+        CHECK(strstr(scene.message, "Invalid Input Error: what this request changed") != NULL);
+    }
+    CHECK_STR_OF(scene_answer("SELECT count(*) FROM unkept", ""), "[[0]]");
+    CHECK(scene_query("BEGIN; INSERT INTO unkept VALUES (1); ROLLBACK", ""));
 }
 
 TEST(a_role_that_reads)
@@ -262,6 +286,47 @@ TEST(a_role_that_reads)
     CHECK(!scene_run(&request, no_fds));
     CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
     CHECK_STR_OF(scene_answer("SELECT m()", ""), "[[1]]");
+    /* And before any of it has run, by whatever thread of the engine. */
+    struct err err;
+    CHECK_OK(duck_run(&scene.duck, STR("SET threads = 4"), NULL, &err), err);
+    CHECK(shim_watch_plans(scene.duck.database));
+    statement = STR("SELECT count(m()) FROM range(10000000)");
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
+    statement = STR("EXPLAIN ANALYZE SELECT m()");
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_STR_OF(scene_answer("SELECT m()", ""), "[[2]]");
+}
+
+/* Of each the engine makes several statements, other ones inside a transaction. */
+TEST(a_column_with_a_default_that_is_computed)
+{
+    struct err err;
+    CHECK_OK(duck_run(&scene.duck, STR("SET lock_configuration = true"), NULL, &err), err);
+    CHECK(scene_query("CREATE SEQUENCE ids; CREATE TABLE grown AS SELECT range AS a FROM range(2)",
+                      ""));
+    static const char *const texts[] = {
+        "ALTER TABLE grown ADD COLUMN b INT DEFAULT (1 + 2)",
+        "ALTER TABLE grown ADD COLUMN c BIGINT DEFAULT nextval('ids');",
+        "SELECT 1; ALTER TABLE grown ADD COLUMN d INT DEFAULT (2 * 2); ALTER TABLE grown ADD "
+        "COLUMN e INT DEFAULT (3 * 3); SELECT 2",
+        "BEGIN; ALTER TABLE grown ADD COLUMN f BOOL DEFAULT (current_timestamp IS NULL); COMMIT",
+    };
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        CHECK_STR_OF(scene_answer(texts[i], ""), i == 2 ? "[[2]]" : "[]");
+        CHECK_U64(scene.done.rolled_back, 0);
+    }
+    CHECK_STR_OF(scene_answer("FROM grown ORDER BY a", ""),
+                 "[[0,3,1,4,9,false],[1,3,2,4,9,false]]");
+    CHECK(!scene_query("ALTER TABLE grown ADD COLUMN g INT DEFAULT (error('no'))", ""));
+    CHECK(!scene_query("BEGIN; ALTER TABLE grown ADD COLUMN g INT DEFAULT (1 + 1)", ""));
+    CHECK(strstr(scene.message, "COMMIT") != NULL);
+    CHECK(scene_query("ALTER TABLE grown ADD COLUMN g INT DEFAULT (1 + 1)", ""));
+    struct str statement = str_of(texts[0]);
+    struct worker_request request = scene_request(&statement, 1);
+    request.role = WORKER_ROLE_READ;
+    CHECK(!scene_run(&request, no_fds));
+    CHECK_U64(scene.done.kind, ERR_FORBIDDEN);
 }
 
 /* ---- batches ---- */
@@ -325,6 +390,47 @@ TEST(a_batch_is_judged_before_it_runs)
     CHECK_U64(scene.done.failed_at, 2);
     CHECK(strstr(scene_answer("FROM early", ""), "Catalog Error: ") == scene.message);
     CHECK(BATCH(false, "BEGIN", "CREATE TABLE early (a INT)", "COMMIT", "DROP TABLE early"));
+}
+
+TEST(a_batch_that_is_no_transaction_ends_what_it_began)
+{
+    CHECK(!BATCH(false, "CREATE TABLE begun (a INT)", "BEGIN", "INSERT INTO begun VALUES (1)"));
+    CHECK_U64(scene.done.kind, ERR_INVALID);
+    CHECK_U64(scene.result.len, 0);
+    CHECK_STR_OF(scene_answer("SELECT count(*) FROM begun", ""), "[[0]]");
+}
+
+TEST(a_batch_adds_columns)
+{
+    CHECK(BATCH(true, "CREATE TABLE wide AS SELECT 1 AS a",
+                "ALTER TABLE wide ADD COLUMN b INT DEFAULT (1 + 2)"));
+    CHECK(BATCH(false, "ALTER TABLE wide ADD COLUMN c INT DEFAULT (1 + 3)", "BEGIN",
+                "ALTER TABLE wide ADD COLUMN d INT DEFAULT (1 + 4)", "COMMIT"));
+    CHECK_STR_OF(scene_answer("FROM wide", ""), "[[1,3,4,5]]");
+}
+
+/* Wherever the limit falls: an answer is whole, and what is refused has changed nothing. */
+TEST(a_batch_is_refused_before_its_commit)
+{
+    CHECK(scene_query("CREATE TABLE brim (a INT)", ""));
+    struct str statements[] = {STR("INSERT INTO brim VALUES (1)"), STR("SELECT 7 AS seven")};
+    struct worker_request request = scene_request(statements, 2);
+    request.kind = WORKER_BATCH;
+    request.atomic = 1;
+    uint64_t kept = 0;
+    for (uint64_t size = 100; size < 260; size++) {
+        request.result_bytes_max = size;
+        if (scene_run(&request, no_fds)) {
+            CHECK(str_ends(buf_str(&scene.result), STR("\"query_hash\":null}]")));
+            kept++;
+        } else {
+            CHECK_U64(scene.done.kind, ERR_TOO_LARGE);
+        }
+    }
+    CHECK(kept > 0 && kept < 160);
+    char expected[32];
+    (void)snprintf(expected, sizeof(expected), "[[%llu]]", (unsigned long long)kept);
+    CHECK_STR_OF(scene_answer("SELECT count(*) FROM brim", ""), expected);
 }
 
 TEST(a_batch_has_a_largest_result)
@@ -408,10 +514,15 @@ static const struct test_case cases[] = {
     TEST_CASE(faults_are_told_by_class),
     TEST_CASE(a_conflict_is_no_mistake_of_the_statement),
     TEST_CASE(nothing_stays_open),
+    TEST_CASE(a_change_without_a_commit_is_refused),
     TEST_CASE(a_role_that_reads),
+    TEST_CASE(a_column_with_a_default_that_is_computed),
     TEST_CASE(a_batch_answers_each_statement),
     TEST_CASE(an_atomic_batch_is_all_or_nothing),
     TEST_CASE(a_batch_is_judged_before_it_runs),
+    TEST_CASE(a_batch_that_is_no_transaction_ends_what_it_began),
+    TEST_CASE(a_batch_adds_columns),
+    TEST_CASE(a_batch_is_refused_before_its_commit),
     TEST_CASE(a_batch_has_a_largest_result),
     TEST_CASE(a_table_goes_out_and_comes_in),
     TEST_CASE(an_export_only_reads),

@@ -1,4 +1,4 @@
-#include "lake_clock.h"
+#include "clock_doubt.h"
 
 #include "log.h"
 
@@ -11,25 +11,27 @@ enum {
     DEPTH_MAX = 2
 };
 
-void lake_clock_init(struct lake_clock *clock, int64_t written_ms, int64_t wall_ms, int64_t now_ms)
+void clock_doubt_init(struct clock_doubt *clock, const char *event, int64_t written_ms,
+                      int64_t wall_ms, int64_t now_ms)
 {
-    bool away = written_ms == 0 || wall_ms - written_ms > LAKE_CLOCK_AWAY_MS;
-    *clock = (struct lake_clock){
+    bool away = written_ms == 0 || wall_ms - written_ms > CLOCK_DOUBT_AWAY_MS;
+    *clock = (struct clock_doubt){
+        .event = event,
         .offset_ms = wall_ms - now_ms,
-        .steady_ms = away ? now_ms + LAKE_CLOCK_STEADY_MS : now_ms,
+        .steady_ms = away ? now_ms + CLOCK_DOUBT_STEADY_MS : now_ms,
     };
     if (away && written_ms != 0) {
-        LOG(LOG_WARN, "lake.clock_doubted", LOG_NUM("ahead_s", (wall_ms - written_ms) / 1000));
+        LOG(LOG_WARN, clock->event, LOG_NUM("ahead_s", (wall_ms - written_ms) / 1000));
     }
 }
 
-bool lake_clock_look(struct lake_clock *clock, int64_t wall_ms, int64_t now_ms)
+bool clock_doubt_look(struct clock_doubt *clock, int64_t wall_ms, int64_t now_ms)
 {
     int64_t step_ms = wall_ms - now_ms - clock->offset_ms;
-    if (step_ms > LAKE_CLOCK_STEP_MS) {
-        LOG(LOG_WARN, "lake.clock_doubted", LOG_NUM("ahead_s", step_ms / 1000));
+    if (step_ms > CLOCK_DOUBT_STEP_MS) {
+        LOG(LOG_WARN, clock->event, LOG_NUM("ahead_s", step_ms / 1000));
         clock->offset_ms += step_ms;
-        clock->steady_ms = now_ms + LAKE_CLOCK_STEADY_MS;
+        clock->steady_ms = now_ms + CLOCK_DOUBT_STEADY_MS;
     } else if (step_ms < 0) {
         clock->offset_ms += step_ms;
     }
@@ -63,7 +65,7 @@ static int64_t written_ms(const char *folder, unsigned depth)
     return latest_ms;
 }
 
-int64_t lake_clock_written(const char *folder)
+int64_t clock_doubt_written(const char *folder)
 {
     return written_ms(folder, DEPTH_MAX);
 }

@@ -1,0 +1,126 @@
+"""Files of hosted databases: nobody's file is renamed under who has it open, one file has one name, and what is left
+over is removed, but not by a clock that is wrong."""
+
+import os
+import signal
+
+import duckdb
+import pytest
+
+from harness.fault_trace import write_clock
+from harness.hosted import LISTENER, Hosted
+
+pytestmark = pytest.mark.once
+
+
+def names(hosted):
+    return [entry["name"] for entry in hosted.request("GET", "/databases").json()["databases"]]
+
+
+def trash_of(hosted, name):
+    trash = hosted.server.data / "trash"
+    return sorted(path.name for path in trash.iterdir() if path.name.startswith(name)) if trash.exists() else []
+
+
+def test_the_file_of_the_default_database_has_no_second_name(start_eider, tmp_path):
+    """DUCKDB_DATABASE_PATH beneath EIDER_DATA/db: a drop by the file's name had taken it from under the open one."""
+    data = tmp_path / "data"
+    (data / "db").mkdir(parents=True)
+    (tmp_path / "other").symlink_to(data / "db")
+    env = {**LISTENER, "DUCKDB_DATABASE_PATH": str(tmp_path / "other" / "sales.duckdb")}
+    hosted = Hosted(start_eider(env, data=data))
+    hosted.rows("CREATE TABLE t AS SELECT 1 AS a")
+    assert names(hosted) == ["default"]
+    assert hosted.rows("FROM t", "sales") == [[1]]
+    assert hosted.request("POST", "/databases", json={"name": "sales"}).status_code == 409
+    assert hosted.request("DELETE", "/databases/sales").status_code == 200
+    assert hosted.query("FROM t").status_code == 400  # it was the same one
+    hosted.rows("CREATE TABLE t AS SELECT 2 AS a")
+    assert hosted.server.stop() == 0
+    hosted = Hosted(start_eider(env, data=data))
+    assert hosted.rows("FROM t") == [[2]]
+
+
+def test_a_file_that_another_process_has_open_is_not_renamed(start_eider, wait_until):
+    hosted = Hosted(start_eider(LISTENER))
+    (hosted.server.data / "backup").mkdir(exist_ok=True)
+    hosted.folder.mkdir(exist_ok=True)
+    duckdb.connect(str(hosted.server.data / "backup" / "b")).execute("CREATE TABLE t AS SELECT 2 AS a").close()
+    with duckdb.connect(str(hosted.path("held"))) as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS a")
+        drop = hosted.request("DELETE", "/databases/held")
+        assert drop.status_code == 409 and "another process" in drop.json()["detail"], drop.text
+        restore = hosted.request("POST", "/databases/held/restore", json={"from": "b"})
+        assert restore.status_code == 409, restore.text
+        connection.execute("INSERT INTO t VALUES (5)")
+    assert not trash_of(hosted, "held")
+    assert hosted.rows("FROM t", "held") == [[1], [5]]
+    assert hosted.request("POST", "/databases/held/restore", json={"from": "b"}).status_code == 200
+    assert hosted.rows("FROM t", "held") == [[2]]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_restore_right_after_a_crash(start_eider, damaged):
+    """What was there goes to the trash as it is, with its log, whether or not it can be opened."""
+    hosted = Hosted(start_eider(LISTENER))
+    hosted.make("x")
+    hosted.rows("CREATE TABLE t AS SELECT 1 AS a", "x")
+    assert hosted.request("POST", "/databases/x/backup", json={"to": "b"}).status_code == 200
+    hosted.rows("INSERT INTO t VALUES (2)", "x")
+    hosted.server.kill()
+    log = hosted.log("x").read_bytes()
+    assert log
+    if damaged:
+        hosted.path("x").write_bytes(b"no database" * 2000)
+    kept = hosted.path("x").read_bytes()
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    answer = hosted.request("POST", "/databases/x/restore", json={"from": "b"})
+    assert answer.status_code == 200, answer.text
+    assert hosted.rows("FROM t", "x") == [[1]]
+    main, wal = trash_of(hosted, "x-")
+    assert wal == main + ".wal"
+    trash = hosted.server.data / "trash"
+    assert (trash / main).read_bytes() == kept and (trash / wal).read_bytes() == log
+    assert not hosted.set_aside("x")
+    hosted.rows("INSERT INTO t VALUES (3)", "x")
+    hosted.server.kill()
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    assert hosted.rows("FROM t", "x") == [[1], [3]]
+
+
+def test_a_clock_that_went_far_ahead_empties_no_trash(rig, wait_until):
+    """400 days: at the start. What is left of drops and restores that a crash has cut goes the same way."""
+    clock = rig.folder / "clock"
+    write_clock(clock, 0)
+    hosted = Hosted(rig.start(rig.shim(clock=clock) | LISTENER))
+    hosted.make("gone")
+    assert hosted.request("DELETE", "/databases/gone").status_code == 200
+    assert len(trash_of(hosted, "gone")) == 1
+    assert hosted.server.kill() == -9
+    beside = hosted.folder / ".trash-gone-20260101T000000Z-001.duckdb"
+    beside.write_bytes(b"of a trash on another file system")
+    write_clock(clock, 400 * 24 * 3600)
+    hosted = Hosted(rig.start(rig.shim(clock=clock) | LISTENER))
+    [event] = wait_until(lambda: hosted.server.events("database.clock_doubted"), 10, "the clock is doubted")
+    assert event["ahead_s"] > 399 * 24 * 3600
+    assert rig.end(hosted.server) == 0
+    assert len(trash_of(hosted, "gone")) == 1 and beside.exists()
+    write_clock(clock, 0)
+    half = hosted.folder / ".restore-0123456789abcdef"
+    notes = [hosted.folder / ".restore-notes", hosted.folder / ".trash-notes"]
+    for path in [half, *notes]:
+        path.write_bytes(b"x")
+    hosted = Hosted(rig.start(rig.shim(clock=clock) | LISTENER | {"EIDER_TRASH_KEEP_DAYS": "0"}))
+    assert not half.exists()
+    wait_until(lambda: not trash_of(hosted, "gone") and not beside.exists(), 20, "what is old goes")
+    assert all(path.exists() for path in notes)
+    assert rig.end(hosted.server) == 0
+
+
+def test_an_end_does_not_wait_for_a_database_that_does_not_close(start_eider, wait_until):
+    """The keeper closes what is idle and gives it a minute; the drain gives it less."""
+    hosted = Hosted(start_eider({**LISTENER, "EIDER_DATABASE_IDLE_MS": "1500", "EIDER_DRAIN_MS": "1000"}))
+    hosted.rows("CREATE TABLE t AS SELECT 1 AS a")
+    os.kill(hosted.process(), signal.SIGSTOP)
+    wait_until(lambda: hosted.info()["status"] == "closed", 20, "it is being closed")
+    assert hosted.server.stop(timeout=25) == 0
