@@ -12,6 +12,7 @@ struct duck {
     duckdb_database database;
     duckdb_connection connection;
     struct files *files;
+    struct crew *crew; /* of a database worker (worker_crew.h), else NULL */
 };
 
 bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;
