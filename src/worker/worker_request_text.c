@@ -1,4 +1,5 @@
 #include "mem.h"
+#include "worker_crew.h"
 #include "worker_request_run.h"
 
 #include <stdio.h>
@@ -46,8 +47,8 @@ static enum err_kind kind_of(enum worker_fault fault)
     static const enum err_kind kinds[] = {
         [WORKER_FAULT_NONE] = ERR_INVALID,      [WORKER_FAULT_STATEMENT] = ERR_INVALID,
         [WORKER_FAULT_CONFLICT] = ERR_CONFLICT, [WORKER_FAULT_MEMORY] = ERR_UNPROCESSABLE,
-        [WORKER_FAULT_STOPPED] = ERR_STOPPED,   [WORKER_FAULT_IO] = ERR_UNAVAILABLE,
-        [WORKER_FAULT_ENGINE] = ERR_INTERNAL,
+        [WORKER_FAULT_STOPPED] = ERR_STOPPED,   [WORKER_FAULT_ROOM] = ERR_UNAVAILABLE,
+        [WORKER_FAULT_IO] = ERR_UNAVAILABLE,    [WORKER_FAULT_ENGINE] = ERR_INTERNAL,
     };
     return kinds[fault];
 }
@@ -272,7 +273,7 @@ static bool execute(struct request *run, struct request_text *text, size_t index
     CLEANUP(duckdb_destroy_pending)
     duckdb_pending_result pending =
         shim_plan(run->connection, text->parsed, index, options, &failure);
-    if (pending == NULL) {
+    if (pending == NULL || !crew_work(run->duck->crew, run->connection, pending, &failure)) {
         return request_fail_shim(run, &failure);
     }
     return duckdb_execute_pending(pending, ret_result) == DuckDBSuccess ||

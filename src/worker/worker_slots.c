@@ -1,19 +1,14 @@
 #include "worker_slots.h"
 
-#include "clock.h"
 #include "fd.h"
 #include "mem.h"
 #include "worker_crew.h"
 #include "worker_database.h"
 #include "worker_request.h"
 
-#include <time.h>
-
 enum {
     PROGRESS_AFTER_MS = 250,
-    INTERRUPT_AGAIN_MS = 10,
-    CREW_AFTER_CPU_US = 1000, /* of a request's own thread; by the clock it may just have waited */
-    CREW_AFTER_US = 10000
+    INTERRUPT_AGAIN_MS = 10
 };
 
 #define NO_REQUEST UINT64_MAX
@@ -25,11 +20,9 @@ struct slot {
     struct channel *channel;
     struct files *files;
     bool used;
-    uint64_t running;     /* the request, or NO_REQUEST */
-    int64_t begun_us;     /* it has */
-    int64_t begun_cpu_us; /* of its thread */
-    clockid_t cpu_clock;
-    uint64_t interrupted; /* the last one that was to be interrupted */
+    duckdb_connection next; /* made for the next request, which finds it there */
+    uint64_t running;       /* the request, or NO_REQUEST */
+    uint64_t interrupted;   /* the last one that was to be interrupted */
 };
 
 struct slots {
@@ -52,37 +45,9 @@ struct slots *slots_create(struct storage *storage)
     return slots;
 }
 
-static int64_t cpu_us(const struct slot *slot)
-{
-    struct timespec used = {0};
-    (void)clock_gettime(slot->cpu_clock, &used);
-    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
-}
-
-/* Of a slot that is used: its thread cannot end meanwhile. */
-static bool has_work(const struct slot *slot, int64_t now_us)
-{
-    return slot->running != NO_REQUEST && (now_us - slot->begun_us > CREW_AFTER_US ||
-                                           cpu_us(slot) - slot->begun_cpu_us > CREW_AFTER_CPU_US);
-}
-
-static bool look(void *context, bool *ret_any)
-{
-    struct slots *slots = context;
-    int64_t now_us = clock_now_us();
-    bool found = false;
-    lock_take(&slots->lock);
-    *ret_any = slots->running_count > 0;
-    for (size_t i = 0; *ret_any && !found && i < WORKER_SLOTS_MAX; i++) {
-        found = slots->slots[i].used && has_work(&slots->slots[i], now_us);
-    }
-    lock_release(&slots->lock);
-    return found;
-}
-
 void slots_open(struct slots *slots, duckdb_database database, unsigned threads)
 {
-    struct crew *crew = crew_create(database, threads, look, slots);
+    struct crew *crew = crew_create(database, threads);
     lock_take(&slots->lock);
     slots->database = database;
     slots->crew = crew;
@@ -91,8 +56,43 @@ void slots_open(struct slots *slots, duckdb_database database, unsigned threads)
 
 void slots_close(struct slots *slots)
 {
-    assert(slots->running_count == 0);
+    assert(slots->running_count == 0 && slots->draining);
     crew_stop(slots->crew);
+    lock_take(&slots->lock);
+    for (size_t i = 0; i < WORKER_SLOTS_MAX; i++) {
+        duckdb_disconnect(&slots->slots[i].next);
+    }
+    lock_release(&slots->lock);
+}
+
+/* ---- connections: each for one request ---- */
+
+static bool make_connection(const struct slots *slots, duckdb_connection *ret_connection)
+{
+    return duckdb_connect(slots->database, ret_connection) == DuckDBSuccess &&
+           shim_count_progress(*ret_connection);
+}
+
+static bool take_connection(struct slot *slot, duckdb_connection *ret_connection)
+{
+    lock_take(&slot->slots->lock);
+    *ret_connection = TAKE(slot->next);
+    lock_release(&slot->slots->lock);
+    return *ret_connection != NULL || make_connection(slot->slots, ret_connection);
+}
+
+/* After the answer, so that the next request need not wait for it: a tenth of a small one. */
+static void prepare_next(struct slot *slot)
+{
+    duckdb_connection connection = NULL;
+    bool made = make_connection(slot->slots, &connection);
+    lock_take(&slot->slots->lock);
+    if (made && !slot->slots->draining) {
+        assert(slot->next == NULL);
+        slot->next = TAKE(connection);
+    }
+    lock_release(&slot->slots->lock);
+    duckdb_disconnect(&connection);
 }
 
 /* ---- one request ---- */
@@ -107,15 +107,12 @@ static bool begin(struct slot *slot, duckdb_connection connection, uint64_t numb
     if (!draining && !stopped) {
         slots->running_count++;
         slot->running = number;
-        slot->begun_us = clock_now_us();
-        slot->begun_cpu_us = cpu_us(slot);
         channel_begin(slot->channel, connection, PROGRESS_AFTER_MS);
     }
     lock_release(&slots->lock);
     if (draining) {
         return err_set(err, ERR_UNAVAILABLE, "the database is being closed");
     }
-    crew_note(slots->crew);
     return !stopped || err_set(err, ERR_STOPPED, "the request was stopped");
 }
 
@@ -132,6 +129,16 @@ static void end(struct slot *slot)
     lock_release(&slots->lock);
 }
 
+/* The engine calls a commit that found no room an error of the transaction. */
+static void blame_room(struct slot *slot, uint64_t before, struct worker_done *done)
+{
+    bool full = storage_no_room(slot->slots->storage) != before;
+    if (full && (done->fault == WORKER_FAULT_CONFLICT || done->fault == WORKER_FAULT_IO)) {
+        done->fault = WORKER_FAULT_ROOM;
+        done->kind = ERR_UNAVAILABLE;
+    }
+}
+
 static void run_request(struct slot *slot, duckdb_connection connection,
                         const struct worker_request *request, const int fds[2],
                         struct worker_done *done)
@@ -141,10 +148,13 @@ static void run_request(struct slot *slot, duckdb_connection connection,
         .database = slot->slots->database,
         .connection = connection,
         .files = slot->files,
+        .crew = slot->slots->crew,
     };
     files_set_descriptors(slot->files, writes ? -1 : fds[0], writes ? fds[0] : fds[1]);
     storage_set_client(slot->slots->storage, slot->number, shim_client(connection), slot->files);
+    uint64_t no_room = storage_no_room(slot->slots->storage);
     (void)request_serve(&duck, connection, slot->channel, request, fds, done);
+    blame_room(slot, no_room, done);
     storage_set_client(slot->slots->storage, slot->number, NULL, NULL);
     files_set_descriptors(slot->files, -1, -1);
 }
@@ -174,12 +184,12 @@ static void serve(struct slot *slot, const struct worker_request *request, const
 {
     struct err err;
     duckdb_connection connection = NULL;
-    if (duckdb_connect(slot->slots->database, &connection) != DuckDBSuccess) {
+    if (!take_connection(slot, &connection)) {
+        duckdb_disconnect(&connection);
         (void)err_set(&err, ERR_UNPROCESSABLE, "there is no memory for a connection");
         refuse(slot, &err);
         return;
     }
-    (void)shim_count_progress(connection);
     if (!begin(slot, connection, request->number, &err)) {
         duckdb_disconnect(&connection);
         refuse(slot, &err);
@@ -191,6 +201,7 @@ static void serve(struct slot *slot, const struct worker_request *request, const
     duckdb_disconnect(&connection);
     send_done(slot, &done);
     request_done_finish(&done);
+    prepare_next(slot);
 }
 
 /* ---- a slot ---- */
@@ -198,6 +209,7 @@ static void serve(struct slot *slot, const struct worker_request *request, const
 static void leave_slot(struct slot *slot)
 {
     lock_take(&slot->slots->lock);
+    duckdb_disconnect(&slot->next);
     fd_close(&slot->fd);
     slot->used = false;
     lock_release(&slot->slots->lock);
@@ -209,10 +221,7 @@ static void *slot_run(void *argument)
     struct worker_frame frame;
     struct err err;
     worker_frame_init(&frame);
-    if (pthread_getcpuclockid(pthread_self(), &slot->cpu_clock) != 0) {
-        slot->cpu_clock = CLOCK_MONOTONIC;
-    }
-    while (worker_receive(slot->fd, &frame, &err)) {
+    while (worker_receive_alone(slot->fd, &frame, &err)) {
         struct worker_request request;
         if (frame.type != WORKER_REQUEST ||
             !worker_get_request(buf_str(&frame.payload), &request, &err)) {
@@ -270,7 +279,8 @@ void slots_interrupt(struct slots *slots, unsigned number, uint64_t request)
     lock_release(&slots->lock);
 }
 
-/* The engine forgets an interrupt that comes just before a statement begins: it is repeated. */
+/* The engine forgets an interrupt that comes just before a statement begins: it is repeated. What
+ * lasts may have tasks that no slot has offered, such as those of a checkpoint. */
 int slots_tick(struct slots *slots)
 {
     int again_ms = PROGRESS_AFTER_MS;
@@ -287,7 +297,9 @@ int slots_tick(struct slots *slots)
             channel_offer_progress(slot->channel);
         }
     }
+    struct crew *crew = slots->running_count > 0 ? slots->crew : NULL;
     lock_release(&slots->lock);
+    crew_offer(crew);
     return again_ms;
 }
 
