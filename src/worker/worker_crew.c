@@ -7,166 +7,143 @@
 #include <stdatomic.h>
 
 enum {
-    TURN_US = 1000,
-    KEEP_TURNS = 50,          /* the crew stays so long after it was of use */
-    QUIET_TURNS = 20,         /* without a request: then the watch sleeps until one begins */
-    AWAY_REQUESTS_MAX = 20000 /* each leaves wake-ups behind that the crew has to go through */
+    SLOT_WAIT_US = 1000, /* for a task of the statement, where none of the crew ends one */
 };
 
 struct crew {
     duckdb_database database;
-    crew_look_fn *look;
-    void *context;
-    atomic_uint requests; /* since the crew was called */
-    atomic_bool asleep;   /* the watch is */
-    struct lock lock;     /* LOCK_REQUESTS; not held while `look` is asked */
-    struct condition changed;
-    struct condition begun;
+    duckdb_task_state state;
+    atomic_uint idle;    /* of the crew: nobody has called them */
+    atomic_ullong ended; /* tasks, by the crew */
+    atomic_uint waiting; /* slots, for one of them to end */
+    struct lock lock;    /* LOCK_REQUESTS; not held in the engine */
+    struct condition called;
+    struct condition progressed;
+    struct condition left;
+    unsigned calls GUARDED_BY(lock);   /* that nobody has answered yet */
+    unsigned working GUARDED_BY(lock); /* of the crew, in the engine */
     bool stopping GUARDED_BY(lock);
-    duckdb_task_state state GUARDED_BY(lock); /* NULL: nobody is called */
-    bool leaving GUARDED_BY(lock);            /* those with this state come back */
-    unsigned working GUARDED_BY(lock);
 };
 
 /* ---- the threads `engine` ---- */
 
-static void *work(void *argument)
+static void call(struct crew *crew)
+{
+    if (atomic_load(&crew->idle) == 0) {
+        return;
+    }
+    lock_take(&crew->lock);
+    if (crew->calls < atomic_load(&crew->idle)) {
+        crew->calls++;
+        condition_signal(&crew->called);
+    }
+    lock_release(&crew->lock);
+}
+
+static void note_end(struct crew *crew)
+{
+    atomic_fetch_add(&crew->ended, 1);
+    if (atomic_load(&crew->waiting) > 0) {
+        lock_take(&crew->lock);
+        condition_broadcast(&crew->progressed);
+        lock_release(&crew->lock);
+    }
+}
+
+/* Whoever finds one task for himself and another behind it calls the next. */
+static void work_on_all(struct crew *crew)
+{
+    do {
+        if (shim_tasks_count(crew->database) > 1) {
+            call(crew);
+        }
+        if (duckdb_execute_n_tasks_state(crew->state, 1) == 0) {
+            return;
+        }
+        note_end(crew);
+    } while (true);
+}
+
+static void *member(void *argument)
 {
     struct crew *crew = argument;
     lock_take(&crew->lock);
+    atomic_fetch_add(&crew->idle, 1);
     while (!crew->stopping) {
-        if (crew->state == NULL || crew->leaving) {
-            condition_wait(&crew->changed, &crew->lock);
+        if (crew->calls == 0) {
+            condition_wait(&crew->called, &crew->lock);
             continue;
         }
-        duckdb_task_state state = crew->state;
+        crew->calls--;
         crew->working++;
+        atomic_fetch_sub(&crew->idle, 1);
         lock_release(&crew->lock);
-        duckdb_execute_tasks_state(state);
+        work_on_all(crew);
         lock_take(&crew->lock);
         crew->working--;
-        condition_broadcast(&crew->changed);
+        atomic_fetch_add(&crew->idle, 1);
+        condition_broadcast(&crew->left);
     }
     lock_release(&crew->lock);
     return NULL;
 }
 
-/* A state is used once: the engine has no way to take back that it is finished. */
-static void forget_state(struct crew *crew) REQUIRES(&crew->lock)
-{
-    if (crew->leaving && crew->working == 0) {
-        duckdb_destroy_task_state(crew->state);
-        crew->state = NULL;
-        crew->leaving = false;
-    }
-}
+/* ---- a slot's thread ---- */
 
-static void call(struct crew *crew) REQUIRES(&crew->lock)
+/* `seen` is how many had ended when there was nothing to do. */
+static void wait_for_others(struct crew *crew, uint64_t seen)
 {
-    forget_state(crew);
-    if (crew->state == NULL) {
-        crew->state = duckdb_create_task_state(crew->database);
-        condition_broadcast(&crew->changed);
-        atomic_store(&crew->requests, 0);
-    }
-}
-
-static void send_home(struct crew *crew) REQUIRES(&crew->lock)
-{
-    if (crew->state != NULL && !crew->leaving) {
-        crew->leaving = true;
-        duckdb_finish_execution(crew->state);
-    }
-    forget_state(crew);
-}
-
-/* ---- the thread `watch` ---- */
-
-/* Until a request begins. One that began while nobody looked is seen here: crew_note looks at
- * `asleep` only after its request can be seen. */
-static void sleep_until_begun(struct crew *crew)
-{
-    bool any = false;
-    atomic_store(&crew->asleep, true);
-    (void)crew->look(crew->context, &any);
-    if (any) {
-        atomic_store(&crew->asleep, false);
-        return;
-    }
+    atomic_fetch_add(&crew->waiting, 1);
     lock_take(&crew->lock);
-    while (atomic_load(&crew->asleep) && !crew->stopping) {
-        condition_wait(&crew->begun, &crew->lock);
+    if (atomic_load(&crew->ended) == seen) {
+        (void)condition_wait_us(&crew->progressed, &crew->lock, SLOT_WAIT_US);
     }
     lock_release(&crew->lock);
+    atomic_fetch_sub(&crew->waiting, 1);
 }
 
-static void *watch(void *argument)
+bool crew_work(struct crew *crew, duckdb_connection connection, duckdb_pending_result pending,
+               struct shim_failure *ret_failure)
 {
-    struct crew *crew = argument;
-    unsigned keep = 0;
-    unsigned quiet = 0;
-    bool stopping = false;
-    while (!stopping) {
-        bool any = false;
-        bool wanted =
-            crew->look(crew->context, &any) || atomic_load(&crew->requests) > AWAY_REQUESTS_MAX;
-        quiet = any ? 0 : quiet + 1;
-        keep = wanted ? KEEP_TURNS : keep > 0 ? keep - 1 : 0;
-        lock_take(&crew->lock);
-        stopping = crew->stopping;
-        if (wanted && !stopping) {
+    enum shim_step step = SHIM_STEP_MORE;
+    while (crew != NULL && (step == SHIM_STEP_MORE || step == SHIM_STEP_NOTHING)) {
+        if (shim_statement_tasks(connection) > 1) {
             call(crew);
-        } else if (keep == 0) {
-            send_home(crew);
         }
-        if (!stopping) {
-            (void)condition_wait_us(&crew->begun, &crew->lock, TURN_US);
-        }
-        lock_release(&crew->lock);
-        if (keep == 0 && quiet > QUIET_TURNS) {
-            sleep_until_begun(crew);
+        uint64_t ended = atomic_load(&crew->ended);
+        step = shim_step(pending, ret_failure);
+        if (step == SHIM_STEP_NOTHING) {
+            wait_for_others(crew, ended);
         }
     }
-    return NULL;
+    return step != SHIM_STEP_FAILED;
 }
 
-void crew_note(struct crew *crew)
+void crew_offer(struct crew *crew)
 {
-    if (crew == NULL) {
-        return;
-    }
-    atomic_fetch_add(&crew->requests, 1);
-    if (atomic_load(&crew->asleep) && atomic_exchange(&crew->asleep, false)) {
-        lock_take(&crew->lock);
-        condition_signal(&crew->begun);
-        lock_release(&crew->lock);
+    if (crew != NULL && shim_tasks_count(crew->database) > 0) {
+        call(crew);
     }
 }
 
 /* ---- its life ---- */
 
-struct crew *crew_create(duckdb_database database, unsigned threads, crew_look_fn *look,
-                         void *context)
+struct crew *crew_create(duckdb_database database, unsigned threads)
 {
     if (threads <= 1 || !shim_hold_threads(database, threads)) {
         return NULL; /* the engine starts its own when it wants them */
     }
     struct crew *crew = mem_alloc(sizeof(*crew));
     crew->database = database;
-    crew->look = look;
-    crew->context = context;
+    crew->state = duckdb_create_task_state(database);
     lock_init(&crew->lock, LOCK_REQUESTS);
-    condition_init(&crew->changed);
-    condition_init(&crew->begun);
+    condition_init(&crew->called);
+    condition_init(&crew->progressed);
+    condition_init(&crew->left);
     for (unsigned i = 1; i < threads; i++) {
-        if (!thread_start_detached("engine", work, crew)) {
+        if (!thread_start_detached("engine", member, crew)) {
             break; /* no memory for more */
         }
-    }
-    if (!thread_start_detached("watch", watch, crew)) {
-        lock_take(&crew->lock);
-        call(crew); /* nobody could later */
-        lock_release(&crew->lock);
     }
     return crew;
 }
@@ -178,12 +155,10 @@ void crew_stop(struct crew *crew)
     }
     lock_take(&crew->lock);
     crew->stopping = true;
-    condition_broadcast(&crew->begun);
-    condition_broadcast(&crew->changed);
-    send_home(crew);
-    while (crew->state != NULL) {
-        condition_wait(&crew->changed, &crew->lock);
-        forget_state(crew);
+    condition_broadcast(&crew->called);
+    while (crew->working > 0) {
+        condition_wait(&crew->left, &crew->lock);
     }
     lock_release(&crew->lock);
+    duckdb_destroy_task_state(crew->state);
 }

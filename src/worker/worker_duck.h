@@ -13,6 +13,7 @@ struct duck {
     duckdb_connection connection;
     struct files *files;
     int sample_fd; /* a small Parquet file, of duck_warm */
+    struct crew *crew; /* of a database worker (worker_crew.h), else NULL */
 };
 
 bool duck_open(struct duck *duck, struct err *err) MUST_CHECK;

@@ -1,4 +1,5 @@
 #include "mem.h"
+#include "worker_crew.h"
 #include "worker_request_run.h"
 
 #include <stdio.h>
@@ -272,7 +273,7 @@ static bool execute(struct request *run, struct request_text *text, size_t index
     CLEANUP(duckdb_destroy_pending)
     duckdb_pending_result pending =
         shim_plan(run->connection, text->parsed, index, options, &failure);
-    if (pending == NULL) {
+    if (pending == NULL || !crew_work(run->duck->crew, run->connection, pending, &failure)) {
         return request_fail_shim(run, &failure);
     }
     return duckdb_execute_pending(pending, ret_result) == DuckDBSuccess ||

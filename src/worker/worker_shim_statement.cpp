@@ -7,11 +7,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <duckdb/common/error_data.hpp>
+#include <duckdb/execution/executor.hpp>
 #include <duckdb/main/capi/capi_internal.hpp>
 #include <duckdb/main/client_context.hpp>
 #include <duckdb/main/connection.hpp>
 #include <duckdb/main/pending_query_result.hpp>
 #include <duckdb/main/prepared_statement.hpp>
+#include <duckdb/parallel/task_scheduler.hpp>
 #include <duckdb/parser/expression/cast_expression.hpp>
 #include <duckdb/parser/expression/columnref_expression.hpp>
 #include <duckdb/parser/expression/constant_expression.hpp>
@@ -254,6 +256,38 @@ extern "C" duckdb_pending_result shim_plan(duckdb_connection connection, shim_pa
         wrapper->statement = Plan(Of(connection), std::move(parsed->statements[index]), *options);
     });
     return good ? reinterpret_cast<duckdb_pending_result>(wrapper.release()) : nullptr;
+}
+
+extern "C" enum shim_step shim_step(duckdb_pending_result pending, shim_failure *ret_failure)
+{
+    auto &statement = *reinterpret_cast<PendingStatementWrapper *>(pending)->statement;
+    auto result = PendingExecutionResult::EXECUTION_ERROR;
+    bool good = Guarded(ret_failure, [&]() {
+        result = statement.ExecuteTask();
+        if (result == PendingExecutionResult::EXECUTION_ERROR) {
+            statement.ThrowError();
+        }
+    });
+    if (!good) {
+        return SHIM_STEP_FAILED;
+    }
+    if (PendingQueryResult::IsResultReady(result)) {
+        return SHIM_STEP_READY;
+    }
+    return result == PendingExecutionResult::RESULT_NOT_READY ? SHIM_STEP_MORE : SHIM_STEP_NOTHING;
+}
+
+extern "C" size_t shim_statement_tasks(duckdb_connection connection)
+{
+    auto &executor = Executor::Get(*Of(connection).context);
+    auto &token = executor.GetToken();
+    return token.scheduler.GetTaskCountForProducer(token);
+}
+
+extern "C" size_t shim_tasks_count(duckdb_database database)
+{
+    auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
+    return TaskScheduler::GetScheduler(instance).GetNumberOfTasks();
 }
 
 extern "C" bool shim_parsed_copy_to(duckdb_connection connection, shim_parsed *parsed, size_t index,

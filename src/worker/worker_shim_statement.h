@@ -51,6 +51,19 @@ duckdb_pending_result shim_plan(duckdb_connection connection, struct shim_parsed
                                 size_t index, const struct shim_plan_options *options,
                                 struct shim_failure *ret_failure);
 
+enum shim_step {
+    SHIM_STEP_MORE,    /* there is more to do */
+    SHIM_STEP_NOTHING, /* others have all the tasks, or wait */
+    SHIM_STEP_READY,   /* duckdb_execute_pending answers at once */
+    SHIM_STEP_FAILED,  /* and has nothing to say any more */
+};
+/* Works for a moment on what shim_plan() answered. */
+enum shim_step shim_step(duckdb_pending_result pending, struct shim_failure *ret_failure);
+/* Tasks that nobody has taken yet: of a statement that is planned and neither ready nor failed, by
+ * its own thread; of the whole engine. */
+size_t shim_statement_tasks(duckdb_connection connection);
+size_t shim_tasks_count(duckdb_database database);
+
 struct shim_copy_options {
     struct shim_plan_options plan; /* the query's: its types have to be known */
     const char *path;

@@ -1,19 +1,14 @@
 #include "worker_slots.h"
 
-#include "clock.h"
 #include "fd.h"
 #include "mem.h"
 #include "worker_crew.h"
 #include "worker_database.h"
 #include "worker_request.h"
 
-#include <time.h>
-
 enum {
     PROGRESS_AFTER_MS = 250,
-    INTERRUPT_AGAIN_MS = 10,
-    CREW_AFTER_CPU_US = 1000, /* of a request's own thread; by the clock it may just have waited */
-    CREW_AFTER_US = 10000
+    INTERRUPT_AGAIN_MS = 10
 };
 
 #define NO_REQUEST UINT64_MAX
@@ -26,9 +21,6 @@ struct slot {
     struct files *files;
     bool used;
     uint64_t running;     /* the request, or NO_REQUEST */
-    int64_t begun_us;     /* it has */
-    int64_t begun_cpu_us; /* of its thread */
-    clockid_t cpu_clock;
     uint64_t interrupted; /* the last one that was to be interrupted */
 };
 
@@ -52,37 +44,9 @@ struct slots *slots_create(struct storage *storage)
     return slots;
 }
 
-static int64_t cpu_us(const struct slot *slot)
-{
-    struct timespec used = {0};
-    (void)clock_gettime(slot->cpu_clock, &used);
-    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
-}
-
-/* Of a slot that is used: its thread cannot end meanwhile. */
-static bool has_work(const struct slot *slot, int64_t now_us)
-{
-    return slot->running != NO_REQUEST && (now_us - slot->begun_us > CREW_AFTER_US ||
-                                           cpu_us(slot) - slot->begun_cpu_us > CREW_AFTER_CPU_US);
-}
-
-static bool look(void *context, bool *ret_any)
-{
-    struct slots *slots = context;
-    int64_t now_us = clock_now_us();
-    bool found = false;
-    lock_take(&slots->lock);
-    *ret_any = slots->running_count > 0;
-    for (size_t i = 0; *ret_any && !found && i < WORKER_SLOTS_MAX; i++) {
-        found = slots->slots[i].used && has_work(&slots->slots[i], now_us);
-    }
-    lock_release(&slots->lock);
-    return found;
-}
-
 void slots_open(struct slots *slots, duckdb_database database, unsigned threads)
 {
-    struct crew *crew = crew_create(database, threads, look, slots);
+    struct crew *crew = crew_create(database, threads);
     lock_take(&slots->lock);
     slots->database = database;
     slots->crew = crew;
@@ -107,15 +71,12 @@ static bool begin(struct slot *slot, duckdb_connection connection, uint64_t numb
     if (!draining && !stopped) {
         slots->running_count++;
         slot->running = number;
-        slot->begun_us = clock_now_us();
-        slot->begun_cpu_us = cpu_us(slot);
         channel_begin(slot->channel, connection, PROGRESS_AFTER_MS);
     }
     lock_release(&slots->lock);
     if (draining) {
         return err_set(err, ERR_UNAVAILABLE, "the database is being closed");
     }
-    crew_note(slots->crew);
     return !stopped || err_set(err, ERR_STOPPED, "the request was stopped");
 }
 
@@ -141,6 +102,7 @@ static void run_request(struct slot *slot, duckdb_connection connection,
         .database = slot->slots->database,
         .connection = connection,
         .files = slot->files,
+        .crew = slot->slots->crew,
     };
     files_set_descriptors(slot->files, writes ? -1 : fds[0], writes ? fds[0] : fds[1]);
     storage_set_client(slot->slots->storage, slot->number, shim_client(connection), slot->files);
@@ -209,9 +171,6 @@ static void *slot_run(void *argument)
     struct worker_frame frame;
     struct err err;
     worker_frame_init(&frame);
-    if (pthread_getcpuclockid(pthread_self(), &slot->cpu_clock) != 0) {
-        slot->cpu_clock = CLOCK_MONOTONIC;
-    }
     while (worker_receive(slot->fd, &frame, &err)) {
         struct worker_request request;
         if (frame.type != WORKER_REQUEST ||
@@ -270,7 +229,8 @@ void slots_interrupt(struct slots *slots, unsigned number, uint64_t request)
     lock_release(&slots->lock);
 }
 
-/* The engine forgets an interrupt that comes just before a statement begins: it is repeated. */
+/* The engine forgets an interrupt that comes just before a statement begins: it is repeated. What
+ * lasts may have tasks that no slot has offered, such as those of a checkpoint. */
 int slots_tick(struct slots *slots)
 {
     int again_ms = PROGRESS_AFTER_MS;
@@ -287,7 +247,9 @@ int slots_tick(struct slots *slots)
             channel_offer_progress(slot->channel);
         }
     }
+    struct crew *crew = slots->running_count > 0 ? slots->crew : NULL;
     lock_release(&slots->lock);
+    crew_offer(crew);
     return again_ms;
 }
 
