@@ -11,6 +11,7 @@
 
 enum {
     PROGRESS_EVERY_MS = 200,
+    HELD_SIZE_MAX = 32 * 1024,
     ALONE_MS = 5 /* of processor time: so long the job's own thread works without helpers */
 };
 
@@ -37,7 +38,8 @@ struct channel {
     struct condition answered;
     struct question *questions GUARDED_BY(lock);
     uint32_t next_id GUARDED_BY(lock);
-    struct lock send_lock; /* LOCK_SEND: whole frames on the socket */
+    struct lock send_lock;                 /* LOCK_SEND: whole frames on the socket */
+    struct buf held GUARDED_BY(send_lock); /* frames that go with the next one */
 };
 
 struct channel *channel_create(int socket_fd)
@@ -47,6 +49,7 @@ struct channel *channel_create(int socket_fd)
     atomic_init(&channel->progress_at_ms, clock_now_ms() + PROGRESS_EVERY_MS);
     lock_init(&channel->lock, LOCK_CHANNEL);
     lock_init(&channel->send_lock, LOCK_SEND);
+    buf_init(&channel->held, 2 * HELD_SIZE_MAX);
     condition_init(&channel->answered);
     return channel;
 }
@@ -57,6 +60,7 @@ void channel_destroy(struct channel *channel)
         condition_finish(&channel->answered);
         lock_finish(&channel->lock);
         lock_finish(&channel->send_lock);
+        buf_finish(&channel->held);
         mem_free(channel);
     }
 }
@@ -231,13 +235,39 @@ void channel_start(struct channel *channel, duckdb_connection connection, struct
     (void)pthread_detach(thread);
 }
 
-void channel_send(struct channel *channel, uint32_t type, struct str payload)
+/* With what was held before it, in one message if both are small. */
+static bool send_frame(struct channel *channel, uint32_t type, struct str payload)
+    REQUIRES(&channel->send_lock)
 {
     struct err err;
+    struct buf *held = &channel->held;
+    bool together = held->len > 0 && payload.len < HELD_SIZE_MAX;
+    if (together) {
+        worker_put_frame(held, type, payload);
+    }
+    bool sent = held->len == 0 || worker_send_frames(channel->socket_fd, buf_str(held), -1, &err);
+    buf_reset(held);
+    return sent && (together || worker_send(channel->socket_fd, type, payload, NULL, 0, -1, &err));
+}
+
+void channel_hold(struct channel *channel, uint32_t type, struct str payload)
+{
+    lock_take(&channel->send_lock);
+    bool fits = channel->held.len + payload.len + 64 <= HELD_SIZE_MAX;
+    if (fits) {
+        worker_put_frame(&channel->held, type, payload);
+    }
+    lock_release(&channel->send_lock);
+    if (!fits) {
+        channel_send(channel, type, payload);
+    }
+}
+
+void channel_send(struct channel *channel, uint32_t type, struct str payload)
+{
     lock_take(&channel->send_lock);
     bool with_progress = type == WORKER_RESULT && progress_wait_ms(channel) == 0;
-    bool sent = (!with_progress || send_progress(channel)) &&
-                worker_send(channel->socket_fd, type, payload, NULL, 0, -1, &err);
+    bool sent = (!with_progress || send_progress(channel)) && send_frame(channel, type, payload);
     lock_release(&channel->send_lock);
     if (!sent) {
         leave();

@@ -35,6 +35,10 @@ void channel_offer_progress(struct channel *channel);
 /* Sends a frame without an answer; a server that is gone ends the process. */
 void channel_send(struct channel *channel, uint32_t type, struct str payload);
 
+/* The same, but the frame goes with the next one that is sent, if it is small: whoever uses this
+ * sends one soon. */
+void channel_hold(struct channel *channel, uint32_t type, struct str payload);
+
 /* The payload of every request begins with a u32 id, which the answer repeats: this puts it there.
  * `body` is the rest. The answer's payload, without the id, is appended to `answer`; its
  * descriptor, if any, goes to ret_fd (may be NULL). */

@@ -10,6 +10,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+enum {
+    ALONE_SIZE = 16 * 1024 /* of a payload that is read together with its header */
+};
+
 struct frame_header {
     uint32_t type;
     uint32_t size;
@@ -388,21 +392,19 @@ static bool wait_writable(int socket_fd, int64_t until_ms)
     return left_ms > 0 && poll(&polled, 1, (int)left_ms) >= 0;
 }
 
-bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
-                 int wait_ms, struct err *err)
+static bool send_bytes(int socket_fd, struct frame_header *header, struct str payload,
+                       const int *fds, size_t fds_count, int wait_ms, struct err *err)
 {
-    assert(payload.len <= WORKER_FRAME_SIZE_MAX);
-    struct frame_header header = {.type = type, .size = (uint32_t)payload.len};
     union fd_control control = {0};
     int64_t until_ms = clock_now_ms() + wait_ms;
     int flags = MSG_NOSIGNAL | (wait_ms >= 0 ? MSG_DONTWAIT : 0);
     size_t sent = 0;
-    size_t total = sizeof(header) + payload.len;
+    size_t total = sizeof(*header) + payload.len;
     while (sent < total) {
-        size_t head_sent = sent < sizeof(header) ? sent : sizeof(header);
+        size_t head_sent = sent < sizeof(*header) ? sent : sizeof(*header);
         size_t body_sent = sent - head_sent;
         struct iovec parts[2] = {
-            {(char *)&header + head_sent, sizeof(header) - head_sent},
+            {(char *)header + head_sent, sizeof(*header) - head_sent},
             {(char *)(uintptr_t)payload.ptr + body_sent, payload.len - body_sent},
         };
         struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
@@ -420,6 +422,31 @@ bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fd
         sent += (size_t)size;
     }
     return true;
+}
+
+bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
+                 int wait_ms, struct err *err)
+{
+    assert(payload.len <= WORKER_FRAME_SIZE_MAX);
+    struct frame_header header = {.type = type, .size = (uint32_t)payload.len};
+    return send_bytes(socket_fd, &header, payload, fds, fds_count, wait_ms, err);
+}
+
+void worker_put_frame(struct buf *frames, uint32_t type, struct str payload)
+{
+    assert(payload.len <= WORKER_FRAME_SIZE_MAX);
+    const struct frame_header header = {.type = type, .size = (uint32_t)payload.len};
+    buf_append_bytes(frames, &header, sizeof(header));
+    buf_append(frames, payload);
+}
+
+/* The first frame's header is sent as one, what is behind it as its payload. */
+bool worker_send_frames(int socket_fd, struct str frames, int wait_ms, struct err *err)
+{
+    struct frame_header first;
+    assert(frames.len >= sizeof(first));
+    memcpy(&first, frames.ptr, sizeof(first));
+    return send_bytes(socket_fd, &first, str_from(frames, sizeof(first)), NULL, 0, wait_ms, err);
 }
 
 void worker_frame_init(struct worker_frame *frame)
@@ -459,51 +486,98 @@ static void keep_fds(struct msghdr *message, struct worker_frame *frame, size_t 
     }
 }
 
+/* Descriptors are kept in `frame`, or thrown away without one. */
+static bool receive_some(int socket_fd, struct iovec *parts, size_t parts_count,
+                         struct worker_frame *frame, size_t *kept, size_t *ret_size,
+                         struct err *err)
+{
+    ssize_t size;
+    union fd_control control;
+    struct msghdr message = {
+        .msg_iov = parts,
+        .msg_iovlen = parts_count,
+        .msg_control = frame == NULL ? NULL : control.bytes,
+        .msg_controllen = frame == NULL ? 0 : sizeof(control.bytes),
+    };
+    do {
+        size = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
+    } while (size < 0 && errno == EINTR);
+    if (size <= 0) {
+        return err_set(err, ERR_UNAVAILABLE, "the other process is gone");
+    }
+    if (frame != NULL) {
+        keep_fds(&message, frame, kept);
+    }
+    *ret_size = (size_t)size;
+    return true;
+}
+
 static bool receive_exactly(int socket_fd, void *into, size_t size, struct worker_frame *frame,
                             struct err *err)
 {
     size_t kept = 0;
-    for (size_t got = 0; got < size;) {
-        union fd_control control;
+    size_t step;
+    for (size_t got = 0; got < size; got += step) {
         struct iovec part = {(char *)into + got, size - got};
-        struct msghdr message = {
-            .msg_iov = &part,
-            .msg_iovlen = 1,
-            .msg_control = frame == NULL ? NULL : control.bytes,
-            .msg_controllen = frame == NULL ? 0 : sizeof(control.bytes),
-        };
-        ssize_t step = recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC);
-        if (step < 0 && errno == EINTR) {
-            continue;
+        if (!receive_some(socket_fd, &part, 1, frame, &kept, &step, err)) {
+            return false;
         }
-        if (step <= 0) {
-            return err_set(err, ERR_UNAVAILABLE, "the other process is gone");
-        }
-        if (frame != NULL) {
-            keep_fds(&message, frame, &kept);
-        }
-        got += (size_t)step;
     }
+    return true;
+}
+
+static void empty_frame(struct worker_frame *frame)
+{
+    for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
+        fd_close(&frame->fds[i]);
+    }
+    buf_reset(&frame->payload);
+}
+
+/* The payload, of which there is the beginning. */
+static bool receive_rest(int socket_fd, struct worker_frame *frame,
+                         const struct frame_header *header, struct err *err)
+{
+    struct buf *payload = &frame->payload;
+    if (header->size > WORKER_FRAME_SIZE_MAX || payload->len > header->size ||
+        !buf_reserve(payload, header->size - payload->len)) {
+        return err_set(err, ERR_CORRUPT, "a message between processes is too large");
+    }
+    if (!receive_exactly(socket_fd, payload->ptr + payload->len, header->size - payload->len, NULL,
+                         err)) {
+        return false;
+    }
+    frame->type = header->type;
+    payload->len = header->size;
     return true;
 }
 
 bool worker_receive(int socket_fd, struct worker_frame *frame, struct err *err)
 {
-    for (size_t i = 0; i < WORKER_FDS_MAX; i++) {
-        fd_close(&frame->fds[i]);
-    }
     struct frame_header header;
-    if (!receive_exactly(socket_fd, &header, sizeof(header), frame, err)) {
+    empty_frame(frame);
+    return receive_exactly(socket_fd, &header, sizeof(header), frame, err) &&
+           receive_rest(socket_fd, frame, &header, err);
+}
+
+bool worker_receive_alone(int socket_fd, struct worker_frame *frame, struct err *err)
+{
+    struct frame_header header;
+    size_t kept = 0;
+    size_t got;
+    empty_frame(frame);
+    if (!buf_reserve(&frame->payload, ALONE_SIZE)) {
+        return err_set(err, ERR_INTERNAL, "no memory for a message");
+    }
+    struct iovec parts[2] = {{&header, sizeof(header)}, {frame->payload.ptr, ALONE_SIZE}};
+    if (!receive_some(socket_fd, parts, 2, frame, &kept, &got, err)) {
         return false;
     }
-    frame->type = header.type;
-    buf_reset(&frame->payload);
-    if (header.size > WORKER_FRAME_SIZE_MAX || !buf_reserve(&frame->payload, header.size)) {
-        return err_set(err, ERR_CORRUPT, "a message between processes is too large");
+    if (got < sizeof(header)) {
+        char *rest = (char *)&header + got;
+        return receive_exactly(socket_fd, rest, sizeof(header) - got, frame, err) &&
+               receive_rest(socket_fd, frame, &header, err);
     }
-    if (!receive_exactly(socket_fd, frame->payload.ptr, header.size, NULL, err)) {
-        return false;
-    }
-    frame->payload.len = header.size;
-    return true;
+    frame->payload.len = got - sizeof(header);
+    return receive_rest(socket_fd, frame, &header, err);
 }

@@ -43,7 +43,7 @@ static void send_columns(struct request *run, duckdb_result *result)
     struct buf payload;
     buf_init(&payload, COLUMNS_SIZE_MAX);
     worker_put_schema(&payload, &schema);
-    channel_send(run->channel, WORKER_COLUMNS, buf_str(&payload));
+    channel_hold(run->channel, WORKER_COLUMNS, buf_str(&payload));
     buf_finish(&payload);
     for (size_t i = 0; i < count; i++) {
         mem_free((char *)(uintptr_t)columns[i].type.ptr);
@@ -63,7 +63,7 @@ static bool send_rows(struct request *run, duckdb_result *result,
     sink_init(&sink, run->channel);
     bool good = rows_encode(result, &options, &sink, ret_outcome, err);
     if (good) {
-        sink_flush(&sink);
+        sink_end(&sink);
     }
     sink_finish(&sink);
     return good;

@@ -35,6 +35,16 @@ void sink_flush(struct sink *sink)
     sink->sent_ms = clock_now_ms();
 }
 
+void sink_end(struct sink *sink)
+{
+    if (sink->out.len == 0 || sink->out.len >= SINK_END_SIZE || buf_failed(&sink->out)) {
+        sink_flush(sink);
+    } else {
+        channel_hold(sink->channel, WORKER_RESULT, buf_str(&sink->out));
+        buf_reset(&sink->out);
+    }
+}
+
 void sink_offer(struct sink *sink)
 {
     if (sink_is_full(sink) || clock_now_ms() - sink->sent_ms >= SINK_WAIT_MS) {

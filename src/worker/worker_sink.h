@@ -9,6 +9,7 @@
 
 enum {
     SINK_FRAME_SIZE = 256 << 10,
+    SINK_END_SIZE = 16 << 10,
     SINK_SIZE_MAX = 256 << 20,
     SINK_WAIT_MS = 100
 };
@@ -22,6 +23,8 @@ struct sink {
 void sink_init(struct sink *sink, struct channel *channel);
 void sink_finish(struct sink *sink);
 void sink_flush(struct sink *sink);
+/* The last bytes: they go with the frame that follows them at once, if they are few. */
+void sink_end(struct sink *sink);
 void sink_offer(struct sink *sink);
 
 static inline bool sink_is_full(const struct sink *sink)

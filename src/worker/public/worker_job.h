@@ -243,6 +243,10 @@ bool worker_get_progress(struct str payload, struct worker_progress *ret_progres
 bool worker_send(int socket_fd, uint32_t type, struct str payload, const int *fds, size_t fds_count,
                  int wait_ms, struct err *err) MUST_CHECK;
 
+/* Several frames in one message: each is appended, then all bytes are sent as they are. */
+void worker_put_frame(struct buf *frames, uint32_t type, struct str payload);
+bool worker_send_frames(int socket_fd, struct str frames, int wait_ms, struct err *err) MUST_CHECK;
+
 struct worker_frame {
     uint32_t type;
     struct buf payload;
@@ -251,5 +255,8 @@ struct worker_frame {
 /* Receives one whole frame; blocks. False with ERR_UNAVAILABLE at the end of the stream. The
  * frame's buffer is reused from call to call. */
 bool worker_receive(int socket_fd, struct worker_frame *frame, struct err *err) MUST_CHECK;
+/* The same with fewer system calls, of a socket on which nothing comes behind a frame until that
+ * one is answered. */
+bool worker_receive_alone(int socket_fd, struct worker_frame *frame, struct err *err) MUST_CHECK;
 void worker_frame_init(struct worker_frame *frame);
 void worker_frame_finish(struct worker_frame *frame);
