@@ -61,6 +61,9 @@ static struct wording wording_of(const struct database_outcome *outcome, const s
     if (fault == WORKER_FAULT_MEMORY) {
         return (struct wording){503, "Memory limit exceeded: "};
     }
+    if (fault == WORKER_FAULT_ROOM) {
+        return (struct wording){507, "Storage limit exceeded: "};
+    }
     if (fault == WORKER_FAULT_IO || fault == WORKER_FAULT_ENGINE || outcome->run.died ||
         err->kind == ERR_UNAVAILABLE || err->kind == ERR_BUSY) {
         return (struct wording){503,

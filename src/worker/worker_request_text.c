@@ -47,8 +47,8 @@ static enum err_kind kind_of(enum worker_fault fault)
     static const enum err_kind kinds[] = {
         [WORKER_FAULT_NONE] = ERR_INVALID,      [WORKER_FAULT_STATEMENT] = ERR_INVALID,
         [WORKER_FAULT_CONFLICT] = ERR_CONFLICT, [WORKER_FAULT_MEMORY] = ERR_UNPROCESSABLE,
-        [WORKER_FAULT_STOPPED] = ERR_STOPPED,   [WORKER_FAULT_IO] = ERR_UNAVAILABLE,
-        [WORKER_FAULT_ENGINE] = ERR_INTERNAL,
+        [WORKER_FAULT_STOPPED] = ERR_STOPPED,   [WORKER_FAULT_ROOM] = ERR_UNAVAILABLE,
+        [WORKER_FAULT_IO] = ERR_UNAVAILABLE,    [WORKER_FAULT_ENGINE] = ERR_INTERNAL,
     };
     return kinds[fault];
 }

@@ -129,6 +129,16 @@ static void end(struct slot *slot)
     lock_release(&slots->lock);
 }
 
+/* The engine calls a commit that found no room an error of the transaction. */
+static void blame_room(struct slot *slot, uint64_t before, struct worker_done *done)
+{
+    bool full = storage_no_room(slot->slots->storage) != before;
+    if (full && (done->fault == WORKER_FAULT_CONFLICT || done->fault == WORKER_FAULT_IO)) {
+        done->fault = WORKER_FAULT_ROOM;
+        done->kind = ERR_UNAVAILABLE;
+    }
+}
+
 static void run_request(struct slot *slot, duckdb_connection connection,
                         const struct worker_request *request, const int fds[2],
                         struct worker_done *done)
@@ -142,7 +152,9 @@ static void run_request(struct slot *slot, duckdb_connection connection,
     };
     files_set_descriptors(slot->files, writes ? -1 : fds[0], writes ? fds[0] : fds[1]);
     storage_set_client(slot->slots->storage, slot->number, shim_client(connection), slot->files);
+    uint64_t no_room = storage_no_room(slot->slots->storage);
     (void)request_serve(&duck, connection, slot->channel, request, fds, done);
+    blame_room(slot, no_room, done);
     storage_set_client(slot->slots->storage, slot->number, NULL, NULL);
     files_set_descriptors(slot->files, -1, -1);
 }

@@ -22,6 +22,7 @@ struct storage {
     atomic_int phase; /* enum storage_phase */
     atomic_bool failed;
     atomic_bool patches_full;
+    atomic_ullong no_room;
     struct lock lock; /* LOCK_REQUESTS */
     struct client clients[WORKER_SLOTS_MAX] GUARDED_BY(lock);
 };
@@ -228,6 +229,8 @@ static bool storage_write(void *file, const void *bytes, uint64_t size, uint64_t
     bool good = stored->patched ? write_patch(stored, bytes, size, offset)
                                 : fd_write_at(stored->fd, bytes, size, offset);
     if (!good) {
+        bool full = errno == ENOSPC || errno == EFBIG || errno == EDQUOT;
+        atomic_fetch_add(&stored->storage->no_room, full);
         (void)note_failure(stored->storage, EIO);
     }
     return good;
@@ -353,6 +356,11 @@ void storage_set_phase(struct storage *storage, enum storage_phase phase)
 {
     atomic_store(&storage->failed, false);
     atomic_store(&storage->phase, phase);
+}
+
+uint64_t storage_no_room(const struct storage *storage)
+{
+    return atomic_load(&storage->no_room);
 }
 
 bool storage_failed(const struct storage *storage)

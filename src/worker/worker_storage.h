@@ -36,6 +36,8 @@ void storage_set_phase(struct storage *storage, enum storage_phase phase);
 bool storage_failed(const struct storage *storage);
 /* A trial came to the end of what may be kept in memory: it has found out nothing. */
 bool storage_patches_full(const struct storage *storage);
+/* Writes so far that found the disk full, or the file as large as it may be. */
+uint64_t storage_no_room(const struct storage *storage);
 
 /* Bytes of the file of this name plus suffix, and its first bytes, as many as there are of
  * `head_size`. 0 when there is no such file. False with ERR_UNAVAILABLE. */

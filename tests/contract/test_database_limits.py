@@ -160,7 +160,8 @@ def is_refused_without_damage(hosted, wait_until, make_room):
     room that is made is used."""
     hosted.rows("CREATE TABLE small(a INTEGER)")
     count, answer = fill_until_refused(hosted)
-    assert count >= 2 and answer.status_code in (400, 503), answer.text
+    assert count >= 2 and answer.status_code == 507, answer.text
+    assert "Storage limit exceeded" in answer.text
     assert "larger than its limit, or the disk is full" in answer.text and str(hosted.folder) not in answer.text
     hosted.reset_breaker()
     wait_until(lambda: whole(hosted, count), 20, "every table that was acknowledged is whole")

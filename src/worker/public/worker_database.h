@@ -124,6 +124,7 @@ enum worker_fault {
     WORKER_FAULT_CONFLICT,  /* two transactions wanted the same row */
     WORKER_FAULT_MEMORY,    /* beyond the memory or the spilling that was granted */
     WORKER_FAULT_STOPPED,   /* INTERRUPT */
+    WORKER_FAULT_ROOM,      /* the disk is full, or a file as large as it may be */
     WORKER_FAULT_IO,        /* disk */
     WORKER_FAULT_ENGINE,    /* fatal or internal: the process has to be replaced */
 };
