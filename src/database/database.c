@@ -106,10 +106,13 @@ static enum breaker_result judge_entry(const struct database_outcome *outcome,
     return broken ? BREAKER_FAILURE : BREAKER_NEITHER;
 }
 
-static bool run_inside(struct database *database, const struct database_request *request,
-                       struct cancel *cancel, struct database_outcome *outcome, struct err *err)
+/* `ret_again`: the process had ended before it could be told of the request. */
+static bool run_once(struct database *database, const struct database_request *request,
+                     struct cancel *cancel, struct database_outcome *outcome, bool *ret_again,
+                     struct err *err)
 {
     struct databases *databases = database->owner;
+    *ret_again = false;
     lock_take(&databases->lock);
     int64_t began_us = clock_now_us();
     if (!database_enter(database, request->writes, cancel, &outcome->retry_after_ms, err)) {
@@ -121,14 +124,27 @@ static bool run_inside(struct database *database, const struct database_request 
     bool calm = !database->writing;
     outcome->version = database->version;
     lock_release(&databases->lock);
-    outcome->waited_us = (uint64_t)(clock_now_us() - began_us);
+    outcome->waited_us += (uint64_t)(clock_now_us() - began_us);
     bool good = engine_database_run(database->engine, &request->run, cancel, &outcome->run, err);
+    *ret_again = !good && !outcome->run.sent && !engine_database_is_alive(database->engine);
     lock_take(&databases->lock);
     database_leave(database, request->writes);
     outcome->stable = good && calm && !request->writes && !database->writing &&
                       outcome->run.done.changing == 0 && database->version == outcome->version;
     lock_release(&databases->lock);
     return good;
+}
+
+/* One that comes just after the process was killed finds another process, like those that come
+ * later. */
+static bool run_inside(struct database *database, const struct database_request *request,
+                       struct cancel *cancel, struct database_outcome *outcome, struct err *err)
+{
+    bool again;
+    if (run_once(database, request, cancel, outcome, &again, err)) {
+        return true;
+    }
+    return again && run_once(database, request, cancel, outcome, &again, err);
 }
 
 /* Only the engine knows what some texts do: a macro that asks a sequence looks like a function. */

@@ -59,6 +59,7 @@ struct engine_database_outcome {
     /* Its message is in err. A request that was told to end has one too, unless it died: kind
      * ERR_NONE there says that it was over all the same. */
     struct worker_done done;
+    bool sent;          /* the process may have seen it */
     bool died;          /* the process ended before it answered, */
     bool killed;        /* because a request in it did not stop when it was told to, */
     bool out_of_memory; /* or of itself, with much of its memory in use */

@@ -242,9 +242,9 @@ static bool send_request(struct conversation *talk, struct err *err)
     }
     const int *fds = talk->request->fds;
     size_t fds_count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
-    return worker_send(slot->stream.fd, WORKER_REQUEST, buf_str(&slot->outgoing), fds, fds_count,
-                       WORKER_ANSWER_SEND_MS, err) ||
-           fail_ended(talk, err);
+    talk->outcome->sent = worker_send(slot->stream.fd, WORKER_REQUEST, buf_str(&slot->outgoing),
+                                      fds, fds_count, WORKER_ANSWER_SEND_MS, err);
+    return talk->outcome->sent || fail_ended(talk, err);
 }
 
 /* ---- its frames ---- */
