@@ -69,6 +69,13 @@ static bool may_be_kept(const struct analytics_work *work)
            !reply_cache_control_has(work->request, STR("no-store"));
 }
 
+static void add_truncated(struct request *request, bool truncated)
+{
+    if (truncated) {
+        reply_add_result_header(request, "X-Truncated", "true");
+    }
+}
+
 /* True when the reply has been sent. */
 static bool answer_from_memory(struct analytics_work *work)
 {
@@ -86,6 +93,7 @@ static bool answer_from_memory(struct analytics_work *work)
     }
     reply_add_result_header(request, "X-Cache", "hit");
     request->rows = entry->rows;
+    add_truncated(request, entry->truncated);
     reply_result(request, entry->body);
     results_release(request->api->results, entry);
     return true;
@@ -99,6 +107,7 @@ static void keep(struct analytics_work *work)
         struct results_entry entry = {
             .body = buf_str(&work->copy),
             .rows = work->outcome.run.done.rows,
+            .truncated = work->outcome.run.done.truncated != 0,
         };
         if (work->has_key) {
             results_keep(results, &work->key, &entry);
@@ -295,6 +304,7 @@ void analytics_run(struct request *request)
         };
         queries_outcome(request, &outcome);
         request->rows = outcome.rows;
+        add_truncated(request, outcome.truncated && !request->streaming);
         good = finish(work, &err);
     }
     if (good) {

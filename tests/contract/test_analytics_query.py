@@ -163,6 +163,9 @@ def test_fetch_none_changes_all_the_same(analytics, table):
 def test_a_long_result_is_cut_and_says_so(analytics):  # 38, A-35
     result = analytics.result("SELECT range AS n FROM range(100)", max_rows=10)
     assert (result["row_count"], len(result["data"]), result["truncated"]) == (10, 10, True)
+    for _ in range(2):  # the second one is remembered
+        answer = analytics.query("SELECT range AS n FROM range(100)", max_rows=10)
+        assert answer.headers["X-Truncated"] == "true"
     whole = analytics.result("SELECT range AS n FROM range(10)", max_rows=10)
     assert whole["row_count"] == 10 and "truncated" not in whole
 
