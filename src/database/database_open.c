@@ -240,7 +240,7 @@ static void note_opening(struct database *database, struct engine_database *engi
 }
 
 /* The thread `opener`. The log of a crash may take long to be replayed, and begins anew when that
- * is cut short: an opening goes on when the client that began it has a short deadline, or leaves. */
+ * is cut short: an opening goes on when the client that began it has no time left, or leaves. */
 static void *open_engine(void *argument)
 {
     struct database *database = argument;
