@@ -2,8 +2,8 @@
  * eider_lines(), with the columns c0, c1, ... that read_json would give.
  * Promise   the same rows, in the same order, with the same values as read_json gives of the same
  *           lines; of a column that needs a cast it has the value of that, where the text is plain
- *           (worker_lines_quoted.h). A line that is not of the usual shape is not read differently: `odd` is set
- *           then, the statement fails, and read_json has to do it.
+ *           (worker_lines_quoted.h). A line that is not of the usual shape is not read
+ *           differently: `odd` is set then, the statement fails, and read_json has to do it.
  * Not here  the other casts to the types of the file (worker_lines.h).
  * Owner     struct lines_file is the caller's, and stays until the connection is done with it.
  * Threads   as many readers as the engine has threads; each takes the next slice of the lines.
