@@ -27,15 +27,15 @@ int databases_open_trash(const struct databases *databases, struct err *err)
 /* Removes the files of a folder that `judge` says yes to. */
 static void remove_files(const char *path,
                          bool (*judge)(const char *name, const struct stat *status,
-                                       int64_t before_s),
-                         int64_t before_s)
+                                       int64_t before_ms),
+                         int64_t before_ms)
 {
     DIR *folder = opendir(path);
     for (struct dirent *entry = folder == NULL ? NULL : readdir(folder); entry != NULL;
          entry = readdir(folder)) {
         struct stat status;
         if (fstatat(dirfd(folder), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISREG(status.st_mode) && judge(entry->d_name, &status, before_s)) {
+            S_ISREG(status.st_mode) && judge(entry->d_name, &status, before_ms)) {
             (void)unlinkat(dirfd(folder), entry->d_name, 0);
         }
     }
@@ -45,22 +45,23 @@ static void remove_files(const char *path,
 }
 
 /* By the time of the rename, which the kernel notes. */
-static bool is_old(const char *name, const struct stat *status, int64_t before_s)
+static bool is_old(const char *name, const struct stat *status, int64_t before_ms)
 {
-    return strstr(name, ".duckdb") != NULL && status->st_ctime < before_s;
+    int64_t renamed_ms = (int64_t)status->st_ctim.tv_sec * 1000 + status->st_ctim.tv_nsec / 1000000;
+    return strstr(name, ".duckdb") != NULL && renamed_ms <= before_ms;
 }
 
-static bool is_old_beside(const char *name, const struct stat *status, int64_t before_s)
+static bool is_old_beside(const char *name, const struct stat *status, int64_t before_ms)
 {
-    return str_starts(str_of(name), STR(DATABASE_TRASH_PREFIX)) && is_old(name, status, before_s);
+    return str_starts(str_of(name), STR(DATABASE_TRASH_PREFIX)) && is_old(name, status, before_ms);
 }
 
-static bool is_half_restored(const char *name, const struct stat *status, int64_t before_s)
+static bool is_half_restored(const char *name, const struct stat *status, int64_t before_ms)
 {
     struct str text = str_of(name);
     size_t prefix = strlen(DATABASE_RESTORE_PREFIX);
     (void)status;
-    (void)before_s;
+    (void)before_ms;
     return str_starts(text, STR(DATABASE_RESTORE_PREFIX)) &&
            text.len == prefix + DATABASE_RESTORE_DIGITS &&
            strspn(name + prefix, RESTORE_HEX) == DATABASE_RESTORE_DIGITS;
@@ -96,11 +97,11 @@ void databases_empty_trash(struct databases *databases)
     if (!believed && options->trash_keep_ms > 0) {
         return;
     }
-    int64_t before_s = (wall_ms - options->trash_keep_ms) / 1000;
-    remove_files(options->trash_folder, is_old, before_s);
-    remove_files(options->folder, is_old_beside, before_s);
+    int64_t before_ms = wall_ms - options->trash_keep_ms;
+    remove_files(options->trash_folder, is_old, before_ms);
+    remove_files(options->folder, is_old_beside, before_ms);
     if (databases->default_folder != NULL) {
-        remove_files(databases->default_folder, is_old_beside, before_s);
+        remove_files(databases->default_folder, is_old_beside, before_ms);
     }
 }
 
