@@ -50,17 +50,25 @@ static inline uint64_t mark_special(uint64_t eight)
     return (control | quotes | backslashes) & tops;
 }
 
+#if defined(__SSE2__)
+/* A bit for each byte that is a quote, a backslash or a control character. */
+static inline unsigned find_specials(__m128i bytes)
+{
+    __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    __m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    __m128i special = _mm_or_si128(_mm_or_si128(quote, backslash), control);
+    return (unsigned)_mm_movemask_epi8(special);
+}
+#endif
+
 /* The first quote, backslash or control character from `at` on, or `end`. */
 static inline const char *find_special(const char *at, const char *end)
 {
 #if defined(__SSE2__)
     for (; end - at >= 16; at += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
-        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-        __m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
-        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
-        __m128i special = _mm_or_si128(_mm_or_si128(quote, backslash), control);
-        unsigned marks = (unsigned)_mm_movemask_epi8(special);
+        unsigned marks = find_specials(bytes);
         if (marks != 0) {
             return at + __builtin_ctz(marks);
         }

@@ -208,11 +208,7 @@ INLINE bool copy_plain(struct fast *fast)
     while (fast->end - fast->at >= 16 && fast->out <= fast->out_limit) {
         __m128i sent = _mm_loadu_si128((const __m128i *)(const void *)fast->at);
         _mm_storeu_si128((__m128i *)(void *)fast->out, sent);
-        __m128i quote = _mm_cmpeq_epi8(sent, _mm_set1_epi8('"'));
-        __m128i backslash = _mm_cmpeq_epi8(sent, _mm_set1_epi8('\\'));
-        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(sent, _mm_set1_epi8(0x1F)), sent);
-        __m128i special = _mm_or_si128(_mm_or_si128(quote, backslash), control);
-        unsigned marks = (unsigned)_mm_movemask_epi8(special);
+        unsigned marks = find_specials(sent);
         if (marks != 0) {
             fast->at += __builtin_ctz(marks);
             fast->out += __builtin_ctz(marks);

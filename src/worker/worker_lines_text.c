@@ -135,11 +135,7 @@ static const char *find_end(const char *at, bool *ret_wide)
 #if defined(__SSE2__)
     for (;; at += 16) {
         __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
-        __m128i quote = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-        __m128i backslash = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
-        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
-        __m128i special = _mm_or_si128(_mm_or_si128(quote, backslash), control);
-        unsigned marks = (unsigned)_mm_movemask_epi8(special);
+        unsigned marks = find_specials(bytes);
         unsigned wide = (unsigned)_mm_movemask_epi8(bytes);
         if (marks != 0) {
             *ret_wide |= (wide & (marks - 1) & ~marks) != 0;
