@@ -58,15 +58,18 @@ struct http_listener {
     struct MHD_Daemon *daemon;
     int fd;
     unsigned tag;
-    bool quiesced;
 };
 
 struct http_server {
     struct http_options options;
     struct http_listener *listeners;
     atomic_bool stopping;
-    atomic_uint resuming; /* connections whose resume has been decided and not been told yet */
-    int epoll_fd;         /* all client connections, for hang-ups only */
+    atomic_uint resuming;  /* connections whose resume has been decided and not been told yet */
+    atomic_bool closed;    /* nobody is accepted any more */
+    atomic_bool accepting; /* the watch thread may hold a connection that no daemon has yet */
+    bool listening;        /* watch thread: it is told of who connects */
+    int epoll_fd;          /* all client connections, for hang-ups only; and accept_fd */
+    int accept_fd;         /* an epoll of the listeners */
     int wake_fd;
     bool watching;
     pthread_t watch;
@@ -84,6 +87,13 @@ struct http_server {
 
 bool http_watch_start(struct http_server *server, struct err *err) MUST_CHECK;
 void http_watch_stop(struct http_server *server);
+/* Once the daemons are there; the watch thread begins to accept. */
+bool http_accept_open(struct http_server *server, struct err *err) MUST_CHECK;
+/* Watch thread: takes who waits. When there is no room for more, nobody is looked for until the next
+ * tick calls this again. */
+void http_accept_round(struct http_server *server);
+/* When it returns, no daemon is handed anybody any more. */
+void http_accept_stop(struct http_server *server);
 struct http_connection *http_connection_open(struct http_listener *listener,
                                              struct MHD_Connection *mhd);
 void http_connection_close(struct http_connection *connection);

@@ -41,7 +41,11 @@ struct http_server *http_server_create(const struct http_options *options)
     atomic_init(&server->resuming, 0);
     lock_init(&server->lock, LOCK_WATCH);
     condition_init(&server->idle);
+    atomic_init(&server->closed, false);
+    atomic_init(&server->accepting, false);
+    server->listening = true;
     server->epoll_fd = -1;
+    server->accept_fd = -1;
     server->wake_fd = -1;
     return server;
 }
@@ -229,7 +233,8 @@ static bool start_listener(struct http_server *server, struct http_listener *lis
 {
     const struct http_options *options = &server->options;
     struct MHD_OptionItem items[] = {
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)options->connections_max, NULL},
+        /* http_accept.c keeps the limit; this one is beyond what it can have handed over. */
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)options->connections_max + LISTEN_BACKLOG, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)backstop_seconds(options), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY_BYTES, NULL},
 #if MHD_VERSION >= 0x00097701
@@ -240,11 +245,11 @@ static bool start_listener(struct http_server *server, struct http_listener *lis
         {MHD_OPTION_END, 0, NULL},
     };
     listener->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
-        listener, MHD_OPTION_LISTEN_SOCKET, listener->fd, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, listener, MHD_OPTION_URI_LOG_CALLBACK, on_request_line, listener,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, listener, MHD_OPTION_UNESCAPE_CALLBACK,
-        keep_escapes, NULL, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0,
+        NULL, NULL, on_request, listener, MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener,
+        MHD_OPTION_URI_LOG_CALLBACK, on_request_line, listener, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, listener, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_ARRAY,
+        items, MHD_OPTION_END);
     return listener->daemon != NULL;
 }
 
@@ -258,21 +263,12 @@ bool http_start(struct http_server *server, struct err *err)
             return err_set(err, ERR_UNAVAILABLE, "the HTTP server cannot be started");
         }
     }
-    return true;
+    return http_accept_open(server, err);
 }
 
 void http_stop_accepting(struct http_server *server)
 {
-    for (struct http_listener *at = server->listeners; at != NULL; at = at->next) {
-        if (at->daemon != NULL && !at->quiesced) {
-            (void)MHD_quiesce_daemon(at->daemon);
-            at->quiesced = true;
-        }
-        /* The descriptor has to stay open while libmicrohttpd's threads may still name it; this
-         * refuses whoever connects from now on, instead of leaving them in the backlog without an
-         * answer. */
-        (void)shutdown(at->fd, SHUT_RDWR);
-    }
+    http_accept_stop(server);
 }
 
 bool http_wait_idle(struct http_server *server, int64_t deadline_ms)

@@ -256,10 +256,17 @@ static void *watch(void *argument)
             if (events[i].data.ptr == NULL) {
                 return NULL; /* http_watch_stop */
             }
-            handle_hang_up(server, events[i].data.ptr);
+            if (events[i].data.ptr == server) {
+                http_accept_round(server);
+            } else {
+                handle_hang_up(server, events[i].data.ptr);
+            }
         }
         if (clock_now_ms() >= next_check_ms) {
             check_deadlines(server);
+            if (!server->listening) {
+                http_accept_round(server);
+            }
             next_check_ms = clock_now_ms() + round_ms;
         }
         free_retired(server);
@@ -291,5 +298,6 @@ void http_watch_stop(struct http_server *server)
     free_retired(server);
     assert(server->connections == NULL);
     fd_close(&server->wake_fd);
+    fd_close(&server->accept_fd);
     fd_close(&server->epoll_fd);
 }
