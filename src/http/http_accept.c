@@ -1,7 +1,7 @@
 /* http_accept.c - the watch thread takes connections and hands them to libmicrohttpd. Its own
- * listening cannot be ended safely: MHD_quiesce_daemon and the daemon's epoll threads race to remove
- * the socket from the epoll set, and who comes second calls abort (0.9.75 and later, open there).
- * tests/unit/test_http_accept.c shows it. */
+ * listening cannot be ended safely: MHD_quiesce_daemon and the daemon's epoll threads race to
+ * remove the socket from the epoll set, and who comes second calls abort (0.9.75 and later, open
+ * there). tests/unit/test_http_accept.c shows it. */
 #include "http_private.h"
 
 #include <errno.h>

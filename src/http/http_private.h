@@ -89,8 +89,8 @@ bool http_watch_start(struct http_server *server, struct err *err) MUST_CHECK;
 void http_watch_stop(struct http_server *server);
 /* Once the daemons are there; the watch thread begins to accept. */
 bool http_accept_open(struct http_server *server, struct err *err) MUST_CHECK;
-/* Watch thread: takes who waits. When there is no room for more, nobody is looked for until the next
- * tick calls this again. */
+/* Watch thread: takes who waits. When there is no room for more, nobody is looked for until the
+ * next tick calls this again. */
 void http_accept_round(struct http_server *server);
 /* When it returns, no daemon is handed anybody any more. */
 void http_accept_stop(struct http_server *server);

@@ -22,8 +22,8 @@ static void *come_and_go(void *argument)
     }
 }
 
-/* MHD_quiesce_daemon races with the threads of an epoll daemon, and the loser calls abort: about one
- * of some hundred stops under load ended the server in the middle of its drain. */
+/* MHD_quiesce_daemon races with the threads of an epoll daemon, and the loser calls abort: about
+ * one of some hundred stops under load ended the server in the middle of its drain. */
 TEST(stopping_while_clients_come_does_no_harm)
 {
     for (int round = 0; round < ROUNDS; round++) {
