@@ -280,6 +280,11 @@ bool database_reach(struct database *database, struct err *err)
     if (temp_fd < 0) {
         return false;
     }
+    /* Before its first file: who made the folder may have been killed before it was durable. */
+    bool unused = faccessat(folder_fd, database->file_name, F_OK, 0) != 0;
+    if (unused && !fd_sync_parents(database->folder, err)) {
+        return false;
+    }
     lock_take(&databases->lock);
     if (database->folder_fd < 0) {
         database->folder_fd = folder_fd;

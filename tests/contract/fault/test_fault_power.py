@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 
 import pytest
+import requests
 
 from fault.sampling import SEED, Folders, complain, each, percentile, sample, say
 from harness import fault_trace
@@ -123,28 +124,44 @@ def test_power_cuts_without_syncs_lose_records(eider_binary, folders, tmp_path):
     assert any("is lost" in failure for failure in failures), "the power-loss test does not notice that nothing is synced"
 
 
+def write_to_a_database(url):
+    """The server may be killed meanwhile."""
+    try:
+        done = requests.post(f"{url}/api/v1/duckdb/query", json={"query": "CREATE TABLE kept (a INTEGER)"}, timeout=20)
+    except requests.exceptions.RequestException:
+        return
+    assert done.status_code == 200, done.text
+
+
 def test_folders_of_a_start_that_was_killed_are_synced_by_the_next(eider_binary, folders):
     """A folder is there, but whoever made it died before its name was durable: all that is ever written in it would
     be gone with a later power cut."""
 
     def life(folder, **settings):
+        """What it did until it was ready, and from then on."""
         rig = Rig(eider_binary, folder, env={"EIDER_LAKE": str(folder / "data" / "other")})  # not made by the rig
         try:
-            rig.end(rig.start(rig.shim(trace=True, **settings)))
-            return [call for call in fault_trace.read_trace(rig.trace_file) if call.kind != "reply"]
+            server = rig.start(rig.shim(trace=True, **settings))
+            ready = len(fault_trace.read_trace(rig.trace_file))
+            if server.running():
+                write_to_a_database(server.url)
+            rig.end(server)
+            calls = fault_trace.read_trace(rig.trace_file)
+            return [[call for call in part if call.kind != "reply"] for part in (calls[:ready], calls[ready:])]
         finally:
             rig.close()
 
     with folders.one() as folder:
-        calls = life(Path(folder))
+        start, since = life(Path(folder))
         root = str((Path(folder) / "data").resolve())
-    made = {call.path[len(root) :]: number for number, call in enumerate(calls, 1) if call.kind == "mkdir"}
-    for name in ("/log", "/log/plans", "/log/records", "/other"):
+    made = {call.path[len(root) :]: number for number, call in enumerate(start + since, 1) if call.kind == "mkdir"}
+    for name in ("/log", "/log/plans", "/log/records", "/other", "/db"):
         with folders.one() as folder:
             life(Path(folder), kill=f"{made[name]}:after")
             (Path(folder) / "trace").unlink()
-            calls = life(Path(folder))
+            start, since = life(Path(folder))
             root = str((Path(folder) / "data").resolve())
-            assert not [call for call in calls if call.kind == "mkdir" and call.path == root + name], "it was not killed"
-            synced = [call.path for call in calls if call.kind == "fsync"]
+            again = [call for call in start + since if call.kind == "mkdir" and call.path == root + name]
+            assert not again, "it was not killed"
+            synced = [call.path for call in (since if name == "/db" else start) if call.kind == "fsync"]
             assert str(Path(root + name).parent) in synced, f"the name of {name} is not durable: {synced}"
