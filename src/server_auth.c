@@ -92,6 +92,7 @@ bool server_open_auth(const struct config *config, const char *exposed, struct a
         .jwt_keys_path = config_text(config, "EIDER_JWT_KEYS"),
         .jwt_issuer = config_text(config, "EIDER_JWT_ISSUER"),
         .jwt_audience = config_text(config, "EIDER_JWT_AUDIENCE"),
+        .graph_api_key = config_text(config, "GRAPH_API_KEY"),
     };
     if (!server_auth_required(config, exposed, &options.required, err)) {
         return false;

@@ -28,6 +28,7 @@ const struct setting server_settings[] = {
     TEXT("EIDER_TOKENS_FILE", NULL, "File of hashed tokens, which `eider token` writes. Default: tokens in EIDER_DATA. It is read again when it has changed."),
     TEXT("EIDER_JWT_KEYS", NULL, "JWKS file with the keys of signed tokens (RS256, ES256, HS256). It is read again when it has changed. Unset: there are none."),
     TEXT("EIDER_JWT_ISSUER", NULL, "The `iss` that signed tokens must have. Unset: any."),
+    SECRET("GRAPH_API_KEY", NULL, "Key that clients of the staging service send, as `X-Graph-API-Key` or as Bearer: it passes the gate of EIDER_STAGING_LISTEN, and no other. Unset: tokens alone do."),
     TEXT("EIDER_JWT_AUDIENCE", NULL, "The `aud` that signed tokens must have. Unset: any."),
     HOT_TEXT("EIDER_ALLOWED_ENDPOINTS", NULL, "Where s3_config.endpoint of a request may point, separated by commas: host, host:port, *.suffix, address, address:port, network (10.0.0.0/8), or none. Unset: anywhere but link-local and metadata addresses. See operations.md."),
     TEXT("EIDER_CA_FILE", NULL, "PEM file with the certificate authorities for https stores. Also read: AWS_CA_BUNDLE, SSL_CERT_FILE, NODE_EXTRA_CA_CERTS."),

@@ -201,7 +201,9 @@ static void begin(void *context, struct http_exchange *exchange)
     } else if (request->route == NULL && allow != NULL) {
         reply_wrong_method(request, allow);
     } else if (request->route == NULL && request->personality == PERSONALITY_ABSENT) {
-        reply_not_there(request);
+        if (listener != API_STAGING || gate_pass_staging(request)) {
+            reply_not_there(request);
+        }
     } else if (request->route == NULL) {
         if (!redirect_slash(request, listener)) {
             reply_not_found(request);

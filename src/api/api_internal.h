@@ -146,6 +146,9 @@ bool route_has_path(struct request *request, enum api_listener listener, struct 
 /* ---- who asks (api_gate.c) ---- */
 /* Fills request->identity; false when it may not have its route, and the reply was sent. */
 bool gate_pass(struct request *request);
+/* The same on the staging personality's address, whose routes are not there yet: its key, or a
+ * token of the role write. In the words of its contract. */
+bool gate_pass_staging(struct request *request);
 /* Whether paths, addresses and the texts of errors may be told where everybody may ask. */
 bool gate_shows_all(const struct request *request);
 

@@ -324,15 +324,15 @@ static bool refuse(struct auth *auth, enum auth_refusal refusal, struct err *err
     return err_set(err, ERR_UNAUTHENTICATED, "Could not validate credentials");
 }
 
-static bool check_graph_key(struct auth *auth, struct str key, struct auth_identity *ret_identity,
-                            struct err *err)
+static bool is_graph_key(const struct auth *auth, struct str key,
+                         struct auth_identity *ret_identity)
 {
     struct sha256 hash = digest_sha256(key);
-    if (!same_hash(&hash, &auth->graph_key)) {
-        return refuse(auth, AUTH_REFUSED_UNKNOWN, err);
+    bool same = auth->has_graph_key && same_hash(&hash, &auth->graph_key);
+    if (same) {
+        *ret_identity = (struct auth_identity){.role = AUTH_WRITE, .name = "GRAPH_API_KEY"};
     }
-    *ret_identity = (struct auth_identity){.role = AUTH_WRITE, .name = "GRAPH_API_KEY"};
-    return true;
+    return same;
 }
 
 bool auth_check(struct auth *auth, const struct auth_credentials *credentials, int64_t now_wall_ms,
@@ -340,7 +340,12 @@ bool auth_check(struct auth *auth, const struct auth_credentials *credentials, i
 {
     *ret_identity = (struct auth_identity){0};
     if (auth->has_graph_key && credentials->api_key.len > 0) {
-        return check_graph_key(auth, credentials->api_key, ret_identity, err);
+        return is_graph_key(auth, credentials->api_key, ret_identity) ||
+               refuse(auth, AUTH_REFUSED_UNKNOWN, err);
+    }
+    if (credentials->bearer_may_be_key &&
+        is_graph_key(auth, bearer_of(credentials->authorization), ret_identity)) {
+        return true;
     }
     bool header = credentials->authorization.len > 0;
     bool brought = header || credentials->session_id.len > 0;

@@ -48,7 +48,8 @@ bool auth_has_any(struct auth *auth);
 struct auth_credentials {
     struct str authorization; /* the header: Bearer <token> */
     struct str session_id;    /* the cookie of that name */
-    struct str api_key; /* X-API-Key of the staging personality, which passes its gate alone */
+    struct str api_key;       /* X-Graph-API-Key of the staging personality; opens its gate alone */
+    bool bearer_may_be_key;   /* there, Bearer may name it as well */
 };
 
 struct auth_identity {

@@ -164,6 +164,31 @@ def test_each_personality_has_its_shape(guarded, by_role):
     assert (ours["error"], ours["code"]) == (REFUSED, "unauthenticated")
 
 
+def test_the_staging_services_key_passes_its_gate_alone(start_eider, own_tokens):
+    key = "a-key-that-all-share"
+    keys = {"GRAPH_API_KEY": key, "EIDER_STAGING_LISTEN": "127.0.0.1:0"}
+    token = {role: own_tokens.create(role) for role in ROLES}
+    server = start_eider({**REQUIRED, **LISTENERS, **keys}, data=own_tokens.data)
+    staging = server.listener("staging")
+
+    def ask(path="/databases/sec/tables", **headers):
+        answer = server.get(path, staging, headers=headers)
+        return answer.status_code, answer.json().get("detail")
+
+    assert ask() == (401, "Missing API key")
+    assert ask(**{"X-Graph-API-Key": key}) == (501, None)
+    assert ask(Authorization=f"Bearer {key}") == (501, None)
+    assert ask(Authorization=f"Bearer {token['write']}") == (501, None)
+    for wrong in (key[:-1], key + "x", key.upper(), token["admin"]):
+        assert ask(**{"X-Graph-API-Key": wrong}) == (401, "Invalid API key"), wrong
+    for wrong in (key[:-1], key + "x", token["read"]):
+        assert ask(Authorization=f"Bearer {wrong}") == (401, "Invalid API key"), wrong
+    assert ask("/health") == (501, None)  # open there, and not there yet
+    for headers in ({"X-Graph-API-Key": key}, {"Authorization": f"Bearer {key}"}):
+        assert server.get("/queries", headers=headers).status_code == 401
+    assert key not in server.stderr
+
+
 def test_paths_and_methods_that_are_not_there_are_told_to_all(guarded):
     assert guarded.get("/nowhere").status_code == 404
     assert guarded.request("DELETE", "/metrics").status_code == 405
