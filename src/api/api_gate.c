@@ -63,16 +63,30 @@ static void look_at(struct request *request, const struct auth_credentials *cred
     }
 }
 
+/* Browsers say where a page is from to https and to loopback; elsewhere its origin, which they send
+ * with whatever is not a GET, has to be the host that they were sent to. */
+static bool is_of_another_site(const struct request *request)
+{
+    struct str site = header_or_empty(request, "Sec-Fetch-Site");
+    struct str origin = http_header(request->exchange, "Origin");
+    if (site.len > 0 || origin.ptr == NULL) {
+        return str_equal_nocase(site, STR("cross-site"));
+    }
+    struct str scheme = STR("://");
+    size_t at = str_find(origin, scheme);
+    struct str host = str_from(origin, at < origin.len ? at + scheme.len : origin.len);
+    return !str_equal_nocase(host, header_or_empty(request, "Host"));
+}
+
 /* A browser was sent here by a page of somebody else's: its cookie, or the place it runs at, is not
- * what that page may use to change anything. Programs do not send this header, and a page that
- * holds a token itself sends it. */
+ * what that page may use to change anything. Programs do not send these headers, and a page that
+ * holds a token sends it. */
 static bool is_foreign_page(const struct request *request,
                             const struct auth_credentials *credentials)
 {
     const char *method = request->route->method;
     bool changes = strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0;
-    return changes && credentials->authorization.len == 0 &&
-           str_equal_nocase(header_or_empty(request, "Sec-Fetch-Site"), STR("cross-site"));
+    return changes && credentials->authorization.len == 0 && is_of_another_site(request);
 }
 
 bool gate_pass(struct request *request)

@@ -142,9 +142,11 @@ static bool is_on_disk(const struct database *database)
         if (entry == NULL) {
             break;
         }
-        found = strncmp(entry->d_name, database->file_name, size) == 0 &&
-                (entry->d_name[size] == '\0' ||
-                 str_starts(str_of(entry->d_name + size), STR(".quarantine-")));
+        struct str rest = STR("");
+        found = strncmp(entry->d_name, database->file_name, size) == 0;
+        rest = found ? str_of(entry->d_name + size) : rest;
+        found = found && (rest.len == 0 || str_starts(rest, STR(DATABASE_ASIDE_INFIX)) ||
+                          str_starts(rest, STR(DATABASE_REPLACED_INFIX)));
     }
     if (folder != NULL) {
         (void)closedir(folder);

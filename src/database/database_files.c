@@ -18,8 +18,6 @@ enum {
     LOCK_TRY_MS = 20
 };
 
-#define ASIDE_INFIX ".quarantine-"
-
 /* The main file, its log, the log of what is committed during a checkpoint, and both together after
  * a crash in one. One that stayed behind would be replayed into the database that takes its place.
  */
@@ -53,16 +51,18 @@ bool database_is_half_made(const struct database *database)
     return has(database, "", 1) && !has(database, "", HEADERS_SIZE) && !database_has_log(database);
 }
 
-/* A name of the main file, with the time it was set aside; its logs have the same with a suffix. */
-static bool is_aside(const struct database *database, const char *name)
+/* The time in a name of the main file that was set aside, which its logs have with a suffix; NULL
+ * for other names. */
+static const char *time_in(const struct database *database, const char *infix, const char *name)
 {
     size_t size = strlen(database->file_name);
-    return strncmp(name, database->file_name, size) == 0 &&
-           strncmp(name + size, ASIDE_INFIX, strlen(ASIDE_INFIX)) == 0;
+    bool aside = strncmp(name, database->file_name, size) == 0 &&
+                 strncmp(name + size, infix, strlen(infix)) == 0;
+    return aside ? name + size + strlen(infix) : NULL;
 }
 
 /* Calls `visit` with each name that was set aside until it says no, and tells whether it did. */
-static bool visit_aside(const struct database *database,
+static bool visit_aside(const struct database *database, const char *infix,
                         bool (*visit)(void *context, const char *name), void *context)
 {
     int fd = openat(database->folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -74,7 +74,8 @@ static bool visit_aside(const struct database *database,
     bool stopped = false;
     for (struct dirent *entry = readdir(folder); entry != NULL && !stopped;
          entry = readdir(folder)) {
-        stopped = is_aside(database, entry->d_name) && !visit(context, entry->d_name);
+        bool aside = time_in(database, infix, entry->d_name) != NULL;
+        stopped = aside && !visit(context, entry->d_name);
     }
     (void)closedir(folder);
     return stopped;
@@ -89,7 +90,8 @@ static bool stop_at_first(void *context, const char *name)
 
 bool database_is_quarantined(const struct database *database)
 {
-    return !database_has_file(database) && visit_aside(database, stop_at_first, NULL);
+    return !database_has_file(database) &&
+           visit_aside(database, DATABASE_ASIDE_INFIX, stop_at_first, NULL);
 }
 
 /* ---- the file to ourselves ---- */
@@ -171,20 +173,41 @@ static void stamp(char text[static CLOCK_ISO_SIZE + 8])
     (void)snprintf(text, CLOCK_ISO_SIZE + 8, "%s-%03d", time, (int)(now_ms % 1000));
 }
 
-static bool rename_aside(const struct database *database, char name[static NAME_SIZE],
-                         struct err *err)
+/* The other way round: a file never comes back before its logs. */
+static bool rename_back(const struct database *database, const char *name)
+{
+    bool good = true;
+    for (size_t i = COUNT_OF(suffixes); good && i-- > 0;) {
+        char from[2 * NAME_SIZE];
+        char into[2 * NAME_SIZE];
+        (void)snprintf(from, sizeof(from), "%s%s", name, suffixes[i]);
+        (void)snprintf(into, sizeof(into), "%s%s", database->file_name, suffixes[i]);
+        good =
+            renameat(database->folder_fd, from, database->folder_fd, into) == 0 || errno == ENOENT;
+    }
+    return good && fd_sync(database->folder_fd);
+}
+
+/* All of it, or nothing, but for a crash: database_mend_renames. */
+static bool rename_aside(const struct database *database, const char *infix,
+                         char name[static NAME_SIZE], struct err *err)
 {
     char time[CLOCK_ISO_SIZE + 8];
     stamp(time);
-    (void)snprintf(name, NAME_SIZE, "%s" ASIDE_INFIX "%s", database->file_name, time);
-    return rename_all(database, database->file_name, database->folder_fd, name, err);
+    (void)snprintf(name, NAME_SIZE, "%s%s%s", database->file_name, infix, time);
+    if (rename_all(database, database->file_name, database->folder_fd, name, err)) {
+        return true;
+    }
+    (void)rename_back(database, name);
+    return false;
 }
 
 bool database_set_aside(const struct database *database, struct err *err)
 {
     CLEANUP(fd_close) int lock_fd = -1;
     char name[NAME_SIZE];
-    return lock_file(database, &lock_fd, err) && rename_aside(database, name, err);
+    return lock_file(database, &lock_fd, err) &&
+           rename_aside(database, DATABASE_ASIDE_INFIX, name, err);
 }
 
 /* ---- into the trash ---- */
@@ -220,15 +243,30 @@ struct trash {
     int fd;
 };
 
-static bool aside_to_trash(void *context, const char *name)
+/* Under a name by which the trash knows it, whatever the file itself is called. */
+static bool to_trash(const struct trash *trash, const char *infix, const char *name)
 {
-    const struct trash *trash = context;
     const struct database *database = trash->database;
+    const char *time = time_in(database, infix, name);
+    size_t size = strcspn(time, ".");
+    char into[NAME_SIZE];
     char beside[NAME_SIZE + 8];
-    name_beside(name, beside);
-    return renameat(database->folder_fd, name, trash->fd, name) == 0 ||
+    (void)snprintf(into, sizeof(into), "%s%s%.*s.duckdb%s", database->name, infix, (int)size, time,
+                   time + size);
+    name_beside(into, beside);
+    return renameat(database->folder_fd, name, trash->fd, into) == 0 ||
            (errno == EXDEV &&
             renameat(database->folder_fd, name, database->folder_fd, beside) == 0);
+}
+
+static bool aside_to_trash(void *context, const char *name)
+{
+    return to_trash(context, DATABASE_ASIDE_INFIX, name);
+}
+
+static bool replaced_to_trash(void *context, const char *name)
+{
+    return to_trash(context, DATABASE_REPLACED_INFIX, name);
 }
 
 /* What was once set aside goes too: it would stand for a damaged database. */
@@ -240,7 +278,8 @@ bool database_to_trash(const struct database *database, struct err *err)
         return false;
     }
     struct trash trash = {.database = database, .fd = trash_fd};
-    if (visit_aside(database, aside_to_trash, &trash)) {
+    if (visit_aside(database, DATABASE_ASIDE_INFIX, aside_to_trash, &trash) ||
+        visit_aside(database, DATABASE_REPLACED_INFIX, replaced_to_trash, &trash)) {
         return failed(database, "moved to the trash", err);
     }
     return move_to_trash(database, trash_fd, database->file_name, err);
@@ -280,20 +319,24 @@ static bool replace_file(const struct database *database, int trash_fd, const ch
     return true;
 }
 
-/* A log goes with its file, which takes several renames: a crash between them leaves a database
- * that was set aside, whole, and not one without what its log holds, or with the log of another. */
+/* A log goes with its file, which takes several renames. What was there comes back when one fails,
+ * and after a crash between them (database_mend_renames). */
 static bool replace_with_log(const struct database *database, int trash_fd, const char *new_name,
                              struct err *err)
 {
-    char aside[NAME_SIZE];
+    char replaced[NAME_SIZE];
     struct err kept;
-    if (!rename_aside(database, aside, err) || !give_name(database, new_name, err)) {
+    if (!rename_aside(database, DATABASE_REPLACED_INFIX, replaced, err)) {
+        return false;
+    }
+    if (!give_name(database, new_name, err)) {
+        (void)rename_back(database, replaced);
         return false;
     }
     if (!fd_sync(database->folder_fd)) {
         return failed(database, "replaced", err);
     }
-    (void)move_to_trash(database, trash_fd, aside, &kept); /* else it stays set aside */
+    (void)move_to_trash(database, trash_fd, replaced, &kept); /* else the next opening does it */
     return true;
 }
 
@@ -302,9 +345,70 @@ bool database_replace(const struct database *database, const char *new_name, str
     struct err no_trash; /* then what was there stays in its folder */
     CLEANUP(fd_close) int lock_fd = -1;
     CLEANUP(fd_close) int trash_fd = databases_open_trash(database->owner, &no_trash);
-    if (!lock_file(database, &lock_fd, err)) {
+    if (!database_mend_renames(database, err) || !lock_file(database, &lock_fd, err)) {
         return false;
     }
     return database_has_log(database) ? replace_with_log(database, trash_fd, new_name, err)
                                       : replace_file(database, trash_fd, new_name, err);
+}
+
+/* ---- after a crash ---- */
+
+struct newest {
+    const struct database *database;
+    const char *infix;
+    char name[NAME_SIZE];
+};
+
+/* Of the main files alone: their times have no dot. */
+static bool take_newest(void *context, const char *name)
+{
+    struct newest *newest = context;
+    const char *time = time_in(newest->database, newest->infix, name);
+    if (strchr(time, '.') == NULL && strcmp(name, newest->name) > 0) {
+        (void)snprintf(newest->name, sizeof(newest->name), "%s", name);
+    }
+    return true;
+}
+
+static bool find_newest(struct newest *newest)
+{
+    (void)visit_aside(newest->database, newest->infix, take_newest, newest);
+    return newest->name[0] != '\0';
+}
+
+static bool has_logs_aside(const struct database *database, const char *name)
+{
+    bool found = false;
+    for (size_t i = 1; i < COUNT_OF(suffixes); i++) {
+        char log[2 * NAME_SIZE];
+        (void)snprintf(log, sizeof(log), "%s%s", name, suffixes[i]);
+        found = found || faccessat(database->folder_fd, log, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    }
+    return found;
+}
+
+bool database_mend_renames(const struct database *database, struct err *err)
+{
+    struct newest replaced = {.database = database, .infix = DATABASE_REPLACED_INFIX};
+    struct newest aside = {.database = database, .infix = DATABASE_ASIDE_INFIX};
+    if (database_has_file(database)) {
+        struct trash trash = {.database = database};
+        CLEANUP(fd_close) int trash_fd = -1;
+        struct err kept; /* else it stays where it is */
+        if (find_newest(&replaced)) {
+            trash.fd = trash_fd = databases_open_trash(database->owner, &kept);
+            (void)visit_aside(database, DATABASE_REPLACED_INFIX, replaced_to_trash, &trash);
+        }
+        return true;
+    }
+    if (find_newest(&replaced)) {
+        return rename_back(database, replaced.name) || failed(database, "renamed", err);
+    }
+    /* A log alone, and a file that was set aside without one: they belong together. */
+    if (database_has_log(database) && find_newest(&aside) &&
+        !has_logs_aside(database, aside.name)) {
+        return rename_back(database, aside.name) || failed(database, "renamed", err);
+    }
+    return true;
 }

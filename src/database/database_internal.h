@@ -22,6 +22,10 @@ enum {
     DATABASE_RESTORE_DIGITS = 16 /* of a restore's file on its way */
 };
 
+/* In a name, before the time: what was set aside because it is damaged, and what a restore is about
+ * to replace. */
+#define DATABASE_ASIDE_INFIX ".quarantine-"
+#define DATABASE_REPLACED_INFIX ".replaced-"
 #define DATABASE_TRASH_PREFIX ".trash-"
 #define DATABASE_RESTORE_PREFIX ".restore-"
 
@@ -45,8 +49,9 @@ struct database {
     struct breaker *breaker;
     struct timings *timings;
     /* under the owner's lock */
-    bool there; /* it has a file, or may get one when it is opened */
-    bool anew;  /* the next opening makes a file where there is none */
+    bool there;      /* it has a file, or may get one when it is opened */
+    bool anew;       /* the next opening makes a file where there is none */
+    bool opens_anew; /* PHASE_OPENING: this one does; its thread reads it without the lock */
     enum database_phase phase;
     uint64_t openings;              /* that were begun */
     struct cancel patience;         /* PHASE_OPENING: of the thread that opens it */
@@ -107,6 +112,9 @@ bool database_has_log(const struct database *database);
 bool database_is_half_made(const struct database *database);
 /* There is no file, but one that was set aside. */
 bool database_is_quarantined(const struct database *database);
+/* After a crash between two renames: what a restore was about to replace comes back, or goes to the
+ * trash when it was replaced; a file that was set aside alone comes back to its log. */
+bool database_mend_renames(const struct database *database, struct err *err) MUST_CHECK;
 /* Synced renames of the main file, where there is one, and its logs. */
 bool database_set_aside(const struct database *database, struct err *err) MUST_CHECK;
 bool database_to_trash(const struct database *database, struct err *err) MUST_CHECK;

@@ -162,13 +162,14 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
                          struct engine_database **ret_engine, struct err *err)
 {
     const struct databases_options *options = &database->owner->options;
-    if (!database_reach(database, err)) {
+    if (!database_reach(database, err) || !database_mend_renames(database, err)) {
         return false;
     }
-    if (!database->anew && database_is_quarantined(database)) {
+    bool anew = database->opens_anew;
+    if (!anew && database_is_quarantined(database)) {
         return err_set(err, ERR_CORRUPT, "it was set aside before");
     }
-    if (!database->anew && !database->is_default && !database_has_file(database)) {
+    if (!anew && !database->is_default && !database_has_file(database)) {
         return err_set(err, ERR_NOT_FOUND, "there is no database '%s'", database->name);
     }
     /* A log without its file would be replayed into a new one. */
@@ -274,6 +275,7 @@ static bool begin_opening(struct database *database, struct database_waiter *wai
     database->granted_bytes = grant_for(databases);
     databases->granted_bytes += database->granted_bytes;
     databases->open_count++;
+    database->opens_anew = database->anew;
     enter_phase(database, PHASE_OPENING);
     cancel_init(&database->patience, clock_now_ms() + databases->options.open_timeout_ms);
     if (!thread_start_detached("opener", open_engine, database)) {

@@ -203,9 +203,10 @@ static bool fail_ended(struct conversation *talk, struct err *err)
 }
 
 /* Its receives end after PATIENCE_MS, so that a request that is shorter needs only one of them. */
-static bool connect_slot(struct engine_database *database, struct database_slot *slot,
-                         struct err *err)
+static bool connect_slot(struct conversation *talk, struct err *err)
 {
+    struct engine_database *database = talk->database;
+    struct database_slot *slot = talk->slot;
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return err_set(err, ERR_UNAVAILABLE, "the server has too many open files");
@@ -219,7 +220,7 @@ static bool connect_slot(struct engine_database *database, struct database_slot 
     fd_close(&pair[1]);
     if (!good) {
         fd_close(&pair[0]);
-        return false;
+        return fail_ended(talk, err);
     }
     lock_take(&database->lock);
     slot->stream.fd = pair[0];
@@ -479,8 +480,8 @@ bool engine_database_run(struct engine_database *database,
         .outcome = ret_outcome,
         .number = atomic_fetch_add(&database->requests, 1) + 1,
     };
-    bool good = cancel_check(cancel, err) &&
-                (slot->stream.fd >= 0 || connect_slot(database, slot, err)) && run_in(&talk, err);
+    bool good = cancel_check(cancel, err) && (slot->stream.fd >= 0 || connect_slot(&talk, err)) &&
+                run_in(&talk, err);
     trim(slot);
     give_back(database, slot);
     return good;

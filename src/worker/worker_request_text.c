@@ -113,8 +113,8 @@ bool request_ends_whole(struct request *run)
         return true;
     }
     (void)err_set(&err, ERR_INVALID,
-                  "what this request changed was not kept: its transaction is still open at the "
-                  "end; write COMMIT, or send the statements as a batch");
+                  "what this request changed since its last COMMIT was not kept: a transaction is "
+                  "still open at its end; write COMMIT, or send the statements as a batch");
     return request_fail_err(run, &err);
 }
 

@@ -185,8 +185,11 @@ static bool enter_seccomp(struct err *err)
     assert(prepared.code[prepared.process_at].k == ANY_PROCESS);
     prepared.code[prepared.process_at].k = (uint32_t)getpid();
     struct sock_fprog program = {.len = prepared.size, .filter = prepared.code};
-    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0 ||
-           err_set_errno(err, ERR_UNAVAILABLE, errno, "seccomp refused the worker's filter");
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0) {
+        return true;
+    }
+    prepared.code[prepared.process_at].k = ANY_PROCESS; /* it is tried again with the job */
+    return err_set_errno(err, ERR_UNAVAILABLE, errno, "seccomp refused the worker's filter");
 }
 
 /* As it was when it was asked for first: the zygote's hardly changes, and to ask takes as long as a

@@ -32,7 +32,7 @@ struct slots {
     struct lock lock; /* LOCK_REQUESTS */
     struct condition idle;
     bool draining GUARDED_BY(lock);
-    unsigned running_count GUARDED_BY(lock);
+    unsigned busy_count GUARDED_BY(lock);                 /* slots that use the database */
     struct slot slots[WORKER_SLOTS_MAX] GUARDED_BY(lock); /* but what its own thread alone uses */
 };
 
@@ -56,7 +56,7 @@ void slots_open(struct slots *slots, duckdb_database database, unsigned threads)
 
 void slots_close(struct slots *slots)
 {
-    assert(slots->running_count == 0 && slots->draining);
+    assert(slots->busy_count == 0 && slots->draining);
     crew_stop(slots->crew);
     lock_take(&slots->lock);
     for (size_t i = 0; i < WORKER_SLOTS_MAX; i++) {
@@ -85,35 +85,50 @@ static bool take_connection(struct slot *slot, duckdb_connection *ret_connection
 static void prepare_next(struct slot *slot)
 {
     duckdb_connection connection = NULL;
-    bool made = make_connection(slot->slots, &connection);
-    lock_take(&slot->slots->lock);
-    if (made && !slot->slots->draining) {
+    if (make_connection(slot->slots, &connection)) {
+        lock_take(&slot->slots->lock);
         assert(slot->next == NULL);
         slot->next = TAKE(connection);
+        lock_release(&slot->slots->lock);
     }
-    lock_release(&slot->slots->lock);
     duckdb_disconnect(&connection);
 }
 
 /* ---- one request ---- */
 
-/* False when it is not to run: `err` says why. */
-static bool begin(struct slot *slot, duckdb_connection connection, uint64_t number, struct err *err)
+/* From here to the next connection's making the database stays: slots_drain waits. False when it is
+ * being closed. */
+static bool enter_database(struct slots *slots)
+{
+    lock_take(&slots->lock);
+    bool draining = slots->draining;
+    slots->busy_count += draining ? 0 : 1;
+    lock_release(&slots->lock);
+    return !draining;
+}
+
+static void leave_database(struct slots *slots)
+{
+    lock_take(&slots->lock);
+    slots->busy_count--;
+    if (slots->busy_count == 0) {
+        condition_broadcast(&slots->idle);
+    }
+    lock_release(&slots->lock);
+}
+
+/* False when it is not to run. */
+static bool begin(struct slot *slot, duckdb_connection connection, uint64_t number)
 {
     struct slots *slots = slot->slots;
     lock_take(&slots->lock);
-    bool draining = slots->draining;
     bool stopped = slot->interrupted == number;
-    if (!draining && !stopped) {
-        slots->running_count++;
+    if (!stopped) {
         slot->running = number;
         channel_begin(slot->channel, connection, PROGRESS_AFTER_MS);
     }
     lock_release(&slots->lock);
-    if (draining) {
-        return err_set(err, ERR_UNAVAILABLE, "the database is being closed");
-    }
-    return !stopped || err_set(err, ERR_STOPPED, "the request was stopped");
+    return !stopped;
 }
 
 static void end(struct slot *slot)
@@ -121,11 +136,7 @@ static void end(struct slot *slot)
     struct slots *slots = slot->slots;
     lock_take(&slots->lock);
     slot->running = NO_REQUEST;
-    slots->running_count--;
     channel_begin(slot->channel, NULL, PROGRESS_AFTER_MS);
-    if (slots->running_count == 0) {
-        condition_broadcast(&slots->idle);
-    }
     lock_release(&slots->lock);
 }
 
@@ -170,29 +181,27 @@ static void send_done(struct slot *slot, struct worker_done *done)
     buf_finish(&payload);
 }
 
-static void refuse(struct slot *slot, const struct err *err)
+static void refuse(struct slot *slot, enum err_kind kind, const char *reason)
 {
     struct worker_done done = {
-        .kind = (uint32_t)err->kind,
-        .fault = err->kind == ERR_STOPPED ? WORKER_FAULT_STOPPED : WORKER_FAULT_ENGINE,
-        .message = str_of(err->message),
+        .kind = (uint32_t)kind,
+        .fault = kind == ERR_STOPPED ? WORKER_FAULT_STOPPED : WORKER_FAULT_ENGINE,
+        .message = str_of(reason),
     };
     send_done(slot, &done);
 }
 
-static void serve(struct slot *slot, const struct worker_request *request, const int fds[2])
+static void answer(struct slot *slot, const struct worker_request *request, const int fds[2])
 {
-    struct err err;
     duckdb_connection connection = NULL;
     if (!take_connection(slot, &connection)) {
         duckdb_disconnect(&connection);
-        (void)err_set(&err, ERR_UNPROCESSABLE, "there is no memory for a connection");
-        refuse(slot, &err);
+        refuse(slot, ERR_UNPROCESSABLE, "there is no memory for a connection");
         return;
     }
-    if (!begin(slot, connection, request->number, &err)) {
+    if (!begin(slot, connection, request->number)) {
         duckdb_disconnect(&connection);
-        refuse(slot, &err);
+        refuse(slot, ERR_STOPPED, "the request was stopped");
         return;
     }
     struct worker_done done = {0};
@@ -202,6 +211,16 @@ static void serve(struct slot *slot, const struct worker_request *request, const
     send_done(slot, &done);
     request_done_finish(&done);
     prepare_next(slot);
+}
+
+static void serve(struct slot *slot, const struct worker_request *request, const int fds[2])
+{
+    if (!enter_database(slot->slots)) {
+        refuse(slot, ERR_UNAVAILABLE, "the database is being closed");
+        return;
+    }
+    answer(slot, request, fds);
+    leave_database(slot->slots);
 }
 
 /* ---- a slot ---- */
@@ -225,8 +244,7 @@ static void *slot_run(void *argument)
         struct worker_request request;
         if (frame.type != WORKER_REQUEST ||
             !worker_get_request(buf_str(&frame.payload), &request, &err)) {
-            (void)err_set(&err, ERR_CORRUPT, "a request message is damaged");
-            refuse(slot, &err);
+            refuse(slot, ERR_CORRUPT, "a request message is damaged");
             break;
         }
         serve(slot, &request, frame.fds);
@@ -297,7 +315,7 @@ int slots_tick(struct slots *slots)
             channel_offer_progress(slot->channel);
         }
     }
-    struct crew *crew = slots->running_count > 0 ? slots->crew : NULL;
+    struct crew *crew = slots->busy_count > 0 ? slots->crew : NULL;
     lock_release(&slots->lock);
     crew_offer(crew);
     return again_ms;
@@ -307,7 +325,7 @@ void slots_drain(struct slots *slots)
 {
     lock_take(&slots->lock);
     slots->draining = true;
-    while (slots->running_count > 0) {
+    while (slots->busy_count > 0) {
         condition_wait(&slots->idle, &slots->lock);
     }
     lock_release(&slots->lock);

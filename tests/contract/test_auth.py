@@ -269,6 +269,25 @@ def test_a_page_of_another_site_changes_nothing(guarded, by_role, table):
     assert answer.status_code == 200
 
 
+ORIGINS = [
+    *(("http://evil.example", 403), ("null", 403), ("http://eider.lan.evil.example:8000", 403), ("", 403)),
+    *(("http://eider.lan", 403), ("http://eider.lan:8000", 200), ("https://EIDER.lan:8000", 200)),
+]
+
+
+@pytest.mark.parametrize("origin, status", ORIGINS)
+def test_an_origin_has_to_be_the_host(guarded, by_role, origin, status):
+    """Browsers send no Sec-Fetch-Site to what is neither https nor loopback, and text/plain asks for no leave."""
+    headers = {"Host": "eider.lan:8000", "Origin": origin, "Content-Type": "text/plain"}
+    ask = json.dumps({"query": "SELECT 1"})
+    cookie = {"Cookie": f"session_id={by_role['write']}"}
+    assert guarded.post(f"{DUCKDB}/query", data=ask, headers={**headers, **cookie}).status_code == status
+    assert guarded.post(f"{DUCKDB}/query", data=ask, headers={**headers, **bearer(by_role["write"])}).status_code == 200
+    same = {"Sec-Fetch-Site": "same-origin", **headers, **cookie}  # the browser's word, behind a proxy too
+    assert guarded.post(f"{DUCKDB}/query", data=ask, headers=same).status_code == 200
+    assert guarded.get("/queries", headers={**headers, **cookie}).status_code == 200
+
+
 # ---- what is no token ----
 @pytest.mark.parametrize(
     "header",

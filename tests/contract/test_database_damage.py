@@ -203,7 +203,7 @@ def test_a_database_that_was_set_aside_can_be_dropped(hosted, start_eider):
     assert hosted.request("GET", "/databases/lame").status_code == 404
     assert [path.name for path in hosted.folder.iterdir() if path.name.startswith("lame")] == []
     trash = hosted.server.data / "trash"
-    assert [path.name for path in trash.iterdir() if path.name.startswith("lame.duckdb.quarantine-")]
+    assert [path.name for path in trash.iterdir() if path.name.startswith("lame.quarantine-")]
 
 
 def test_a_log_without_its_file_is_kept(hosted, start_eider):

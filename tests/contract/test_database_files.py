@@ -2,12 +2,15 @@
 over is removed, but not by a clock that is wrong."""
 
 import os
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pytest
+import requests
 
-from harness.fault_trace import write_clock
+from harness.fault_trace import read_count, shim_env, write_clock
 from harness.hosted import LISTENER, Hosted
 
 pytestmark = pytest.mark.once
@@ -86,6 +89,81 @@ def test_a_restore_right_after_a_crash(start_eider, damaged):
     hosted.server.kill()
     hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
     assert hosted.rows("FROM t", "x") == [[1], [3]]
+
+
+class Restore:
+    """A restore of a database with a log, each time from the same files; its renames are counted, and one fails."""
+
+    def __init__(self, binary, start, folder):
+        self.binary, self.start, self.folder = binary, start, folder
+        hosted = Hosted(start(LISTENER))
+        hosted.make("x")
+        hosted.rows("CREATE TABLE t AS SELECT 1 AS a", "x")
+        assert hosted.request("POST", "/databases/x/backup", json={"to": "b"}).status_code == 200
+        hosted.rows("INSERT INTO t VALUES (2)", "x")
+        hosted.server.kill()
+        assert hosted.log("x").read_bytes()
+        self.template = hosted.server.data
+
+    def run(self, **fault):
+        """(status or None, what the database holds while this server lives, and in the next one)"""
+        data = self.folder / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        shutil.copytree(self.template, data)
+        arm, self.count = self.folder / "arm", self.folder / "count"
+        self.count.unlink(missing_ok=True)
+        shim = shim_env(self.binary, data, only="rename", path="/db/", arm=arm, count=self.count, **fault)
+        hosted = Hosted(self.start({**LISTENER, **shim}, data=data))
+        arm.touch()
+        try:
+            status = hosted.request("POST", "/databases/x/restore", json={"from": "b"}).status_code
+        except requests.exceptions.RequestException:
+            status = None
+        arm.unlink()
+        now = hosted.rows("FROM t ORDER BY a", "x") if status else None
+        hosted.server.kill()
+        hosted = Hosted(self.start(LISTENER, data=data))
+        later = hosted.rows("FROM t ORDER BY a", "x")
+        assert not hosted.set_aside("x")
+        assert hosted.server.stop() == 0
+        return status, now, later
+
+
+def test_a_restore_that_fails_or_is_killed_leaves_what_was_there(eider_binary, start_eider, tmp_path):
+    """At each of its renames: the old database with its log, or the new one, and never none."""
+    restore = Restore(eider_binary, start_eider, tmp_path)
+    old, new = [[1], [2]], [[1]]
+    assert restore.run() == (200, new, new)
+    count = read_count(restore.count)
+    assert count >= 4
+    for number in range(1, count + 1):
+        status, now, later = restore.run(fail=f"{number}:ENOSPC")
+        assert (status, now, later) in [(503, old, old), (200, new, new)], number
+        status, _, later = restore.run(kill=f"{number}:before")
+        assert status is None and later in (old, new), number
+
+
+def test_what_a_killed_restore_leaves_is_cleared(start_eider):
+    hosted = Hosted(start_eider(LISTENER))
+    hosted.make("x")
+    left = [hosted.folder / f"x.duckdb.replaced-20260101T000000Z-001{suffix}" for suffix in ("", ".wal")]
+    for path in left:
+        path.write_bytes(b"replaced")
+    hosted.server.kill()
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    assert hosted.rows("SELECT 1", "x") == [[1]]
+    assert not any(path.exists() for path in left)
+    assert trash_of(hosted, "x.") == [f"x.replaced-20260101T000000Z-001.duckdb{suffix}" for suffix in ("", ".wal")]
+
+
+def test_databases_that_take_turns_end_in_order(start_eider):
+    """With room for one, each request closes the other, whose slot may still be making its next connection."""
+    hosted = Hosted(start_eider({**LISTENER, "EIDER_DATABASES_OPEN_MAX": "1"}))
+    both = [hosted.make("a"), hosted.make("b")]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: hosted.query("SELECT 1", both[number % 2]).status_code, range(160)))
+    assert set(answers) == {200}
+    assert not hosted.server.events("engine.database_died")
 
 
 def test_a_clock_that_went_far_ahead_empties_no_trash(rig, wait_until):
