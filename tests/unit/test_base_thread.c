@@ -9,7 +9,8 @@
 #include <unistd.h>
 
 /* Takes the two locks in this order in a child process; true when that ended in abort(). */
-static bool dies_taking(enum lock_rank first, enum lock_rank second, bool release_first)
+NOT_ANALYSED static bool dies_taking(enum lock_rank first, enum lock_rank second,
+                                     bool release_first)
 {
     (void)fflush(stdout);
     pid_t child = fork();
@@ -142,13 +143,14 @@ TEST(a_wait_ends_at_its_deadline)
     struct shared shared;
     shared_init(&shared);
     int64_t deadline_ms = clock_now_ms() + 30;
+    bool late = false;
     lock_take(&shared.lock);
     /* A wake-up without a reason is allowed: the deadline must come all the same. */
-    while (condition_wait_until(&shared.changed, &shared.lock, deadline_ms)) {
-        CHECK(clock_now_ms() < deadline_ms + 30000);
+    while (!late && condition_wait_until(&shared.changed, &shared.lock, deadline_ms)) {
+        late = clock_now_ms() >= deadline_ms + 30000;
     }
     lock_release(&shared.lock);
-    CHECK(clock_now_ms() >= deadline_ms);
+    CHECK(!late && clock_now_ms() >= deadline_ms);
     shared_finish(&shared);
 }
 
