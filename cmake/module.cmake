@@ -2,8 +2,8 @@
 #   Makes src/NAME an object library whose #include "..." reaches its own folder and the folders named
 #   after USES, and nothing else of ours: a wrong include does not compile. A folder may offer a part
 #   of itself to others as FOLDER/public; its own files see both.
-#   All modules are gathered in EIDER_MODULES, their folders in EIDER_INCLUDE_DIRS, their outside
-#   libraries in EIDER_LIBRARIES.
+#   All modules are gathered in EIDER_MODULES, their folders in EIDER_INCLUDE_DIRS, the outside
+#   libraries of each in EIDER_LIBRARIES_<name>.
 
 # Our folders are searched for #include "x.h" only, so that no <err.h> of the system is hidden.
 function(eider_include_folders target)
@@ -21,7 +21,7 @@ function(module name)
         list(APPEND own_folders "${folder}/public")
     endif()
     set_property(GLOBAL APPEND PROPERTY EIDER_INCLUDE_DIRS ${own_folders})
-    set_property(GLOBAL APPEND PROPERTY EIDER_LIBRARIES ${MODULE_LIBRARIES})
+    set_property(GLOBAL PROPERTY EIDER_LIBRARIES_${name} ${MODULE_LIBRARIES})
     if(NOT sources)
         message(STATUS "module ${name}: no sources yet")
         return()

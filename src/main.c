@@ -1,10 +1,11 @@
+#include "build_word.h"
+#include "engine.h"
 #include "mem.h"
 #include "nearest.h"
 #include "server.h"
 #include "server_auth.h"
 #include "server_check.h"
 #include "server_log.h"
-#include "worker.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ static const char serve_text[] =
 static const char check_text[] =
     "usage: eider check [FILE]\n"
     "\n"
-    "Looks at everything a start needs (settings, addresses, data folder, DuckDB library, "
+    "Looks at everything a start needs (settings, addresses, data folder, query engine, "
     "sandbox,\n"
     "memory, certificates) and asks the store of the lake whether it does what Eider builds on:\n"
     "objects that are created once and never replaced, also by many writers at once; reading and\n"
@@ -100,7 +101,8 @@ static const char config_help_text[] =
 static const char version_help_text[] =
     "usage: eider version\n"
     "\n"
-    "Prints the version of Eider and of the DuckDB it was built with.\n";
+    "Prints the version of Eider, that of the DuckDB it was built with, and the word of its build,\n"
+    "which `eider` and `eider-engine` have to have in common.\n";
 
 /* ---- commands ---- */
 
@@ -180,7 +182,8 @@ static int command_config(const char *file)
 static int command_version(const char *file)
 {
     (void)file;
-    (void)printf("eider %s\nduckdb %s\n", EIDER_VERSION, worker_header_version() + 1);
+    (void)printf("eider %s\nduckdb %s\nbuild %s\n", EIDER_VERSION, engine_version() + 1,
+                 build_word());
 #ifdef EIDER_TEST_LAYERS
     (void)puts("TEST BUILD: the layers around SQL can be switched off. Not for use.");
 #endif
@@ -276,9 +279,6 @@ int main(int count, char **arguments)
     if (count < 2) {
         (void)fputs(usage_text, stderr);
         return EXIT_USAGE;
-    }
-    if (strcmp(arguments[1], "zygote") == 0) {
-        return worker_zygote_main(); /* started by the server only */
     }
     if (is_help(arguments[1])) {
         (void)fputs(usage_text, stdout);

@@ -17,7 +17,6 @@
 #include "server_tables.h"
 #include "store_cache.h"
 #include "thread.h"
-#include "worker.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -86,15 +85,14 @@ bool server_lock_data(struct server *server, struct err *err)
 
 /* ---- the engine's library ---- */
 
-/* The library that is loaded must be the one this binary was built with, byte for byte. */
-bool server_check_library(struct err *err)
+/* The library that is loaded must be the one that both programs were built with, byte for byte. */
+static bool check_library(int fd, struct err *err)
 {
-    CLEANUP(fd_close) int fd = worker_open_library(err);
     struct stat info;
     struct sha256 digest;
     if (fd < 0 || fstat(fd, &info) != 0 ||
         !digest_sha256_fd(fd, (uint64_t)info.st_size, &digest, err)) {
-        return fd < 0 ? false : err_set(err, ERR_UNAVAILABLE, "cannot read the DuckDB library");
+        return err_set(err, ERR_UNAVAILABLE, "cannot read the DuckDB library");
     }
     char hex[DIGEST_SHA256_HEX_SIZE];
     digest_hex(digest.bytes, sizeof(digest.bytes), hex);
@@ -154,7 +152,7 @@ bool server_start_engine(struct server *server, struct err *err)
         .memory_per_job_bytes = memory.per_job_bytes,
         .slots = memory.slots,
         .threads_per_job = threads_per_job(server),
-        .check_library = server_check_library,
+        .check_library = check_library,
         .fetch_threads = 8 * count_of(server, "SIDECAR_MAX_CONCURRENT_QUERIES"),
     };
 #ifdef EIDER_TEST_LAYERS
@@ -163,8 +161,7 @@ bool server_start_engine(struct server *server, struct err *err)
     }
 #endif
     server->engine = engine_create(&options);
-    engine_start(server->engine);
-    return true;
+    return engine_start(server->engine, err);
 }
 
 /* The engine warms up while listeners open: requests that need it wait for it, others do not. */

@@ -224,10 +224,14 @@ static void check_engine(struct check *check)
         .result = count_bytes,
         .context = &size,
     };
+    bool good =
+        server_start_engine(check->server, &err) && server_wait_engine(check->server, &err);
+    if (!tell_step(check, "query engine", good,
+                   "eider-engine and its DuckDB library are those of this build", &err)) {
+        return;
+    }
     cancel_init(&cancel, clock_now_ms() + ENGINE_TIME_MS);
-    bool good = server_start_engine(check->server, &err) &&
-                server_wait_engine(check->server, &err) &&
-                engine_run(server_engine(check->server), &request, &cancel, &outcome, &err);
+    good = engine_run(server_engine(check->server), &request, &cancel, &outcome, &err);
     cancel_finish(&cancel);
     if (!good) {
         (void)tell_step(check, "query process", false, "", &err);
@@ -366,8 +370,6 @@ static void check_all(struct check *check)
     check_listeners(check);
     bool owned = tell_step(check, "data folder", server_lock_data(check->server, &err),
                            "it can be written to, and no other server uses it", &err);
-    (void)tell_step(check, "DuckDB library", server_check_library(&err),
-                    "it is the one this binary was built with", &err);
     check_tokens(check);
     if (owned) {
         check_backups(check);

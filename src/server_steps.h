@@ -12,12 +12,12 @@ struct server *server_create(const struct config *config);
  * can be opened now. */
 bool server_check_listeners(const struct server *server, struct err *err) MUST_CHECK;
 bool server_lock_data(struct server *server, struct err *err) MUST_CHECK;
-bool server_check_library(struct err *err) MUST_CHECK;
 bool server_open_net(struct server *server, struct err *err) MUST_CHECK;
 /* After server_open_net. */
 bool server_open_lake(struct server *server, const struct server_lake **ret_lake,
                       struct err *err) MUST_CHECK;
-/* After server_lock_data. Returns while the engine warms up. */
+/* After server_lock_data. Returns while the engine warms up; server_wait_engine also says when it
+ * is not the engine of this build. */
 bool server_start_engine(struct server *server, struct err *err) MUST_CHECK;
 bool server_wait_engine(struct server *server, struct err *err) MUST_CHECK;
 struct engine *server_engine(const struct server *server);

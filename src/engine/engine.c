@@ -46,16 +46,22 @@ struct engine *engine_create(const struct engine_options *options)
 {
     struct engine *engine = mem_alloc(sizeof(*engine));
     engine->options = *options;
+    engine->program_fd = -1;
     engine_memory_init(&engine->memory, options->memory_total_bytes, options->memory_per_job_bytes,
                        options->slots);
     engine->fetchers = fetch_pool_create(options->fetch_threads);
     return engine;
 }
 
-void engine_start(struct engine *engine)
+bool engine_start(struct engine *engine, struct err *err)
 {
     assert(engine->zygote == NULL);
-    engine->zygote = zygote_create(engine->options.check_library);
+    engine->program_fd = engine_open_program(engine->options.program, err);
+    if (engine->program_fd < 0) {
+        return false;
+    }
+    engine->zygote = zygote_create(engine->program_fd, engine->options.check_library);
+    return true;
 }
 
 bool engine_wait_ready(struct engine *engine, struct err *err)
@@ -76,6 +82,7 @@ void engine_destroy(struct engine *engine)
         (void)leavers_release(engine, EXIT_WAIT_MS);
     }
     zygote_destroy(engine->zygote);
+    fd_close(&engine->program_fd);
     fetch_pool_destroy(engine->fetchers);
     engine_memory_finish(&engine->memory);
     mem_free(engine);
@@ -88,7 +95,7 @@ bool engine_is_ready(struct engine *engine)
 
 const char *engine_version(void)
 {
-    return worker_header_version();
+    return "v" EIDER_DUCKDB_VERSION;
 }
 
 unsigned engine_landlock_abi(struct engine *engine)

@@ -36,14 +36,16 @@ struct engine_options {
     unsigned threads_per_job;
     unsigned fetch_threads;
     uint32_t layers_off; /* worker_layers.h: for the test build, which alone looks at it */
-    /* The engine's library is the right one: called once, beside the start of the engine. No job
-     * runs before it has said yes. May be NULL. */
-    bool (*check_library)(struct err *err);
+    const char *program; /* of the engine's processes; NULL: eider-engine, beside this program */
+    /* The engine's library is the right one (-1: it could not be opened): called beside each start
+     * of the engine. No job runs before it has said yes. May be NULL. */
+    bool (*check_library)(int fd, struct err *err);
 };
 
 struct engine *engine_create(const struct engine_options *options);
-/* Begins to start the zygote. Jobs that come before it is warm wait for it. */
-void engine_start(struct engine *engine);
+/* Begins to start the zygote, once. Jobs that come before it is warm wait for it. ERR_UNAVAILABLE:
+ * there is no such program. */
+bool engine_start(struct engine *engine, struct err *err) MUST_CHECK;
 /* Waits until it is warm and the library is checked, or says why it does not start. */
 bool engine_wait_ready(struct engine *engine, struct err *err) MUST_CHECK;
 void engine_destroy(struct engine *engine);

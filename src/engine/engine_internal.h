@@ -10,6 +10,7 @@
 
 struct engine {
     struct engine_options options;
+    int program_fd; /* of the processes that it starts */
     struct zygote *zygote;
     struct fetch_pool *fetchers;
     struct engine_memory memory;

@@ -1,5 +1,6 @@
 #include "engine_zygote.h"
 
+#include "build_word.h"
 #include "clock.h"
 #include "fd.h"
 #include "log.h"
@@ -31,8 +32,10 @@ struct zygote {
     uint64_t next_job;
     struct zygote_child *children;
     unsigned landlock_abi;
-    bool (*check)(struct err *err);
-    bool refused; /* by check, with this error */
+    int program_fd;
+    bool (*check)(int library_fd, struct err *err);
+    bool checked; /* the library of the zygote that runs; only on its thread */
+    bool refused; /* for good, with this error */
     struct err refusal;
     char problem[128]; /* why the last start failed */
     int stop_fd;
@@ -51,7 +54,7 @@ static struct zygote_child *find_child(struct zygote *zygote, uint64_t job) REQU
     return child;
 }
 
-/* Every zygote is this very binary and library: what the first one said of itself stays, so that it
+/* Every zygote is the same program and library: what the first one said of itself stays, so that it
  * can be read without the lock. */
 static void take_ready(struct zygote *zygote, const struct zygote_message *message)
     REQUIRES(&zygote->lock)
@@ -83,6 +86,26 @@ static void take_message(struct zygote *zygote, const struct zygote_message *mes
     lock_release(&zygote->lock);
 }
 
+static void refuse(struct zygote *zygote, const struct err *err)
+{
+    lock_take(&zygote->lock);
+    zygote->refused = true;
+    zygote->refusal = *err;
+    condition_broadcast(&zygote->changed);
+    lock_release(&zygote->lock);
+}
+
+/* READY waits in the socket meanwhile, so nothing is forked before the answer. */
+static bool pass_library(struct zygote *zygote, int library_fd)
+{
+    struct err err;
+    zygote->checked = zygote->check == NULL || zygote->check(library_fd, &err);
+    if (!zygote->checked) {
+        refuse(zygote, &err);
+    }
+    return zygote->checked;
+}
+
 /* False at the end of the zygote. */
 static bool read_message(struct zygote *zygote, int socket_fd)
 {
@@ -96,22 +119,32 @@ static bool read_message(struct zygote *zygote, int socket_fd)
         fd_close(&fd);
         return false;
     }
-    take_message(zygote, &message, &fd);
+    bool good = true;
+    if (message.type == ZYGOTE_LIBRARY) {
+        good = pass_library(zygote, fd);
+    } else if (message.type == ZYGOTE_READY && !zygote->checked && zygote->check != NULL) {
+        good = false; /* it has to show what it runs */
+    } else {
+        take_message(zygote, &message, &fd);
+    }
     fd_close(&fd);
-    return true;
+    return good;
 }
 
 /* ---- the process ---- */
 
-/* Starts this very binary again as `eider zygote`: nothing of our environment, one inherited
- * socket. The dynamic linker is told to bind every function at once: it takes 25 ms beside the
- * check of the library, and saves each worker a sixth of a small query's time, which would bind its
- * own. */
-static pid_t spawn_zygote(int socket_fd)
+/* Starts the program that was opened at the start, whatever has its name by now: nothing of our
+ * environment, one inherited socket. The dynamic linker is told to bind every function at once: it
+ * takes 25 ms, and saves each worker a sixth of a small query's time, which would bind its own. */
+static pid_t spawn_zygote(int program_fd, int socket_fd)
 {
-    char program[] = "eider";
+    char path[64];
+    char program[] = "eider-engine";
     char command[] = "zygote";
-    char *const arguments[] = {program, command, NULL};
+    char word[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", program_fd);
+    (void)snprintf(word, sizeof(word), "%s", build_word());
+    char *const arguments[] = {program, command, word, NULL};
     char bind_now[] = "LD_BIND_NOW=1";
     char *const environment[] = {bind_now, NULL};
     posix_spawn_file_actions_t actions;
@@ -124,8 +157,7 @@ static pid_t spawn_zygote(int socket_fd)
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
     pid_t pid = -1;
-    int problem =
-        posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, environment);
+    int problem = posix_spawn(&pid, path, &actions, &attributes, arguments, environment);
     (void)posix_spawn_file_actions_destroy(&actions);
     (void)posix_spawnattr_destroy(&attributes);
     return problem == 0 ? pid : -1;
@@ -140,7 +172,7 @@ static bool start(struct zygote *zygote)
     /* dup2 onto itself would keep close-on-exec: move the descriptor out of the way. */
     int theirs = fcntl(pair[1], F_DUPFD_CLOEXEC, WORKER_ZYGOTE_FD + 1);
     fd_close(&pair[1]);
-    pid_t pid = theirs < 0 ? -1 : spawn_zygote(theirs);
+    pid_t pid = theirs < 0 ? -1 : spawn_zygote(zygote->program_fd, theirs);
     fd_close(&theirs);
     if (pid < 0) {
         fd_close(&pair[0]);
@@ -150,6 +182,7 @@ static bool start(struct zygote *zygote)
     zygote->socket_fd = pair[0];
     zygote->pid = pid;
     lock_release(&zygote->lock);
+    zygote->checked = false;
     return true;
 }
 
@@ -190,26 +223,17 @@ static void finish_start(struct zygote *zygote)
     (void)snprintf(zygote->problem, sizeof(zygote->problem), "the zygote ended with status %d",
                    status);
     lock_release(&zygote->lock);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == WORKER_EXIT_OTHER_BUILD) {
+        struct err err;
+        (void)err_set(&err, ERR_UNAVAILABLE,
+                      "eider-engine is of another build than this eider; install both of one "
+                      "build (`eider version` and `eider-engine` say which)");
+        refuse(zygote, &err);
+    }
     if (!stopping) {
         metric_add(&zygote->restarts, 1);
         LOG(LOG_WARN, "engine.zygote_ended", LOG_NUM("pid", pid), LOG_NUM("status", status));
     }
-}
-
-/* READY waits in the socket meanwhile, so nothing is forked before the answer. */
-static bool pass_check(struct zygote *zygote)
-{
-    struct err err;
-    if (zygote->check == NULL || zygote->check(&err)) {
-        zygote->check = NULL;
-        return true;
-    }
-    lock_take(&zygote->lock);
-    zygote->refused = true;
-    zygote->refusal = err;
-    condition_broadcast(&zygote->changed);
-    lock_release(&zygote->lock);
-    return false;
 }
 
 static void *zygote_run(void *argument)
@@ -222,15 +246,11 @@ static void *zygote_run(void *argument)
             return NULL;
         }
         int64_t started_ms = clock_now_ms();
-        bool started = start(zygote);
-        bool passed = pass_check(zygote);
-        if (started) {
-            if (passed) {
-                listen_to(zygote);
-            }
+        if (start(zygote)) {
+            listen_to(zygote);
             finish_start(zygote);
         }
-        if (!passed) {
+        if (zygote->refused) {
             return NULL;
         }
         bool lived = clock_now_ms() - started_ms > 2000;
@@ -241,11 +261,12 @@ static void *zygote_run(void *argument)
 
 /* ---- the public side ---- */
 
-struct zygote *zygote_create(bool (*check)(struct err *err))
+struct zygote *zygote_create(int program_fd, bool (*check)(int library_fd, struct err *err))
 {
     struct zygote *zygote = mem_alloc(sizeof(*zygote));
     zygote->socket_fd = -1;
     zygote->next_job = 1;
+    zygote->program_fd = program_fd;
     zygote->check = check;
     zygote->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     lock_init(&zygote->lock, LOCK_ZYGOTE);

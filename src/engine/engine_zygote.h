@@ -27,9 +27,14 @@ struct zygote_child {
     struct zygote_child *next;
 };
 
-/* `check` is called once, on the zygote's thread and while the first zygote warms up: when it says
- * no, no worker is ever started, and whoever waits is told its error. May be NULL. */
-struct zygote *zygote_create(bool (*check)(struct err *err));
+/* Opens the program whose processes run SQL: `path`, or for NULL eider-engine in the folder of this
+ * program, or where packages put such programs. -1 on failure. */
+int engine_open_program(const char *path, struct err *err);
+
+/* `program_fd` has to stay open. `check` is called on the zygote's thread while a zygote warms up:
+ * when it says no, and when the program is of another build, no worker is ever started, and whoever
+ * waits is told why. May be NULL. */
+struct zygote *zygote_create(int program_fd, bool (*check)(int library_fd, struct err *err));
 void zygote_destroy(struct zygote *zygote);
 bool zygote_wait_ready(struct zygote *zygote, struct cancel *cancel, struct err *err) MUST_CHECK;
 bool zygote_is_ready(struct zygote *zygote);

@@ -5,13 +5,11 @@
 #include "worker_main.h"
 #include "worker_pages.h"
 #include "worker_sandbox.h"
-#include "worker_unload.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <lz4frame.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -24,7 +22,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <zstd.h>
 
 /* Sanitizers have memory and handlers of their own everywhere. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -60,7 +57,6 @@ struct zygote {
     struct spare spares[SPARES_MAX];
     unsigned wanted; /* how many spares there should be: more while jobs find none */
     unsigned wanted_max;
-    bool bound;             /* every symbol is */
     unsigned running;       /* jobs that end by themselves, not databases */
     int64_t job_ms;         /* when the last job came */
     int64_t pause_until_ms; /* nothing is forked ahead before, */
@@ -72,28 +68,23 @@ struct zygote {
     int null_fd;
 };
 
-const char *worker_header_version(void)
-{
-    return "v" EIDER_DUCKDB_VERSION;
-}
-
-int worker_open_library(struct err *err)
-{
-    Dl_info info;
-    int fd = dladdr((void *)(uintptr_t)duckdb_library_version, &info) == 0
-                 ? -1
-                 : open(info.dli_fname, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        (void)err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot open the DuckDB library");
-    }
-    return fd;
-}
-
 static void send_message(const struct zygote_message *message, int fd)
 {
     if (fd_send_message(WORKER_ZYGOTE_FD, message, sizeof(*message), fd, 0) < 0) {
         _exit(0); /* the server is gone */
     }
+}
+
+/* The file that the engine's code was loaded from; the server says what is wrong without one. */
+static void show_library(void)
+{
+    const struct zygote_message message = {.type = ZYGOTE_LIBRARY};
+    Dl_info info;
+    int fd = dladdr((void *)(uintptr_t)duckdb_library_version, &info) == 0
+                 ? -1
+                 : open(info.dli_fname, O_RDONLY | O_CLOEXEC);
+    send_message(&message, fd);
+    fd_close(&fd);
 }
 
 /* Jobs of children that run; the zygote forgets them when they are reaped. */
@@ -213,7 +204,7 @@ static bool fork_waiting(struct zygote *zygote, bool unlimited, struct spare *re
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return false;
     }
-    pid_t pid = OWN_MEMORY ? unload_fork() : fork();
+    pid_t pid = fork();
     if (pid == 0) {
         (void)close(pair[0]); /* or it would not see that the zygote is gone */
         become_worker(zygote, pair[1], unlimited);
@@ -371,41 +362,24 @@ static void offer_to_the_oom_killer(void)
     }
 }
 
-/* It held a word for the dynamic linker, which has been read: true when it was that all symbols are
- * to be bound at once. */
-static bool wipe_environment(void)
+/* It held a word for the dynamic linker, which has been read. */
+static void wipe_environment(void)
 {
-    bool bound = getenv("LD_BIND_NOW") != NULL;
     for (char **entry = environ; *entry != NULL; entry++) {
         mem_wipe(*entry, strlen(*entry));
     }
     environ[0] = NULL;
-    return bound;
-}
-
-/* A fork is to have little to copy. Workers call the engine, and for Arrow bodies two libraries
- * more. */
-static void shrink_forks(const struct zygote *zygote)
-{
-    const void *const kept[] = {(const void *)(uintptr_t)duckdb_library_version,
-                                (const void *)(uintptr_t)ZSTD_decompress,
-                                (const void *)(uintptr_t)LZ4F_decompress};
-    if (OWN_MEMORY && zygote->bound) {
-        (void)unload_others(kept, COUNT_OF(kept));
-    }
-    if (OWN_MEMORY) {
-        (void)pages_enlarge_heap();
-    }
 }
 
 static bool prepare(struct zygote *zygote, struct err *err)
 {
-    zygote->bound = wipe_environment();
+    wipe_environment();
     offer_to_the_oom_killer();
     (void)prctl(PR_SET_NAME, "eider-zygote", 0, 0, 0);
     (void)signal(SIGHUP, SIG_IGN); /* has the server read its settings; workers inherit it */
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
+    show_library();
     if (OWN_MEMORY) {
         pages_align_heap();
     }
@@ -417,9 +391,9 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     zygote->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     zygote->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (strcmp(duckdb_library_version(), worker_header_version()) != 0) {
-        return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are %s",
-                       duckdb_library_version(), worker_header_version());
+    if (strcmp(duckdb_library_version(), "v" EIDER_DUCKDB_VERSION) != 0) {
+        return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are v%s",
+                       duckdb_library_version(), EIDER_DUCKDB_VERSION);
     }
     return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
            duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err);
@@ -457,7 +431,9 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
-    shrink_forks(&zygote);
+    if (OWN_MEMORY) {
+        (void)pages_enlarge_heap(); /* a fork is to have little to copy */
+    }
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     for (unsigned i = 0; i < SPARES_MAX; i++) {

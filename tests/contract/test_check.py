@@ -15,8 +15,8 @@ from harness.s3_server import S3Server
 
 pytestmark = pytest.mark.once  # servers that are started and ended, again and again
 
-FOLDER_LINES = ["settings", "listeners", "data folder", "DuckDB library", "tokens and keys", "backup folder"]
-FOLDER_LINES += ["descriptors", "memory", "query process"]
+FOLDER_LINES = ["settings", "listeners", "data folder", "tokens and keys", "backup folder"]
+FOLDER_LINES += ["descriptors", "memory", "query engine", "query process"]
 FOLDER_LINES += ["authorities", "lake"]
 STORE_LINES = [f"store: {what}" for what in ("reach", "write", "read", "etag", "list", "create-only", "races", "delete")]
 S3_LINES = ["store: compare", "store: checksum"]

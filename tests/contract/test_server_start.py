@@ -3,13 +3,16 @@
 import re
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from harness.eider_process import EiderFactory
 from harness.ingest_client import accepted, post_batch
 from harness.lakes import FolderLake
 from harness.s3_server import free_port
+from harness.snapshot_processes import kill, zygote
 
 pytestmark = pytest.mark.once  # servers that are started and ended, again and again
 
@@ -27,21 +30,85 @@ def refuses_to_start(start_eider, env, *named, args=()):
     return server
 
 
+# ---- the two programs ----
+def loaded(pid):
+    """The libraries of a process, by the first part of their names."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    paths = {Path(line.split()[-1]) for line in lines if ".so" in line}
+    return {path.name.split(".")[0]: path for path in paths}
 
-# ---- the engine's library ----
-def loaded_library(server):
-    lines = Path(f"/proc/{server.pid}/maps").read_text().splitlines()
-    return Path(next(line.split()[-1] for line in lines if "libduckdb" in line))
+
+@pytest.fixture
+def install(eider_binary, tmp_path_factory):
+    """Copies both programs into a folder as a package would; install(...) returns what starts the server there."""
+    folder = tmp_path_factory.mktemp("installed")
+    factory = EiderFactory(folder / "bin" / "eider", lambda: tmp_path_factory.mktemp("eider"))
+
+    def copy(engine="bin", change=lambda content: content):
+        (folder / "bin").mkdir()
+        shutil.copy(eider_binary, factory.binary)
+        if engine:
+            place = folder / engine / "eider-engine"
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(change(eider_binary.with_name("eider-engine").read_bytes()))
+            place.chmod(0o755)
+        return factory
+
+    yield copy
+    factory.finish()
 
 
-@pytest.mark.once
-def test_another_library_is_refused(start_eider, tmp_path):
+def test_each_process_has_the_libraries_that_it_calls(start_eider):
+    server = start_eider()
+    front, engine = loaded(server.pid), loaded(zygote(server))
+    assert {"libduckdb", "libseccomp"} <= engine.keys() and not {"libduckdb", "libseccomp"} & front.keys()
+    ours = {"libcurl", "libmicrohttpd", "libcrypto", "libjose"}
+    assert ours <= front.keys() and not {*ours, "libssl", "libgnutls"} & engine.keys()
+
+
+def test_another_library_is_refused(start_eider, install):
     """The listeners open while the library is checked; one byte more, and no job is ever run."""
-    changed = tmp_path / "libduckdb.so"
-    shutil.copyfile(loaded_library(start_eider()), changed)
+    server = install()
+    changed = server.binary.parent.parent / "lib" / "libduckdb.so"  # where its program looks first
+    changed.parent.mkdir()
+    shutil.copyfile(loaded(zygote(start_eider()))["libduckdb"], changed)
     with changed.open("ab") as file:
         file.write(b"x")
-    refuses_to_start(start_eider, {"LD_LIBRARY_PATH": tmp_path}, "not the one Eider was built with")
+    refuses_to_start(server, {}, "not the one Eider was built with")
+
+
+def test_the_engine_may_be_where_packages_put_it(install):
+    server = install("libexec")()
+    answer = server.post("/query", json={"sql": "SELECT 42 AS n"})
+    assert answer.status_code == 200, answer.text
+    assert server.binary.parent.parent / "libexec" in Path(f"/proc/{zygote(server)}/exe").resolve().parents
+
+
+def test_a_missing_engine_is_refused(install):
+    server = install(engine=None)
+    refuses_to_start(server, {}, "eider-engine", str(server.binary.parent), "../libexec")
+
+
+def test_an_engine_of_another_build_is_refused(install, run_eider):
+    word = re.search(r"^build (\w{16})$", run_eider("version").stdout, re.MULTILINE)[1]
+    other = "0123456789abcdef"
+    server = install(change=lambda content: content.replace(word.encode(), other.encode()))
+    engine = subprocess.run([server.binary.with_name("eider-engine")], capture_output=True, text=True, timeout=30)
+    assert engine.returncode == 0 and f"build {other}" in engine.stdout
+    refuses_to_start(server, {}, "another build", "eider version")
+
+
+def test_an_engine_that_is_replaced_is_still_the_one_of_the_start(install, wait_until):
+    """An update changes files under a running server: its zygote is started again from what it has open."""
+    server = install()()
+    path = server.binary.with_name("eider-engine")
+    path.unlink()
+    path.write_bytes(b"something else")
+    path.chmod(0o755)
+    before = zygote(server)
+    kill(before)
+    wait_until(lambda: server.get("/health/ready").status_code == 200 and zygote(server) != before, 15, "it is back")
+    assert server.post("/query", json={"sql": "SELECT 42 AS n"}).status_code == 200
 
 
 # ---- listeners ----

@@ -143,10 +143,10 @@ static inline struct engine *create_engine(const char *folder, struct err *err)
         .slots = 2,
         .threads_per_job = 1,
         .fetch_threads = 4,
+        .program = "/proc/self/exe",
     };
     struct engine *engine = engine_create(&options);
-    engine_start(engine);
-    if (!engine_wait_ready(engine, err)) {
+    if (!engine_start(engine, err) || !engine_wait_ready(engine, err)) {
         engine_destroy(engine);
         return NULL;
     }
@@ -248,7 +248,7 @@ static inline int hostile_run_tests(const struct test_case *cases, size_t count,
 #define HOSTILE_MAIN(scripts, cases)                                                 \
     int main(int argc, char **argv)                                                  \
     {                                                                                \
-        if (argc == 2 && strcmp(argv[1], "zygote") == 0) {                           \
+        if (argc > 1 && strcmp(argv[1], "zygote") == 0) {                            \
             return hostile_zygote_main(scripts, COUNT_OF(scripts));                  \
         }                                                                            \
         return hostile_run_tests(cases, COUNT_OF(cases), argc > 1 ? argv[1] : NULL); \

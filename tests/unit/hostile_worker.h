@@ -1,6 +1,6 @@
 /* hostile_worker.h - a zygote and workers of the test's own, which say to the server whatever a
- * script tells them. The engine starts its own program again as `eider zygote`: in a test that
- * program is the test, and its main() hands over to hostile_zygote_main().
+ * script tells them. The engine is told to start the test's own program, which is called as
+ * `eider-engine` is; its main() hands over to hostile_zygote_main().
  * Use       a script is found by the job's statement, or by the name of a database's file: that is
  *           its name. One that ends with a colon is followed by the script's argument. It runs in a
  *           child with the worker's end of the job's socket; when it returns, the child ends with

@@ -364,7 +364,7 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "zygote") == 0) {
+    if (argc > 1 && strcmp(argv[1], "zygote") == 0) {
         return worker_zygote_main();
     }
     struct err err;
@@ -374,10 +374,10 @@ int main(int argc, char **argv)
         .slots = 2,
         .threads_per_job = 1,
         .fetch_threads = 1,
+        .program = "/proc/self/exe",
     };
     engine = engine_create(&options);
-    engine_start(engine);
-    if (!engine_wait_ready(engine, &err)) {
+    if (!engine_start(engine, &err) || !engine_wait_ready(engine, &err)) {
         (void)fprintf(stderr, "%s\n", err.message);
         return 1;
     }

@@ -297,10 +297,10 @@ static void engine_begin(void)
         .slots = 2,
         .threads_per_job = 2,
         .fetch_threads = 1,
+        .program = "/proc/self/exe",
     };
     engine = engine_create(&options);
-    engine_start(engine);
-    if (!engine_wait_ready(engine, &err)) {
+    if (!engine_start(engine, &err) || !engine_wait_ready(engine, &err)) {
         (void)fprintf(stderr, "no engine: %s (%s)\n", err.message, err.detail);
         exit(1);
     }
@@ -331,7 +331,7 @@ static const struct test_case cases[] = {
 
 int main(int argc, char **argv)
 {
-    if (strcmp(argv[0], "zygote") == 0 || (argc > 1 && strcmp(argv[1], "zygote") == 0)) {
+    if (argc > 1 && strcmp(argv[1], "zygote") == 0) {
         return worker_zygote_main();
     }
     if (argc == 4 && strcmp(argv[1], "read") == 0) {

@@ -5,7 +5,8 @@
  *           knows no credentials and has an empty environment.
  * Not here  which objects a job may read (the server decides, object by object), deadlines (the
  *           server kills).
- * Owner     the server starts `eider zygote` with ZYGOTE_FD open, starts it again when it ends.
+ * Owner     the server starts `eider-engine zygote WORD` with ZYGOTE_FD open, starts it again when it
+ *           ends. WORD is the server's build_word(): what is sent here has no versions.
  * Threads   the zygote has exactly one, always. A worker: its main thread, the engine's, and
  *           `control`, which reads the socket and ends the process when the server is gone.
  * Errors    reported in the job's OUTCOME; a worker that cannot sandbox itself ends without running
@@ -15,14 +16,17 @@
 #include "worker_job.h"
 
 enum {
-    WORKER_ZYGOTE_FD = 3
+    WORKER_ZYGOTE_FD = 3,
+    WORKER_EXIT_OTHER_BUILD = 71 /* of an eider-engine whose word is another */
 };
 
 /* Zygote socket (SOCK_SEQPACKET): the server sends FORK with the worker's end of the job's socket,
- * the zygote answers FORKED with a pidfd, and EXITED when the child is gone. READY is sent once,
- * when the engine is warm. */
+ * the zygote answers FORKED with a pidfd, and EXITED when the child is gone. LIBRARY is the first
+ * word of a zygote, with the engine's library as it was loaded: the server looks at it while the
+ * engine warms up, and nothing is forked before it has. READY is sent once, when that is done. */
 enum zygote_message_type {
     ZYGOTE_FORK = 1,
+    ZYGOTE_LIBRARY,
     ZYGOTE_READY,
     ZYGOTE_FORKED,
     ZYGOTE_EXITED
@@ -41,12 +45,5 @@ struct zygote_message {
     char note[128];        /* READY: the engine's version */
 };
 
-/* The body of `eider zygote`; returns the exit code. */
+/* The body of `eider-engine zygote`; returns the exit code. */
 int worker_zygote_main(void);
-
-/* The engine version of the headers this binary was built with, such as "v1.5.6". */
-const char *worker_header_version(void);
-
-/* Opens the shared library that the engine's code was loaded from, for its digest; -1 on failure.
- */
-int worker_open_library(struct err *err);

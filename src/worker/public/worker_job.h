@@ -1,7 +1,7 @@
 /* worker_job.h - what travels between the server and one worker process, on one socketpair.
  *
- * The socket is a stream of frames: type u32, size u32 (native byte order: both ends are the same
- * binary), then `size` bytes. Descriptors ride with the first byte of a frame.
+ * The socket is a stream of frames: type u32, size u32 (native byte order: both ends are of one
+ * build), then `size` bytes. Descriptors ride with the first byte of a frame.
  *
  *   server -> worker   JOB       the job (struct worker_job), descriptors: input and output where
  *                      the kind has them

@@ -171,8 +171,8 @@ def test_a_word_that_is_no_layer_is_refused(layers_binary, tmp_path):
 
 
 def test_no_other_build_can_be_told_to(eider_binary, run_eider, tmp_path):
-    """Neither the setting nor what says it is in the binary, and the name is refused as any unknown one."""
-    content = eider_binary.read_bytes()
+    """Neither the setting nor what says it is in the programs, and the name is refused as any unknown one."""
+    content = eider_binary.read_bytes() + eider_binary.with_name("eider-engine").read_bytes()
     for text in (b"EIDER_TEST_LAYERS", b"TEST BUILD", b"duck_open_anew", b"run_unjudged", b"test_build"):
         assert text not in content
     env = {"EIDER_TEST_LAYERS_OFF": "guard", "EIDER_DATA": tmp_path / "data", "EIDER_LISTEN": "127.0.0.1:0"}
