@@ -5,13 +5,9 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 enum {
-    SUPPLY_SIZE = 256,
     HMAC_BLOCK_SIZE = 64 /* of SHA-256 */
 };
 
@@ -148,26 +144,4 @@ void digest_hex(const void *bytes, size_t size, char *text)
         text[2 * i + 1] = letters[from[i] & 15];
     }
     text[2 * size] = '\0';
-}
-
-void digest_random(void *bytes, size_t size)
-{
-    assert(size <= 256);
-    if (getrandom(bytes, size, 0) != (ssize_t)size) {
-        (void)fputs("eider: no random bytes\n", stderr);
-        abort();
-    }
-}
-
-void digest_random_id(void *bytes, size_t size)
-{
-    static _Thread_local unsigned char supply[SUPPLY_SIZE];
-    static _Thread_local size_t left;
-    assert(size <= sizeof(supply));
-    if (left < size) {
-        digest_random(supply, sizeof(supply));
-        left = sizeof(supply);
-    }
-    left -= size;
-    memcpy(bytes, supply + left, size);
 }
