@@ -1,5 +1,6 @@
 """Settings, listeners and the commands of the binary: design.md section 1."""
 
+import os
 import re
 import shutil
 import socket
@@ -68,43 +69,46 @@ def test_each_process_has_the_libraries_that_it_calls(start_eider):
 
 def test_another_library_is_refused(start_eider, install):
     """The listeners open while the library is checked; one byte more, and no job is ever run."""
-    server = install()
-    changed = server.binary.parent.parent / "lib" / "libduckdb.so"  # where its program looks first
+    installed = install()
+    changed = installed.binary.parent.parent / "lib" / "libduckdb.so"  # where its program looks first
     changed.parent.mkdir()
     shutil.copyfile(loaded(zygote(start_eider()))["libduckdb"], changed)
     with changed.open("ab") as file:
         file.write(b"x")
-    refuses_to_start(server, {}, "not the one Eider was built with")
+    refuses_to_start(installed, {}, "not the one Eider was built with")
 
 
 def test_the_engine_may_be_where_packages_put_it(install):
-    server = install("libexec")()
+    installed = install("libexec")
+    server = installed()
     answer = server.post("/query", json={"sql": "SELECT 42 AS n"})
     assert answer.status_code == 200, answer.text
-    assert server.binary.parent.parent / "libexec" in Path(f"/proc/{zygote(server)}/exe").resolve().parents
+    assert Path(os.readlink(f"/proc/{zygote(server)}/exe")).parent == installed.binary.parent.parent / "libexec"
 
 
 def test_a_missing_engine_is_refused(install):
-    server = install(engine=None)
-    refuses_to_start(server, {}, "eider-engine", str(server.binary.parent), "../libexec")
+    installed = install(engine=None)
+    refuses_to_start(installed, {}, "eider-engine", str(installed.binary.parent), "../libexec")
 
 
 def test_an_engine_of_another_build_is_refused(install, run_eider):
     word = re.search(r"^build (\w{16})$", run_eider("version").stdout, re.MULTILINE)[1]
     other = "0123456789abcdef"
-    server = install(change=lambda content: content.replace(word.encode(), other.encode()))
-    engine = subprocess.run([server.binary.with_name("eider-engine")], capture_output=True, text=True, timeout=30)
-    assert engine.returncode == 0 and f"build {other}" in engine.stdout
-    refuses_to_start(server, {}, "another build", "eider version")
+    installed = install(change=lambda content: content.replace(word.encode(), other.encode()))
+    engine = installed.binary.with_name("eider-engine")
+    said = subprocess.run([engine], capture_output=True, text=True, timeout=30)
+    assert said.returncode == 0 and f"build {other}" in said.stdout
+    refuses_to_start(installed, {}, "another build", "eider version")
 
 
 def test_an_engine_that_is_replaced_is_still_the_one_of_the_start(install, wait_until):
     """An update changes files under a running server: its zygote is started again from what it has open."""
-    server = install()()
-    path = server.binary.with_name("eider-engine")
-    path.unlink()
-    path.write_bytes(b"something else")
-    path.chmod(0o755)
+    installed = install()
+    server = installed()
+    engine = installed.binary.with_name("eider-engine")
+    engine.unlink()
+    engine.write_bytes(b"something else")
+    engine.chmod(0o755)
     before = zygote(server)
     kill(before)
     wait_until(lambda: server.get("/health/ready").status_code == 200 and zygote(server) != before, 15, "it is back")
