@@ -27,7 +27,7 @@ run: ## install what is missing, build, start the server and say what to try
 	@tools/build.sh release
 	@exec tools/run.sh
 
-build: ## the same up to the release binary, build/eider
+build: ## the same up to the release programs, build/eider and build/eider-engine
 	@tools/build.sh release
 
 test: ## build and run the whole suite

@@ -101,7 +101,7 @@ static const char config_help_text[] =
 static const char version_help_text[] =
     "usage: eider version\n"
     "\n"
-    "Prints the version of Eider, that of the DuckDB it was built with, and the word of its build,\n"
+    "Prints the versions of Eider and of the DuckDB it was built with, and the word of its build,\n"
     "which `eider` and `eider-engine` have to have in common.\n";
 
 /* ---- commands ---- */

@@ -224,8 +224,7 @@ static void check_engine(struct check *check)
         .result = count_bytes,
         .context = &size,
     };
-    bool good =
-        server_start_engine(check->server, &err) && server_wait_engine(check->server, &err);
+    bool good = server_start_engine(check->server, &err) && server_wait_engine(check->server, &err);
     if (!tell_step(check, "query engine", good,
                    "eider-engine and its DuckDB library are those of this build", &err)) {
         return;

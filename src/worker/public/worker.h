@@ -5,8 +5,8 @@
  *           knows no credentials and has an empty environment.
  * Not here  which objects a job may read (the server decides, object by object), deadlines (the
  *           server kills).
- * Owner     the server starts `eider-engine zygote WORD` with ZYGOTE_FD open, starts it again when it
- *           ends. WORD is the server's build_word(): what is sent here has no versions.
+ * Owner     the server starts `eider-engine zygote WORD` with ZYGOTE_FD open, starts it again when
+ *           it ends. WORD is the server's build_word(): what is sent here has no versions.
  * Threads   the zygote has exactly one, always. A worker: its main thread, the engine's, and
  *           `control`, which reads the socket and ends the process when the server is gone.
  * Errors    reported in the job's OUTCOME; a worker that cannot sandbox itself ends without running
