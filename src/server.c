@@ -90,8 +90,7 @@ static bool check_library(int fd, struct err *err)
 {
     struct stat info;
     struct sha256 digest;
-    if (fd < 0 || fstat(fd, &info) != 0 ||
-        !digest_sha256_fd(fd, (uint64_t)info.st_size, &digest, err)) {
+    if (fstat(fd, &info) != 0 || !digest_sha256_fd(fd, (uint64_t)info.st_size, &digest, err)) {
         return err_set(err, ERR_UNAVAILABLE, "cannot read the DuckDB library");
     }
     char hex[DIGEST_SHA256_HEX_SIZE];

@@ -37,8 +37,8 @@ struct engine_options {
     unsigned fetch_threads;
     uint32_t layers_off; /* worker_layers.h: for the test build, which alone looks at it */
     const char *program; /* of the engine's processes; NULL: eider-engine, beside this program */
-    /* The engine's library is the right one (-1: it could not be opened): called beside each start
-     * of the engine. No job runs before it has said yes. May be NULL. */
+    /* The engine's library is the right one: called beside each start of the engine. No job runs
+     * before it has said yes. May be NULL. */
     bool (*check_library)(int fd, struct err *err);
 };
 

@@ -1,5 +1,5 @@
 #include "engine_zygote.h"
-#include "macros.h"
+#include "fd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,9 +23,11 @@ static bool find_own_folder(char *folder, size_t size)
     return true;
 }
 
+/* Not in the place that the zygote's socket has in the process to be. */
 static int open_program(const char *path)
 {
-    return access(path, X_OK) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    CLEANUP(fd_close) int fd = access(path, X_OK) == 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, WORKER_ZYGOTE_FD + 1);
 }
 
 int engine_open_program(const char *path, struct err *err)

@@ -34,7 +34,6 @@ struct zygote {
     unsigned landlock_abi;
     int program_fd;
     bool (*check)(int library_fd, struct err *err);
-    bool checked; /* the library of the zygote that runs; only on its thread */
     bool refused; /* for good, with this error */
     struct err refusal;
     char problem[128]; /* why the last start failed */
@@ -99,11 +98,11 @@ static void refuse(struct zygote *zygote, const struct err *err)
 static bool pass_library(struct zygote *zygote, int library_fd)
 {
     struct err err;
-    zygote->checked = zygote->check == NULL || zygote->check(library_fd, &err);
-    if (!zygote->checked) {
-        refuse(zygote, &err);
+    if (zygote->check == NULL || zygote->check(library_fd, &err)) {
+        return true;
     }
-    return zygote->checked;
+    refuse(zygote, &err);
+    return false;
 }
 
 /* False at the end of the zygote. */
@@ -121,9 +120,7 @@ static bool read_message(struct zygote *zygote, int socket_fd)
     }
     bool good = true;
     if (message.type == ZYGOTE_LIBRARY) {
-        good = pass_library(zygote, fd);
-    } else if (message.type == ZYGOTE_READY && !zygote->checked && zygote->check != NULL) {
-        good = false; /* it has to show what it runs */
+        good = fd >= 0 && pass_library(zygote, fd); /* without room for one it is tried again */
     } else {
         take_message(zygote, &message, &fd);
     }
@@ -182,7 +179,6 @@ static bool start(struct zygote *zygote)
     zygote->socket_fd = pair[0];
     zygote->pid = pid;
     lock_release(&zygote->lock);
-    zygote->checked = false;
     return true;
 }
 

@@ -75,16 +75,20 @@ static void send_message(const struct zygote_message *message, int fd)
     }
 }
 
-/* The file that the engine's code was loaded from; the server says what is wrong without one. */
-static void show_library(void)
+/* The file that the engine's code was loaded from. */
+static bool show_library(struct err *err)
 {
     const struct zygote_message message = {.type = ZYGOTE_LIBRARY};
     Dl_info info;
+    CLEANUP(fd_close)
     int fd = dladdr((void *)(uintptr_t)duckdb_library_version, &info) == 0
                  ? -1
                  : open(info.dli_fname, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return err_set_errno(err, ERR_UNAVAILABLE, errno, "cannot open the DuckDB library");
+    }
     send_message(&message, fd);
-    fd_close(&fd);
+    return true;
 }
 
 /* Jobs of children that run; the zygote forgets them when they are reaped. */
@@ -379,7 +383,6 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)signal(SIGHUP, SIG_IGN); /* has the server read its settings; workers inherit it */
     (void)setpgid(0, 0); /* a terminal's ^C goes to the server alone, which drains first */
     (void)close_range(WORKER_ZYGOTE_FD + 1, ~0U, 0);
-    show_library();
     if (OWN_MEMORY) {
         pages_align_heap();
     }
@@ -391,6 +394,9 @@ static bool prepare(struct zygote *zygote, struct err *err)
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     zygote->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     zygote->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (!show_library(err)) {
+        return false;
+    }
     if (strcmp(duckdb_library_version(), "v" EIDER_DUCKDB_VERSION) != 0) {
         return err_set(err, ERR_UNAVAILABLE, "libduckdb is %s, the headers are v%s",
                        duckdb_library_version(), EIDER_DUCKDB_VERSION);
