@@ -93,6 +93,10 @@ bool databases_run(struct databases *databases, const struct database_request *r
  * there, or nobody can say, as while something changes it. Never blocks. */
 bool databases_version(struct databases *databases, struct str database, uint64_t *ret_version);
 
+/* The same for all names of one database, whether or not there is one; never 0. Names that are not
+ * the same seldom share one: for shares between databases, not for telling them apart. */
+uint64_t databases_group(const struct databases *databases, struct str database);
+
 /* Opens it if it is not, as a request would: `initialize`. */
 bool databases_open(struct databases *databases, struct str database, struct cancel *cancel,
                     struct err *err) MUST_CHECK;

@@ -94,6 +94,11 @@ struct str database_own_name(const struct databases *databases, struct str name)
     return other ? STR(DEFAULT_NAME) : name;
 }
 
+uint64_t databases_group(const struct databases *databases, struct str name)
+{
+    return map_hash(database_own_name(databases, name), 0) | 1;
+}
+
 static struct database *create(struct databases *databases, struct str name)
 {
     struct database *database = mem_alloc(sizeof(*database));
