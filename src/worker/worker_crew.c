@@ -106,8 +106,12 @@ bool crew_work(struct crew *crew, duckdb_connection connection, duckdb_pending_r
                struct shim_failure *ret_failure)
 {
     enum shim_step step = SHIM_STEP_MORE;
+    /* The first tasks begin one pipeline each, which takes less than to wake somebody for it. */
+    size_t alone = crew == NULL ? 0 : shim_statement_tasks(connection);
     while (crew != NULL && (step == SHIM_STEP_MORE || step == SHIM_STEP_NOTHING)) {
-        if (shim_statement_tasks(connection) > 1) {
+        if (alone > 0) {
+            alone--;
+        } else if (shim_statement_tasks(connection) > 1) {
             call(crew);
         }
         uint64_t ended = atomic_load(&crew->ended);
