@@ -7,9 +7,9 @@
 
 enum {
     CHECK_QUEUE_MAX = 1024,
-    HEALTH_THREADS = 2,
+    HEALTH_THREADS = 4, /* of each one database has half, */
     CHANGE_THREADS = 4,
-    COPY_THREADS = 4, /* of which one database has half */
+    COPY_THREADS = 4,
     PARAMETER_SIZE_MAX = 4096,
     SMALL_BODY_SIZE_MAX = 8 << 10,
     UPLOAD_SIZE_MAX = 4 << 20, /* of a body that is read while it arrives, about */

@@ -65,7 +65,9 @@ struct database_request {
     struct str database; /* empty: "default" */
     /* May change data or definitions: one at a time, and the version goes on. */
     bool writes;
-    bool probe; /* somebody's health check: neither the breaker nor the timings hear of it */
+    /* Somebody's health check: neither the breaker nor the timings hear of it, and it does not wait
+     * for statements that have all the places. */
+    bool probe;
     /* Of one that reads: when that is refused with ERR_FORBIDDEN it runs once more, as one that
      * writes with this role, all of which is one request. 0: it does not. */
     enum worker_role or_as;
