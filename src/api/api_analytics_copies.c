@@ -142,6 +142,7 @@ static void check(struct request *request, void (*read)(struct transfer *, struc
     struct transfer *transfer = transfer_create(request);
     read(transfer, &faults);
     (void)analytics_read_database(request, &faults, &transfer->database);
+    request->group = databases_group(request->api->options.databases, buf_str(&transfer->database));
     if (faults_reply(&faults, request)) {
         /* told */
     } else if (!open_place(transfer, &err) || !check_kind(transfer, &err) ||

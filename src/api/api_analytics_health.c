@@ -506,10 +506,14 @@ void analytics_reset_run(struct request *request)
                    "state\"}"));
 }
 
-/* All of them: no body, a while at most. */
+/* All of them: no body, a while at most. Those that ask for every database are of none. */
 void analytics_operate_check(struct request *request)
 {
     struct err err;
+    if (request->route->run != analytics_list_run) {
+        request->group =
+            databases_group(request->api->options.databases, buf_str(&request->parameter));
+    }
     if (request->parameter.len > 0 && !database_name_is_good(buf_str(&request->parameter))) {
         reply_unknown(request);
     } else if (!request_run(request, request->api->options.query_timeout_ms, NULL, &err)) {

@@ -324,6 +324,7 @@ void analytics_submit(struct analytics_work *work, uint64_t timeout_s)
     if (answer_from_memory(work)) {
         return;
     }
+    request->group = databases_group(request->api->options.databases, buf_str(&work->database));
     queries_enter(request, work->statements[0]);
     if (!request_run(request, (int64_t)timeout_s * 1000, NULL, &err)) {
         queries_forget(request);

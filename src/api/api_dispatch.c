@@ -7,9 +7,9 @@
 
 enum {
     CHECK_QUEUE_MAX = 1024,
-    HEALTH_THREADS = 2,
+    HEALTH_THREADS = 4, /* of each one database has half, */
     CHANGE_THREADS = 4,
-    COPY_THREADS = 2,
+    COPY_THREADS = 4,
     PARAMETER_SIZE_MAX = 4096,
     SMALL_BODY_SIZE_MAX = 8 << 10,
     UPLOAD_SIZE_MAX = 4 << 20, /* of a body that is read while it arrives, about */
@@ -305,8 +305,8 @@ bool request_run(struct request *request, int64_t timeout_ms, struct lane_counts
     defer(request);
     request->cancel->deadline_ms = clock_now_ms() + timeout_ms;
     request->waited_us += request->task.waited_us;
-    request->task =
-        (struct lane_task){.run = run_work, .context = request, .cancel = request->cancel};
+    request->task = (struct lane_task){
+        .run = run_work, .context = request, .cancel = request->cancel, .group = request->group};
     return lane_submit(request->api->lanes[request->route->lane], &request->task, ret_counts, err);
 }
 

@@ -88,7 +88,8 @@ struct request {
     struct buf parameter;             /* the {name} of the path, decoded */
     struct cancel *cancel;
     struct lane_task task;
-    bool deferred; /* another thread may answer */
+    uint64_t group; /* of `task` on the route's lane; set before request_run */
+    bool deferred;  /* another thread may answer */
     uint64_t body_reserved;
     bool is_upload;        /* one of api->uploads */
     struct buf text;       /* the body in UTF-8, when it came in another encoding */

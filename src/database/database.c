@@ -33,7 +33,7 @@ static void *keep(void *argument)
 
 struct databases *databases_create(const struct databases_options *options)
 {
-    assert(options->open_max > 0 && options->slots > 0 && options->slots <= WORKER_SLOTS_MAX);
+    assert(options->open_max > 0 && options->slots > 0 && options->slots < WORKER_SLOTS_MAX);
     struct databases *databases = mem_alloc(sizeof(*databases));
     databases->options = *options;
     lock_init(&databases->lock, LOCK_DATABASES);
@@ -112,10 +112,11 @@ static bool run_once(struct database *database, const struct database_request *r
                      struct err *err)
 {
     struct databases *databases = database->owner;
+    enum database_use use = request->probe ? USE_PROBE : request->writes ? USE_WRITE : USE_READ;
     *ret_again = false;
     lock_take(&databases->lock);
     int64_t began_us = clock_now_us();
-    if (!database_enter(database, request->writes, cancel, &outcome->retry_after_ms, err)) {
+    if (!database_enter(database, use, cancel, &outcome->retry_after_ms, err)) {
         outcome->refused = true;
         outcome->known = outcome->retry_after_ms > 0 || database->aside;
         lock_release(&databases->lock);
@@ -128,7 +129,7 @@ static bool run_once(struct database *database, const struct database_request *r
     bool good = engine_database_run(database->engine, &request->run, cancel, &outcome->run, err);
     *ret_again = !good && !outcome->run.sent && !engine_database_is_alive(database->engine);
     lock_take(&databases->lock);
-    database_leave(database, request->writes);
+    database_leave(database, use);
     outcome->stable = good && calm && !request->writes && !database->writing &&
                       outcome->run.done.changing == 0 && database->version == outcome->version;
     lock_release(&databases->lock);
@@ -224,9 +225,9 @@ bool databases_open(struct databases *databases, struct str name, struct cancel 
     }
     int64_t retry_ms;
     lock_take(&databases->lock);
-    bool good = database_enter(database, false, cancel, &retry_ms, err);
+    bool good = database_enter(database, USE_PROBE, cancel, &retry_ms, err);
     if (good) {
-        database_leave(database, false);
+        database_leave(database, USE_PROBE);
     }
     lock_release(&databases->lock);
     return good;

@@ -65,7 +65,9 @@ struct database_request {
     struct str database; /* empty: "default" */
     /* May change data or definitions: one at a time, and the version goes on. */
     bool writes;
-    bool probe; /* somebody's health check: neither the breaker nor the timings hear of it */
+    /* Somebody's health check: neither the breaker nor the timings hear of it, and it does not wait
+     * for statements that have all the places. */
+    bool probe;
     /* Of one that reads: when that is refused with ERR_FORBIDDEN it runs once more, as one that
      * writes with this role, all of which is one request. 0: it does not. */
     enum worker_role or_as;
@@ -92,6 +94,10 @@ bool databases_run(struct databases *databases, const struct database_request *r
 /* What a read of this database would see now, for a key of kept results. False: not open, not
  * there, or nobody can say, as while something changes it. Never blocks. */
 bool databases_version(struct databases *databases, struct str database, uint64_t *ret_version);
+
+/* The same for all names of one database, whether or not there is one; never 0. Names that are not
+ * the same seldom share one: for shares between databases, not for telling them apart. */
+uint64_t databases_group(const struct databases *databases, struct str database);
 
 /* Opens it if it is not, as a request would: `initialize`. */
 bool databases_open(struct databases *databases, struct str database, struct cancel *cancel,

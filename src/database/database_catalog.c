@@ -94,6 +94,11 @@ struct str database_own_name(const struct databases *databases, struct str name)
     return other ? STR(DEFAULT_NAME) : name;
 }
 
+uint64_t databases_group(const struct databases *databases, struct str name)
+{
+    return map_hash(database_own_name(databases, name), 0) | 1;
+}
+
 static struct database *create(struct databases *databases, struct str name)
 {
     struct database *database = mem_alloc(sizeof(*database));
@@ -324,12 +329,12 @@ bool databases_make(struct databases *databases, struct str name, struct cancel 
         database->there = true;
         database->anew = true;
         database->retry_open_ms = 0;
-        good = database_enter(database, false, cancel, &retry_ms, err);
+        good = database_enter(database, USE_PROBE, cancel, &retry_ms, err);
         database->anew = false;
         database->there = good || was_there;
     }
     if (good) {
-        database_leave(database, false);
+        database_leave(database, USE_PROBE);
         breaker_reset(database->breaker);
     }
     lock_release(&databases->lock);

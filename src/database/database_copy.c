@@ -91,7 +91,7 @@ static bool copy_out(struct database *database, int into_fd, struct cancel *canc
     struct databases *databases = database->owner;
     int64_t retry_ms;
     lock_take(&databases->lock);
-    bool good = database_enter(database, true, cancel, &retry_ms, err);
+    bool good = database_enter(database, USE_WRITE, cancel, &retry_ms, err);
     lock_release(&databases->lock);
     if (!good) {
         return false;
@@ -99,7 +99,7 @@ static bool copy_out(struct database *database, int into_fd, struct cancel *canc
     good = checkpoint(database, cancel, err) &&
            copy_and_sum(engine_database_file(database->engine), into_fd, cancel, ret_copy, err);
     lock_take(&databases->lock);
-    database_leave(database, true);
+    database_leave(database, USE_WRITE);
     lock_release(&databases->lock);
     return good;
 }

@@ -29,10 +29,17 @@ enum {
 #define DATABASE_TRASH_PREFIX ".trash-"
 #define DATABASE_RESTORE_PREFIX ".restore-"
 
+/* What a user comes for. */
+enum database_use {
+    USE_READ,
+    USE_WRITE, /* one at a time */
+    USE_PROBE  /* a moment: there is a place for one when all others are taken */
+};
+
 /* A request that is not in yet; lives on its thread's stack. */
 struct database_waiter {
     struct condition turn;
-    bool writes;
+    enum database_use use;
     uint64_t opening; /* which one it has begun; 0: none */
     struct database_waiter *next;
 };
@@ -133,9 +140,9 @@ void databases_remove_half_restored(const struct databases *databases);
 
 /* ---- open and closed (database_open.c): with the lock, which is let go of meanwhile ---- */
 /* Lets the caller in as a user, and opens the database when it has to be. */
-bool database_enter(struct database *database, bool writes, struct cancel *cancel,
+bool database_enter(struct database *database, enum database_use use, struct cancel *cancel,
                     int64_t *ret_retry_ms, struct err *err) MUST_CHECK;
-void database_leave(struct database *database, bool writes);
+void database_leave(struct database *database, enum database_use use);
 /* Tells the one who waits whose turn it is by now, after something has changed. */
 void database_wake(struct database *database);
 /* The database is closed, and nobody opens it until database_leave_alone. */

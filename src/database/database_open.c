@@ -185,7 +185,7 @@ static bool start_engine(struct database *database, uint64_t granted_bytes, stru
         .file_bytes_max = options->file_bytes_max,
         .temp_bytes_max = options->temp_bytes_max,
         .threads = options->threads,
-        .slots = options->slots,
+        .slots = options->slots + 1, /* for a probe */
         .close_by_ms = &database->owner->close_by_ms,
     };
     return engine_database_open(options->engine, &opening, cancel, ret_engine, err);
@@ -312,10 +312,11 @@ static bool still_too_early(const struct database *database, int64_t *ret_retry_
 
 /* ---- users ---- */
 
-static bool is_usable(const struct database *database)
+static bool is_usable(const struct database *database, enum database_use use)
 {
+    unsigned places = database->owner->options.slots + (use == USE_PROBE ? 1 : 0);
     return database->phase == PHASE_OPEN && engine_database_is_alive(database->engine) &&
-           database->alone_wanted == 0 && database->users < database->owner->options.slots;
+           database->alone_wanted == 0 && database->users < places;
 }
 
 /* The first one that something keeps from its work no longer. A reader passes writers that wait for
@@ -323,7 +324,7 @@ static bool is_usable(const struct database *database)
 static struct database_waiter *who_is_next(const struct database *database)
 {
     struct database_waiter *waiter = database->first_waiter;
-    while (waiter != NULL && waiter->writes && database->writing) {
+    while (waiter != NULL && waiter->use == USE_WRITE && database->writing) {
         waiter = waiter->next;
     }
     return waiter;
@@ -334,22 +335,25 @@ void database_wake(struct database *database)
     bool closed =
         database->phase == PHASE_CLOSED || (database->phase == PHASE_OPEN && database->users == 0 &&
                                             !engine_database_is_alive(database->engine));
-    struct database_waiter *waiter = closed                ? database->first_waiter
-                                     : is_usable(database) ? who_is_next(database)
-                                                           : NULL;
+    struct database_waiter *waiter = closed                          ? database->first_waiter
+                                     : is_usable(database, USE_READ) ? who_is_next(database)
+                                                                     : NULL;
     if (waiter != NULL) {
         condition_signal(&waiter->turn);
     }
 }
 
-/* `waiter` is NULL of one that has just come: whoever waits and could go in goes first. */
-static bool step_in(struct database *database, bool writes, const struct database_waiter *waiter)
+/* `waiter` is NULL of one that has just come: whoever waits and could go in goes first, but for a
+ * probe, whose place nobody else may have. */
+static bool step_in(struct database *database, enum database_use use,
+                    const struct database_waiter *waiter)
 {
-    if (!is_usable(database) || (writes && database->writing) || who_is_next(database) != waiter) {
+    if (!is_usable(database, use) || (use == USE_WRITE && database->writing) ||
+        (use != USE_PROBE && who_is_next(database) != waiter)) {
         return false;
     }
     database->users++;
-    database->writing = database->writing || writes;
+    database->writing = database->writing || use == USE_WRITE;
     return true;
 }
 
@@ -408,36 +412,36 @@ static void remove_waiter(struct database *database, struct database_waiter *wai
     condition_finish(&waiter->turn);
 }
 
-bool database_enter(struct database *database, bool writes, struct cancel *cancel,
+bool database_enter(struct database *database, enum database_use use, struct cancel *cancel,
                     int64_t *ret_retry_ms, struct err *err)
 {
-    if (step_in(database, writes, NULL)) {
+    if (step_in(database, use, NULL)) {
         return true;
     }
     if (database->waiting >= database->owner->options.waiting_max) {
         return err_set(err, ERR_BUSY, "too many requests wait for database '%s'; retry shortly",
                        database->name);
     }
-    struct database_waiter waiter = {.writes = writes};
+    struct database_waiter waiter = {.use = use};
     add_waiter(database, &waiter);
     bool good = cancel_check(cancel, err);
     bool in = false;
     while (good && !in) {
         good = come_closer(database, &waiter, cancel, ret_retry_ms, err);
-        in = good && step_in(database, writes, &waiter);
+        in = good && step_in(database, use, &waiter);
     }
     remove_waiter(database, &waiter);
     database_wake(database); /* the place may have room for more, and who gives up passes it on */
     return good;
 }
 
-void database_leave(struct database *database, bool writes)
+void database_leave(struct database *database, enum database_use use)
 {
     struct databases *databases = database->owner;
     assert(database->users > 0);
     database->users--;
     database->used_ms = clock_now_ms();
-    if (writes) {
+    if (use == USE_WRITE) {
         database->writing = false;
         database->version = ++databases->next_version;
     }

@@ -4,6 +4,14 @@
 #include "mem.h"
 #include "thread.h"
 
+/* There is one while it has tasks. */
+struct lane_group {
+    uint64_t number;
+    unsigned running;
+    unsigned queued;
+    struct lane_group *next;
+};
+
 struct lane {
     const char *name;
     struct lock lock; /* LOCK_LANE */
@@ -11,10 +19,65 @@ struct lane {
     struct lane_counts counts;
     struct lane_task *first;
     struct lane_task **last;
+    struct lane_group *groups;
     bool stopping;
     struct lane_totals totals; /* without the lock */
     struct thread_set threads; /* at most running_max */
 };
+
+/* ---- groups ---- */
+
+static struct lane_group *find_group(struct lane *lane, uint64_t number) REQUIRES(&lane->lock)
+{
+    struct lane_group *group = lane->groups;
+    while (group != NULL && group->number != number) {
+        group = group->next;
+    }
+    if (group == NULL && number != 0) {
+        group = mem_alloc(sizeof(*group));
+        group->number = number;
+        group->next = lane->groups;
+        lane->groups = group;
+    }
+    return group;
+}
+
+static void forget_if_empty(struct lane *lane, struct lane_group *group) REQUIRES(&lane->lock)
+{
+    if (group == NULL || group->running + group->queued > 0) {
+        return;
+    }
+    struct lane_group **link = &lane->groups;
+    while (*link != group) {
+        link = &(*link)->next;
+    }
+    *link = group->next;
+    mem_free(group);
+}
+
+/* One more, where `taken` of `max` places are, `own` of them by its group. */
+static bool fits(unsigned max, unsigned taken, const struct lane_group *group, unsigned own)
+{
+    return taken < max && (group == NULL || own < max - taken);
+}
+
+static bool may_run(const struct lane *lane, const struct lane_task *task)
+{
+    const struct lane_group *group = task->of;
+    return lane->stopping || fits(lane->counts.running_max, lane->counts.running, group,
+                                  group == NULL ? 0 : group->running);
+}
+
+static bool may_wait(const struct lane *lane, const struct lane_group *group)
+{
+    const struct lane_counts *counts = &lane->counts;
+    unsigned queued = group == NULL ? 0 : group->queued;
+    unsigned held = group == NULL ? 0 : group->running + queued;
+    return fits(counts->queued_max, counts->queued, group, queued) ||
+           fits(counts->running_max, counts->running + counts->queued, group, held);
+}
+
+/* ---- tasks that run ---- */
 
 static struct lane_task *unlink_task(struct lane *lane, struct lane_task **link)
     REQUIRES(&lane->lock)
@@ -26,21 +89,48 @@ static struct lane_task *unlink_task(struct lane *lane, struct lane_task **link)
     }
     task->next = NULL;
     lane->counts.queued--;
+    if (task->of != NULL) {
+        task->of->queued--;
+    }
     return task;
+}
+
+/* Where the first one stands that may run now; NULL: none may. */
+static struct lane_task **find_next(struct lane *lane) REQUIRES(&lane->lock)
+{
+    struct lane_task **link = &lane->first;
+    while (*link != NULL && !may_run(lane, *link)) {
+        link = &(*link)->next;
+    }
+    return *link == NULL ? NULL : link;
+}
+
+static void begin_task(struct lane *lane, struct lane_task *task) REQUIRES(&lane->lock)
+{
+    lane->counts.running++;
+    if (task->of != NULL) {
+        task->of->running++;
+    }
+    /* One task that ends may make room for two groups, while threads are idle. */
+    if (lane->groups != NULL && find_next(lane) != NULL) {
+        thread_set_want(&lane->threads, lane->stopping ? 0 : 1);
+        condition_signal(&lane->work);
+    }
 }
 
 static struct lane_task *take_task(struct lane *lane)
 {
     struct lane_task *task = NULL;
+    struct lane_task **link;
     lock_take(&lane->lock);
     lane->threads.idle++;
-    while (lane->first == NULL && !lane->stopping) {
+    while ((link = find_next(lane)) == NULL && !lane->stopping) {
         condition_wait(&lane->work, &lane->lock);
     }
     lane->threads.idle--;
-    if (lane->first != NULL) {
-        task = unlink_task(lane, &lane->first);
-        lane->counts.running++;
+    if (link != NULL) {
+        task = unlink_task(lane, link);
+        begin_task(lane, task);
     }
     lock_release(&lane->lock);
     if (task != NULL) {
@@ -50,18 +140,28 @@ static struct lane_task *take_task(struct lane *lane)
     return task;
 }
 
-/* The lane in which the task of this thread still counts; NULL between tasks. */
-static _Thread_local struct lane *place;
+/* Where the task of this thread still counts; no lane between tasks. */
+struct place {
+    struct lane *lane;
+    struct lane_group *group;
+};
+static _Thread_local struct place place;
 
 void lane_leave(void)
 {
-    struct lane *lane = place;
-    place = NULL;
-    if (lane != NULL) {
-        lock_take(&lane->lock);
-        lane->counts.running--;
-        lock_release(&lane->lock);
+    struct lane *lane = place.lane;
+    struct lane_group *group = place.group;
+    place = (struct place){0};
+    if (lane == NULL) {
+        return;
     }
+    lock_take(&lane->lock);
+    lane->counts.running--;
+    if (group != NULL) {
+        group->running--;
+        forget_if_empty(lane, group);
+    }
+    lock_release(&lane->lock);
 }
 
 static void *lane_run(void *argument)
@@ -69,7 +169,7 @@ static void *lane_run(void *argument)
     struct lane *lane = argument;
     struct lane_task *task;
     while ((task = take_task(lane)) != NULL) {
-        place = lane;
+        place = (struct place){lane, task->of};
         task->run(task->context);
         lane_leave();
     }
@@ -120,6 +220,7 @@ static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
     while (*link != NULL) {
         if (is_dead(*link)) {
             struct lane_task *task = unlink_task(lane, link);
+            forget_if_empty(lane, TAKE(task->of));
             task->next = dead;
             dead = task;
         } else {
@@ -132,8 +233,8 @@ static struct lane_task *take_dead(struct lane *lane) REQUIRES(&lane->lock)
 /* Often on a lane's own thread, whose place is not theirs to leave. */
 static void run_dead(struct lane *lane, struct lane_task *dead)
 {
-    struct lane *mine = place;
-    place = NULL;
+    struct place mine = place;
+    place = (struct place){0};
     while (dead != NULL) {
         struct lane_task *task = dead;
         dead = task->next;
@@ -144,6 +245,20 @@ static void run_dead(struct lane *lane, struct lane_task *dead)
     place = mine;
 }
 
+static void add_task(struct lane *lane, struct lane_task *task) REQUIRES(&lane->lock)
+{
+    task->next = NULL;
+    *lane->last = task;
+    lane->last = &task->next;
+    lane->counts.queued++;
+    if (task->of != NULL) {
+        task->of->queued++;
+    }
+    if (may_run(lane, task)) {
+        thread_set_want(&lane->threads, lane->stopping ? 0 : lane->counts.queued);
+    }
+}
+
 static bool submit(struct lane *lane, struct lane_task *task, bool always,
                    struct lane_counts *ret_counts)
 {
@@ -152,14 +267,12 @@ static bool submit(struct lane *lane, struct lane_task *task, bool always,
     lock_take(&lane->lock);
     struct lane_task *dead = take_dead(lane);
     task->queued_before = lane->counts.queued;
-    bool room = always || lane->counts.queued < lane->counts.queued_max ||
-                lane->counts.running + lane->counts.queued < lane->counts.running_max;
+    task->of = find_group(lane, task->group);
+    bool room = always || may_wait(lane, task->of);
     if (room) {
-        task->next = NULL;
-        *lane->last = task;
-        lane->last = &task->next;
-        lane->counts.queued++;
-        thread_set_want(&lane->threads, lane->stopping ? 0 : lane->counts.queued);
+        add_task(lane, task);
+    } else {
+        forget_if_empty(lane, TAKE(task->of));
     }
     *ret_counts = lane->counts;
     lock_release(&lane->lock);
@@ -187,7 +300,8 @@ bool lane_submit(struct lane *lane, struct lane_task *task, struct lane_counts *
     if (ret_counts != NULL) {
         *ret_counts = counts;
     }
-    return room || err_set(err, ERR_BUSY, "queue full: %u/%u; retry shortly", counts.queued,
+    const char *what = counts.queued < counts.queued_max ? "share of the queue" : "queue";
+    return room || err_set(err, ERR_BUSY, "%s full: %u/%u; retry shortly", what, counts.queued,
                            counts.queued_max);
 }
 

@@ -2,7 +2,9 @@
  * Promise   at most `running_max` tasks run at a time, on threads of the lane's own; at most
  *           `queued_max` wait, in the order they came. A task is run exactly once, or not taken at
  *           all. Tasks whose cancel was raised while they waited make room for others: they are run
- *           at once, and see their cancel first thing.
+ *           at once, and see their cancel first thing. Tasks of one group never hold more places
+ *           than they leave free, running or queued: one group alone half of them, two a third
+ *           each. What waits for its group lets others pass.
  * Not here  what a task does.
  * Owner     whoever creates it; lane_destroy waits for what runs and runs what waits (with the
  *           server draining, all of it is cancelled).   Threads  any may submit.   Errors  ERR_BUSY
@@ -14,16 +16,19 @@
 #include "metric.h"
 
 struct lane;
+struct lane_group;
 
 struct lane_task {
     void (*run)(void *context);
     void *context;
     struct cancel *cancel; /* looked at while the task waits; may be NULL */
+    uint64_t group;        /* any number; 0: of none, and bound by nothing but the lane's limits */
     /* what the lane tells about its wait, while it runs and afterwards */
     unsigned queued_before; /* tasks that waited already when it came */
     int64_t queued_us;      /* when it came, by clock_now_us */
     int64_t waited_us;
     struct lane_task *next; /* the lane's own */
+    struct lane_group *of;
 };
 
 struct lane_counts {

@@ -106,10 +106,13 @@ bool crew_work(struct crew *crew, duckdb_connection connection, duckdb_pending_r
                struct shim_failure *ret_failure)
 {
     enum shim_step step = SHIM_STEP_MORE;
+    /* The first tasks begin one pipeline each, which takes less than to wake somebody for it. */
+    size_t first = crew == NULL ? 0 : shim_statement_tasks(connection);
     while (crew != NULL && (step == SHIM_STEP_MORE || step == SHIM_STEP_NOTHING)) {
-        if (shim_statement_tasks(connection) > 1) {
+        if (shim_statement_tasks(connection) > first + 1) {
             call(crew);
         }
+        first -= first > 0 ? 1 : 0;
         uint64_t ended = atomic_load(&crew->ended);
         step = shim_step(pending, ret_failure);
         if (step == SHIM_STEP_NOTHING) {

@@ -22,9 +22,11 @@
 #include <duckdb/parser/query_node/select_node.hpp>
 #include <duckdb/parser/result_modifier.hpp>
 #include <duckdb/parser/statement/copy_statement.hpp>
+#include <duckdb/parser/statement/insert_statement.hpp>
 #include <duckdb/parser/statement/select_statement.hpp>
 #include <duckdb/parser/statement/set_statement.hpp>
 #include <duckdb/parser/tableref/emptytableref.hpp>
+#include <duckdb/parser/tableref/expressionlistref.hpp>
 #include <duckdb/parser/tableref/subqueryref.hpp>
 #include <duckdb/storage/buffer_manager.hpp>
 
@@ -89,12 +91,8 @@ bool IsValue(const ParsedExpression &expression)
 }
 
 // SELECT 1, SELECT $v: what a pool of connections asks to see that somebody is there.
-bool IsOfValues(const SQLStatement &statement)
+bool SelectsValues(const QueryNode &query)
 {
-    if (statement.type != StatementType::SELECT_STATEMENT) {
-        return false;
-    }
-    auto &query = *statement.Cast<SelectStatement>().node;
     if (query.type != QueryNodeType::SELECT_NODE || !query.modifiers.empty() ||
         !query.cte_map.map.empty()) {
         return false;
@@ -107,6 +105,35 @@ bool IsOfValues(const SQLStatement &statement)
         plain = plain && IsValue(*expression);
     }
     return plain;
+}
+
+// INSERT INTO t VALUES ($a, $b), (1, 2): most of what writes row by row.
+bool InsertsValues(const InsertStatement &insert)
+{
+    auto rows = insert.GetValuesList();
+    bool plain = rows && insert.cte_map.map.empty() && insert.returning_list.empty() &&
+                 !insert.on_conflict_info;
+    if (plain) {
+        for (auto &row : rows->values) {
+            for (auto &expression : row) {
+                plain = plain && IsValue(*expression);
+            }
+        }
+    }
+    return plain;
+}
+
+// The optimizer has nothing to do on it.
+bool IsOfValues(const SQLStatement &statement)
+{
+    switch (statement.type) {
+    case StatementType::SELECT_STATEMENT:
+        return SelectsValues(*statement.Cast<SelectStatement>().node);
+    case StatementType::INSERT_STATEMENT:
+        return InsertsValues(statement.Cast<InsertStatement>());
+    default:
+        return false;
+    }
 }
 
 // Leaves out what this statement has no use for: a third of the work on a small one.

@@ -121,6 +121,33 @@ def test_a_parameter_that_is_missing_is_refused(analytics, sql, params):  # 5
     assert "parameter" in detail.lower()
 
 
+def test_inserted_values_become_what_the_table_says(analytics, table):
+    """They are planned without the optimizer, and are what they would be with it."""
+    analytics.rows(f"CREATE SEQUENCE s_{table} START 7")
+    analytics.rows(
+        f"CREATE TABLE {table} (id BIGINT PRIMARY KEY DEFAULT nextval('s_{table}'), day DATE, cost DECIMAL(9,2) CHECK (cost > 0), "
+        "twice AS (cost * 2), tags VARCHAR[], mood ENUM('calm', 'glad') NOT NULL DEFAULT 'calm')"
+    )
+    values = "('2026-03-01', $cost, '[a, b]'), (NULL, 2, NULL)"
+    assert analytics.rows(f"INSERT INTO {table} (day, cost, tags) VALUES {values}", {"cost": "1.255"}) == [[2]]
+    assert analytics.rows(f"INSERT INTO {table} (id, cost, mood) VALUES ($1, 3::TINYINT, 'glad')", {"1": 1}) == [[1]]
+    assert analytics.rows(f"FROM {table} ORDER BY id") == [
+        [1, None, "3.00", "6.00", None, "glad"],
+        [7, "2026-03-01", "1.26", "2.52", ["a", "b"], "calm"],
+        [8, None, "2.00", "4.00", None, "calm"],
+    ]
+    for wrong, told in (
+        ("(id, cost) VALUES (7, 1)", "Constraint Error"),
+        ("(id, cost) VALUES (9, -1)", "Constraint Error"),
+        ("(id, cost, mood) VALUES (9, 1, NULL)", "Constraint Error"),
+        ("(id, day) VALUES (9, 'never')", "Conversion Error"),
+        ("(id, mood) VALUES (9, 'sad')", "Conversion Error"),
+        ("(id) VALUES (9, 9)", "Binder Error"),
+    ):
+        assert told in analytics.error(f"INSERT INTO {table} {wrong}"), wrong
+    assert analytics.rows(f"SELECT count(*) FROM {table}") == [[3]]
+
+
 def test_a_parameter_is_bound_in_a_change(analytics, table):
     analytics.rows(f"CREATE TABLE {table} (a INTEGER, b VARCHAR)")
     assert analytics.rows(f"INSERT INTO {table} VALUES ($a, $b)", {"a": 1, "b": "';"}) == [[1]]

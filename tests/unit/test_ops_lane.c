@@ -293,8 +293,49 @@ TEST(a_task_may_go_without_cancel)
     cancel_finish(&job.cancel);
 }
 
+static bool submit_of(struct yard *yard, struct job *job, int number, uint64_t group,
+                      struct err *err)
+{
+    job_init(job, yard, number);
+    job->task.group = group;
+    return lane_submit(yard->lane, &job->task, NULL, err);
+}
+
+/* However many of one group come: others run, wait and are taken beside them. */
+TEST(a_group_leaves_as_much_as_it_has)
+{
+    struct yard yard = {.lane = lane_create("lane", 4, 8)};
+    struct job jobs[11];
+    struct err err = {0};
+    for (int i = 0; i < 6; i++) { /* two run, four wait */
+        CHECK_OK(submit_of(&yard, &jobs[i], i, 7, &err), err);
+        CHECK_WITHIN(20000, atomic_load(&yard.started) == (i < 2 ? (unsigned)i + 1 : 2));
+    }
+    CHECK(!submit_of(&yard, &jobs[6], 6, 7, &err));
+    CHECK(err.kind == ERR_BUSY);
+    CHECK_STR(str_of(err.message), "share of the queue full: 4/8; retry shortly");
+    CHECK_OK(submit_of(&yard, &jobs[7], 7, 8, &err), err);
+    CHECK_WITHIN(20000, atomic_load(&yard.started) == 3);
+    CHECK_I64(atomic_load(&yard.order[2]), 7);
+    for (int i = 8; i < 10; i++) { /* one place is left: of both groups, one more waits */
+        CHECK_OK(submit_of(&yard, &jobs[i], i, 8, &err), err);
+    }
+    CHECK_OK(submit_of(&yard, &jobs[10], 10, 0, &err), err);
+    CHECK_WITHIN(20000, atomic_load(&yard.started) == 4);
+    CHECK_I64(atomic_load(&yard.order[3]), 10);
+    CHECK_U64(lane_counts(yard.lane).running, 4);
+    atomic_store(&yard.open, true);
+    CHECK_WITHIN(20000, atomic_load(&yard.ended) == 10);
+    lane_destroy(yard.lane);
+    for (int i = 0; i < 11; i++) {
+        CHECK_U64(atomic_load(&jobs[i].runs), i == 6 ? 0 : 1);
+        cancel_finish(&jobs[i].cancel);
+    }
+}
+
 struct client {
     struct lane *lane;
+    uint64_t group;
     unsigned taken;
     unsigned refused;
     atomic_uint ran;
@@ -313,7 +354,8 @@ static void *send_many(void *argument)
     for (unsigned i = 0; i < 500; i++) {
         struct cancel cancel;
         cancel_init(&cancel, INT64_MAX);
-        struct lane_task task = {.run = count_run, .context = client, .cancel = &cancel};
+        struct lane_task task = {
+            .run = count_run, .context = client, .cancel = &cancel, .group = client->group};
         if (lane_submit(client->lane, &task, NULL, &err)) {
             client->taken++;
             if (i % 2 == 0) {
@@ -337,6 +379,7 @@ TEST(many_clients_at_once)
     pthread_t threads[6];
     for (size_t i = 0; i < COUNT_OF(clients); i++) {
         clients[i].lane = lane;
+        clients[i].group = i / 2;
         threads[i] = thread_start("client", send_many, &clients[i]);
     }
     for (size_t i = 0; i < COUNT_OF(clients); i++) {
@@ -358,6 +401,7 @@ static const struct test_case cases[] = {
     TEST_CASE(a_dead_task_leaves_no_place_but_its_own),
     TEST_CASE(destroy_runs_what_waits),
     TEST_CASE(a_task_may_go_without_cancel),
+    TEST_CASE(a_group_leaves_as_much_as_it_has),
     TEST_CASE(many_clients_at_once),
 };
 

@@ -39,7 +39,7 @@
 #include "worker_job.h"
 
 enum {
-    WORKER_SLOTS_MAX = 64,
+    WORKER_SLOTS_MAX = 65,       /* 64 for statements, one for a probe */
     WORKER_STATEMENTS_MAX = 1000 /* of one batch */
 };
 
