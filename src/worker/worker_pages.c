@@ -1,5 +1,7 @@
 #include "worker_pages.h"
 
+#include "mem.h"
+
 #include <link.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -11,7 +13,12 @@
 #define ADVICE_COLLAPSE 25 /* MADV_COLLAPSE, which Debian 12's header does not name yet */
 
 enum {
-    TOP_PAD = 128 * 1024 /* the allocator's own choice */
+    TOP_PAD = 128 * 1024, /* the allocator's own choice */
+    GAP_SIZE_MAX = 256 * 1024,
+    GAP_SIZE_MIN = 32,      /* the allocator's smallest, */
+    GAP_STEP = 16,          /* its step, */
+    GAP_OVERHEAD = 8,       /* and what it keeps of each for itself */
+    GAP_SIZE_STEPPED = 1024 /* above that, steps of an eighth */
 };
 
 static uintptr_t heap_from; /* aligned; 0 before pages_align_heap */
@@ -98,4 +105,26 @@ bool pages_enlarge_heap(void)
     (void)mallopt(M_TOP_PAD, TOP_PAD);
     return heap_from != 0 && to > heap_from &&
            madvise((void *)heap_from, to - heap_from, ADVICE_COLLAPSE) == 0;
+}
+
+/* Where there is no gap, the allocator takes a piece of what has never been used, behind `end`. */
+static bool fill_gap(size_t size, const char *end)
+{
+    char *piece = mem_try_resize(NULL, size - GAP_OVERHEAD);
+    bool filled = piece != NULL && piece < end;
+    if (!filled && size > GAP_SIZE_STEPPED) {
+        mem_free(piece);
+    } /* a small one would be handed out again */
+    return filled;
+}
+
+void pages_fill_gaps(void)
+{
+    const char *end = (char *)sbrk(0) - mallinfo2().keepcost;
+    size_t size = GAP_SIZE_MAX;
+    while (size >= GAP_SIZE_MIN) {
+        while (fill_gap(size, end)) {
+        }
+        size -= size > GAP_SIZE_STEPPED ? size / 8 / GAP_STEP * GAP_STEP : GAP_STEP;
+    }
 }

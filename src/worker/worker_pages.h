@@ -20,3 +20,7 @@ bool pages_enlarge_code(const void *function);
 /* Before what the workers share is allocated, and after. */
 void pages_align_heap(void);
 bool pages_enlarge_heap(void);
+
+/* What has been freed lies in small gaps all over the heap. Each worker would fill gaps on 80 pages
+ * and copy each of those for a few bytes; now what it allocates lies together, where nothing is. */
+void pages_fill_gaps(void);

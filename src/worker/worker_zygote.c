@@ -65,7 +65,6 @@ struct zygote {
     int64_t job_ms;         /* when the last job came */
     int64_t pause_until_ms; /* nothing is forked ahead before, */
     int pause_ms;           /* because spares have died so often */
-    uint64_t memory_bytes;  /* that the engine is limited to, because the last job was */
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -351,10 +350,6 @@ static bool serve_request(struct zygote *zygote)
 #endif
         start_worker(zygote, &request, socket_fd);
         zygote->forks += !zygote->settled;
-        if (request.unlimited == 0 && request.limits.memory_bytes != zygote->memory_bytes) {
-            duck_expect_limits(&zygote->duck, &request.limits);
-            zygote->memory_bytes = request.limits.memory_bytes;
-        }
     }
     fd_close(&socket_fd);
     return true;
@@ -394,6 +389,7 @@ static void shrink_forks(const struct zygote *zygote)
         (void)unload_others(kept, COUNT_OF(kept));
     }
     if (OWN_MEMORY) {
+        pages_fill_gaps();
         (void)pages_enlarge_heap();
     }
 }
