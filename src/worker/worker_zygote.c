@@ -441,6 +441,7 @@ static void settle(struct zygote *zygote)
 {
     if (OWN_MEMORY) {
         (void)pages_enlarge_code((const void *)(uintptr_t)duckdb_library_version);
+        (void)pages_enlarge_constants(duckdb_library_version());
     }
     zygote->settled = true;
 }
