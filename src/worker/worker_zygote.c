@@ -418,7 +418,8 @@ static bool prepare(struct zygote *zygote, struct err *err)
                        duckdb_library_version(), worker_header_version());
     }
     return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
-           duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err);
+           duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err) &&
+           (duck_rehearse(&zygote->duck) || err_set(err, ERR_INTERNAL, "the engine does not run"));
 }
 
 /* Until there is something to do besides. -1: nothing. */
