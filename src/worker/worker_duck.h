@@ -33,7 +33,8 @@ bool duck_make_connection(struct duck *duck, struct err *err) MUST_CHECK;
 bool duck_make_own(struct duck *duck) MUST_CHECK;
 
 /* Runs in a worker, before there is a job, what the first statement would be slow at: its memory is
- * the zygote's until it writes to it, page by page. Nothing is left that a statement could see. */
+ * the zygote's until it writes to it, page by page. And once in the zygote: what the engine's
+ * allocator keeps afterwards each worker finds. Nothing is left that a statement could see. */
 bool duck_rehearse(struct duck *duck) MUST_CHECK;
 
 #ifdef EIDER_TEST_LAYERS
