@@ -83,6 +83,7 @@ static bool answer_from_memory(struct query *query)
     if (reply_cache_control_has(request, STR("no-cache"))) {
         return false;
     }
+    assert(query->begun == NULL);
     bool known = reply_matches_etag(request, str_of(etag));
     const struct results_entry *entry = known ? NULL : results_find(results, &query->key);
     if (!known && entry == NULL) {
@@ -228,7 +229,6 @@ void query_run(struct request *request)
         find_key(query, request->cancel);
     }
     if (query->has_key && answer_from_memory(query)) {
-        assert(query->begun == NULL);
         return;
     }
     atomic_fetch_add(&request->api->pool_created, 1);
