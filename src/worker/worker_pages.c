@@ -35,13 +35,12 @@ static uintptr_t round_up(uintptr_t address)
     return (address + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
 }
 
-static int protection_of(const ElfW(Phdr) *segment)
+static int protection_of(unsigned flags)
 {
-    return ((segment->p_flags & PF_R) != 0 ? PROT_READ : 0) |
-           ((segment->p_flags & PF_W) != 0 ? PROT_WRITE : 0) |
-           ((segment->p_flags & PF_X) != 0 ? PROT_EXEC : 0);
+    return ((flags & PF_R) != 0 ? PROT_READ : 0) | ((flags & PF_X) != 0 ? PROT_EXEC : 0);
 }
 
+/* One that nobody writes to. */
 static int find_segment(struct dl_phdr_info *info, size_t size, void *context)
 {
     struct segment *found = context;
@@ -55,7 +54,7 @@ static int find_segment(struct dl_phdr_info *info, size_t size, void *context)
             uintptr_t last = to & ~(LARGE_PAGE - 1);
             found->from = round_up(from);
             found->size = last > found->from ? last - found->from : 0;
-            found->protection = protection_of(segment);
+            found->protection = protection_of(segment->p_flags);
             return 1;
         }
     }
