@@ -48,6 +48,8 @@ struct query {
     struct sha256 key; /* of the result */
     bool collecting;   /* into `copy`, to be kept */
     struct buf copy;
+    struct engine_request run;
+    struct engine_job *begun; /* while the tables are looked for */
 };
 
 /* The event sidecar_query, before the reply: `status` is ok, busy or error (api_query.c). */

@@ -83,6 +83,7 @@ static bool answer_from_memory(struct query *query)
     if (reply_cache_control_has(request, STR("no-cache"))) {
         return false;
     }
+    assert(query->begun == NULL);
     bool known = reply_matches_etag(request, str_of(etag));
     const struct results_entry *entry = known ? NULL : results_find(results, &query->key);
     if (!known && entry == NULL) {
@@ -155,29 +156,62 @@ static void pass_progress(void *context, const struct engine_progress *progress)
     queries_progress(query->request, progress);
 }
 
-static bool run(struct query *query, struct engine_outcome *ret_outcome, struct err *err)
+static void prepare_run(struct query *query)
 {
-    struct request *request = query->request;
-    struct engine_request run = {
+    query->run = (struct engine_request){
         .job =
             {
                 .kind = WORKER_QUERY,
                 .statement = buf_str(&query->sql),
                 .parameters = query->parameters,
-                .format = request->format,
+                .format = query->request->format,
                 .rows_max = query->rows_max,
             },
         .input_fd = -1,
         .output_fd = -1,
+        .resolve = query->over_lake == NULL ? query_resolve : NULL,
         .result = pass_result,
         .progress = pass_progress,
         .context = query,
     };
+}
+
+/* Whether no result in memory can be the answer, whatever the store says of the objects. */
+static bool is_sure_to_run(const struct query *query)
+{
+    const struct request *request = query->request;
+    return query->store != NULL && query->tables != NULL &&
+           (reply_cache_control_has(request, STR("no-cache")) ||
+            reply_cache_control_has(request, STR("no-store")));
+}
+
+/* The worker reads the statement while the store is asked for the objects in it. */
+static bool begin_early(struct query *query, struct err *err)
+{
+    struct request *request = query->request;
+    return !is_sure_to_run(query) || engine_begin(request->api->options.engine, &query->run,
+                                                  request->cancel, &query->begun, err);
+}
+
+static bool run(struct query *query, struct engine_outcome *ret_outcome, struct err *err)
+{
+    struct request *request = query->request;
     if (query->over_lake != NULL) {
-        return lake_statement_run(query->over_lake, &run, request->cancel, ret_outcome, err);
+        return lake_statement_run(query->over_lake, &query->run, request->cancel, ret_outcome, err);
     }
-    run.resolve = query_resolve;
-    return engine_run(request->api->options.engine, &run, request->cancel, ret_outcome, err);
+    if (query->begun == NULL && !engine_begin(request->api->options.engine, &query->run,
+                                              request->cancel, &query->begun, err)) {
+        return false;
+    }
+    struct engine_job *begun = query->begun;
+    query->begun = NULL;
+    return engine_finish(begun, ret_outcome, err);
+}
+
+static void fail(struct query *query, const struct err *err)
+{
+    query_log(query, "error");
+    result_end(query->request, err);
 }
 
 void query_run(struct request *request)
@@ -186,6 +220,11 @@ void query_run(struct request *request)
     struct engine_outcome outcome;
     struct err err;
     queries_begin(request);
+    prepare_run(query);
+    if (!begin_early(query, &err)) {
+        fail(query, &err);
+        return;
+    }
     if (!query->has_key) {
         find_key(query, request->cancel);
     }
@@ -196,8 +235,7 @@ void query_run(struct request *request)
     reply_add_result_header(request, "X-Cache", "miss");
     query->collecting = query->has_key && results_body_max(request->api->results) > 0;
     if (!run(query, &outcome, &err)) {
-        query_log(query, "error");
-        result_end(request, &err);
+        fail(query, &err);
         return;
     }
     queries_outcome(request, &outcome);

@@ -22,7 +22,6 @@ enum {
     STOP_WAIT_MS = 30,   /* between asking a worker to stop and SIGKILL; gone within 100 */
     EXIT_WAIT_MS = 1000, /* for a worker that has been killed to be gone */
     STATUS_WAIT_MS = 500,
-    FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
 };
 
@@ -118,73 +117,6 @@ uint64_t engine_memory_reserved(struct engine *engine, uint64_t *ret_total_bytes
     (void)leavers_release(engine, 0);
     *ret_total_bytes = engine->options.memory_total_bytes;
     return engine_memory_in_use(&engine->memory);
-}
-
-/* ---- starting a worker ---- */
-
-uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    (void)memory_bytes;
-    (void)threads;
-    return 0;
-#else
-    return memory_bytes + memory_bytes / 4 + (UINT64_C(256) << 20) + threads * (UINT64_C(80) << 20);
-#endif
-}
-
-bool engine_fork_worker(struct engine *engine, struct zygote_start start,
-                        struct zygote_child *child, struct cancel *cancel, int *ret_socket_fd,
-                        struct err *err)
-{
-    for (int i = 0; i < FORK_TRIES; i++) {
-        int pair[2];
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-            return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
-        }
-        start.socket_fd = pair[1];
-        bool good = zygote_fork(engine->zygote, &start, child, cancel, err);
-        fd_close(&pair[1]);
-        if (good) {
-            *ret_socket_fd = pair[0];
-            return true;
-        }
-        fd_close(&pair[0]);
-        if (err->kind != ERR_CONFLICT) {
-            return false;
-        }
-    }
-    return err_set(err, ERR_UNAVAILABLE, "the query engine is being restarted; try again");
-}
-
-static struct worker_limits make_limits(const struct engine *engine, const struct engine_job *job)
-{
-    unsigned threads = engine->options.threads_per_job;
-    uint64_t left_s = (uint64_t)cancel_left_ms(job->cancel, 86400000) / 1000;
-    return (struct worker_limits){
-        .memory_bytes = job->memory_bytes,
-        .address_space_bytes = engine_address_space(job->memory_bytes, threads),
-        .output_bytes = job->request->output_bytes_max,
-        .cpu_seconds = (left_s + 3) * threads,
-        .threads = threads,
-        .layers_off = engine->options.layers_off,
-    };
-}
-
-static bool send_job(struct engine_job *job, const struct worker_limits *limits, struct err *err)
-{
-    struct worker_job message = job->request->job;
-    message.limits = *limits;
-    struct buf payload;
-    buf_init(&payload, WORKER_FRAME_SIZE_MAX);
-    worker_put_job(&payload, &message);
-    int fds[2] = {job->request->input_fd, job->request->output_fd};
-    size_t fds_count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
-    bool good = !buf_failed(&payload) ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload),
-                                                    fds, fds_count, WORKER_ANSWER_SEND_MS, err)
-                                      : err_set(err, ERR_TOO_LARGE, "the statement is too large");
-    buf_finish(&payload);
-    return good;
 }
 
 /* ---- frames of the worker ---- */
@@ -393,6 +325,9 @@ static bool turn(struct engine *engine, struct engine_job *job, struct err *err)
     if (polled[2].revents != 0 && !broker_answer_fetches(job, err)) {
         return false;
     }
+    if (polled[0].revents != 0 && !job->met) {
+        return job_meet_or_start_again(job, err);
+    }
     bool ended = false;
     if (polled[0].revents != 0 && !read_socket(job, &ended, err)) {
         return ended && !job->finished ? report_death(engine, job, err) : false;
@@ -418,64 +353,122 @@ static bool take_result(struct engine_job *job, struct engine_outcome *ret_outco
     return err_set(err, (enum err_kind)job->worker.kind, "%s", job->message);
 }
 
-static bool run_job(struct engine *engine, struct engine_job *job,
-                    const struct worker_limits *limits, struct engine_outcome *ret_outcome,
-                    struct err *err)
+/* The end of a worker that has not reported. */
+static void stop_early(struct engine_job *job, const struct err *err)
 {
-    bool good = send_job(job, limits, err);
+    struct engine *engine = job->engine;
+    if (!job->died) {
+        count_kill(engine, reason_to_stop(job, err));
+    }
+    metric_enter(&engine->counts.stopping);
+    stop_worker(job);
+    metric_leave(&engine->counts.stopping);
+}
+
+/* Its process is sent SIGKILL, and keeps its memory until it is gone. */
+static void leave_worker(struct engine_job *job)
+{
+    leavers_take(job->engine, job->child.pidfd, job->memory_bytes);
+    job->child.pidfd = -1;
+    job->memory_bytes = 0;
+}
+
+/* One that has got a job which nobody wants. */
+static void dismiss_worker(struct engine_job *job)
+{
+    struct err ignored;
+    if (job->called && (job->met || job_meet(job, &ignored))) {
+        leave_worker(job);
+    }
+}
+
+static bool run_job(struct engine_job *job, struct engine_outcome *ret_outcome, struct err *err)
+{
+    struct engine *engine = job->engine;
+    bool good = true;
     while (good && !job->finished) {
         good = turn(engine, job, err);
     }
-    if (!job->finished && err->kind == ERR_UNAVAILABLE && wait_exit(job, 0)) {
+    if (job->finished) {
+        leave_worker(job);
+        return take_result(job, ret_outcome, err);
+    }
+    if (job->met && err->kind == ERR_UNAVAILABLE && wait_exit(job, 0)) {
         return report_death(engine, job, err); /* an answer could not be sent: there is nobody */
     }
-    if (!job->finished) {
-        if (!job->died) {
-            count_kill(engine, reason_to_stop(job, err));
-        }
-        metric_enter(&engine->counts.stopping);
-        stop_worker(job);
-        metric_leave(&engine->counts.stopping);
-        return false;
+    if (job->met) {
+        stop_early(job, err);
+    } else {
+        dismiss_worker(job);
     }
-    leavers_take(engine, job->child.pidfd, job->memory_bytes);
-    job->child.pidfd = -1;
-    return take_result(job, ret_outcome, err);
+    return false;
 }
 
-bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,
-                struct engine_outcome *ret_outcome, struct err *err)
+static void job_destroy(struct engine_job *job)
+{
+    struct engine *engine = job->engine;
+    if (job->met) {
+        metric_leave(&engine->counts.running);
+    }
+    if (job->called) {
+        zygote_forget(engine->zygote, &job->child);
+    }
+    fd_close(&job->socket_fd);
+    fetch_queue_finish(&job->fetches);
+    broker_finish(job);
+    buf_finish(&job->incoming);
+    if (job->memory_bytes > 0) {
+        engine_memory_release(&engine->memory, job->memory_bytes);
+    } /* otherwise it is let go with the process */
+    mem_free(job);
+}
+
+bool engine_begin(struct engine *engine, const struct engine_request *request,
+                  struct cancel *cancel, struct engine_job **ret_job, struct err *err)
 {
     uint64_t memory_bytes = reserve_memory(engine);
     if (memory_bytes == 0) {
         return err_set(err, ERR_BUSY, "all workers are busy; retry shortly");
     }
-    struct engine_job job = {
+    struct engine_job *job = mem_alloc(sizeof(*job));
+    *job = (struct engine_job){
+        .engine = engine,
         .request = request,
         .cache = engine->options.cache,
         .memory_bytes = memory_bytes,
         .socket_fd = -1,
         .cancel = cancel,
     };
-    buf_init(&job.incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);
-    bool good = fetch_queue_init(&job.fetches, engine->fetchers, cancel->deadline_ms, err);
-    if (good) {
-        struct zygote_start start = {.limits = make_limits(engine, &job)};
-        good = engine_fork_worker(engine, start, &job.child, job.cancel, &job.socket_fd, err);
-        if (good) {
-            metric_add(&engine->counts.forked, 1);
-            metric_enter(&engine->counts.running);
-            good = run_job(engine, &job, &start.limits, ret_outcome, err);
-            metric_leave(&engine->counts.running);
-            zygote_forget(engine->zygote, &job.child);
-        }
-        fd_close(&job.socket_fd);
-        fetch_queue_finish(&job.fetches);
-    }
-    broker_finish(&job);
-    buf_finish(&job.incoming);
-    if (!job.finished) {
+    if (!fetch_queue_init(&job->fetches, engine->fetchers, cancel->deadline_ms, err)) {
         engine_memory_release(&engine->memory, memory_bytes);
-    } /* otherwise it is let go with the process */
+        mem_free(job);
+        return false;
+    }
+    buf_init(&job->incoming, WORKER_QUESTION_SIZE_MAX + 2 * READ_SIZE);
+    if (!job_start(job, err)) {
+        engine_abandon(job);
+        return false;
+    }
+    *ret_job = job;
+    return true;
+}
+
+bool engine_finish(struct engine_job *job, struct engine_outcome *ret_outcome, struct err *err)
+{
+    bool good = run_job(job, ret_outcome, err);
+    job_destroy(job);
     return good;
+}
+
+void engine_abandon(struct engine_job *job)
+{
+    dismiss_worker(job);
+    job_destroy(job);
+}
+
+bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,
+                struct engine_outcome *ret_outcome, struct err *err)
+{
+    struct engine_job *job;
+    return engine_begin(engine, request, cancel, &job, err) && engine_finish(job, ret_outcome, err);
 }

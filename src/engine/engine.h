@@ -128,6 +128,16 @@ struct engine_outcome {
 bool engine_run(struct engine *engine, const struct engine_request *request, struct cancel *cancel,
                 struct engine_outcome *ret_outcome, struct err *err) MUST_CHECK;
 
+/* The same in two steps, for who has something to find out before it can answer the job's first
+ * question: the worker gets as far as that meanwhile. The request must live until the second step,
+ * which is one of two. */
+bool engine_begin(struct engine *engine, const struct engine_request *request,
+                  struct cancel *cancel, struct engine_job **ret_job, struct err *err) MUST_CHECK;
+bool engine_finish(struct engine_job *job_take, struct engine_outcome *ret_outcome,
+                   struct err *err) MUST_CHECK;
+/* Nobody wants it any more. */
+void engine_abandon(struct engine_job *job_take);
+
 /* Why a worker ended before its job was done. */
 enum engine_kill {
     ENGINE_KILL_DEADLINE,

@@ -29,10 +29,15 @@ struct job_question {
 };
 
 struct engine_job {
+    struct engine *engine;
     const struct engine_request *request;
     struct store_cache *cache;
-    uint64_t memory_bytes; /* granted */
+    uint64_t memory_bytes; /* granted; 0: it has gone to the leavers */
+    struct worker_limits limits;
     int socket_fd;
+    unsigned calls; /* for a worker; more than one when a zygote died over them */
+    bool called;    /* `child` is registered */
+    bool met;       /* and is there */
     struct zygote_child child;
     struct cancel *cancel;
     struct fetch_queue fetches;
@@ -53,6 +58,17 @@ struct engine_job {
     char message[sizeof(((struct err *)0)->message)]; /* of the outcome */
     struct store_cache_fetched fetched;               /* for this job */
 };
+
+/* ---- its worker (engine_call.c) ---- */
+
+/* Asks for one and sends it the job, which waits in its socket before the worker has that, or
+ * before there is a worker. */
+bool job_start(struct engine_job *job, struct err *err) MUST_CHECK;
+/* Knows that it is there, and by which descriptor it can be killed. Before that nothing it sends is
+ * looked at. */
+bool job_meet(struct engine_job *job, struct err *err) MUST_CHECK;
+/* Or asks for another, when a zygote died over the first. */
+bool job_meet_or_start_again(struct engine_job *job, struct err *err) MUST_CHECK;
 
 /* ---- the broker: what a worker may ask for ---- */
 

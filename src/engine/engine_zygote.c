@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,6 +77,8 @@ static void take_message(struct zygote *zygote, const struct zygote_message *mes
         child->fork_errno = message->status;
         child->pidfd = *fd;
         *fd = -1;
+    } else if (message->type == ZYGOTE_FORKED) { /* nobody waits for it any more */
+        (void)syscall(SYS_pidfd_send_signal, *fd, SIGKILL, NULL, 0);
     } else if (child != NULL && message->type == ZYGOTE_EXITED) {
         child->exited = true;
         child->status = message->status;
@@ -384,18 +387,8 @@ static bool fork_locked(struct zygote *zygote, const struct zygote_start *start,
         zygote->ready = false;
         child->lost = true;
     }
-    while (good && !child->forked && !child->lost) {
-        good = wait_news(zygote, cancel, err);
-    }
-    if (good && !child->forked) {
-        good = err_set(err, ERR_CONFLICT, "the zygote ended before it answered");
-    } else if (good && (child->fork_errno != 0 || child->pidfd < 0)) {
-        good = err_set_errno(err, ERR_UNAVAILABLE, child->fork_errno,
-                             "the server cannot start a worker process");
-    }
     if (!good) {
         unlink_child(zygote, child);
-        fd_close(&child->pidfd);
     }
     return good;
 }
@@ -405,6 +398,24 @@ bool zygote_fork(struct zygote *zygote, const struct zygote_start *start,
 {
     lock_take(&zygote->lock);
     bool good = fork_locked(zygote, start, child, cancel, err);
+    lock_release(&zygote->lock);
+    return good;
+}
+
+bool zygote_wait_forked(struct zygote *zygote, struct zygote_child *child, struct cancel *cancel,
+                        struct err *err)
+{
+    bool good = true;
+    lock_take(&zygote->lock);
+    while (good && !child->forked && !child->lost) {
+        good = wait_news(zygote, cancel, err);
+    }
+    if (good && !child->forked) {
+        good = err_set(err, ERR_CONFLICT, "the zygote ended before it answered");
+    } else if (good && (child->fork_errno != 0 || child->pidfd < 0)) {
+        good = err_set_errno(err, ERR_UNAVAILABLE, child->fork_errno,
+                             "the server cannot start a worker process");
+    }
     lock_release(&zygote->lock);
     return good;
 }

@@ -49,11 +49,15 @@ struct zygote_start {
     bool unlimited;              /* and to set them itself */
 };
 
-/* Forks a worker. ERR_CONFLICT: the zygote died meanwhile and a
- * fork may or may not have happened; call again with a new socket pair. On success the child is
- * registered until zygote_forget. */
+/* Asks for a worker, whose socket may be written to from now on. On success the child is registered
+ * until zygote_forget. */
 bool zygote_fork(struct zygote *zygote, const struct zygote_start *start,
                  struct zygote_child *child, struct cancel *cancel, struct err *err) MUST_CHECK;
+/* Waits until it is there, and pidfd known. ERR_CONFLICT: the zygote died meanwhile and a fork may
+ * or may not have happened; forget the child and ask again with a new socket pair. A worker that
+ * was forgotten before it was there is sent SIGKILL when it is. */
+bool zygote_wait_forked(struct zygote *zygote, struct zygote_child *child, struct cancel *cancel,
+                        struct err *err) MUST_CHECK;
 
 /* Waits for the exit status, for at most wait_ms; false when it is not known by then. */
 bool zygote_wait_status(struct zygote *zygote, struct zygote_child *child, int wait_ms);

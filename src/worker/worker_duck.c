@@ -206,12 +206,6 @@ bool duck_rehearse(struct duck *duck)
     return good;
 }
 
-void duck_expect_limits(struct duck *duck, const struct worker_limits *limits)
-{
-    struct err ignored; /* the worker will tell */
-    (void)limit(duck, limits->memory_bytes, 1, &ignored);
-}
-
 #ifdef EIDER_TEST_LAYERS
 bool duck_open_anew(struct duck *duck, struct err *err)
 {

@@ -33,11 +33,9 @@ bool duck_make_connection(struct duck *duck, struct err *err) MUST_CHECK;
 bool duck_make_own(struct duck *duck) MUST_CHECK;
 
 /* Runs in a worker, before there is a job, what the first statement would be slow at: its memory is
- * the zygote's until it writes to it, page by page. Nothing is left that a statement could see. */
+ * the zygote's until it writes to it, page by page. And once in the zygote: what the engine's
+ * allocator keeps afterwards each worker finds. Nothing is left that a statement could see. */
 bool duck_rehearse(struct duck *duck) MUST_CHECK;
-
-/* What the next workers are likely to be limited to: one that is has less to do. */
-void duck_expect_limits(struct duck *duck, const struct worker_limits *limits);
 
 #ifdef EIDER_TEST_LAYERS
 /* The test build, without the layer of settings: another database, with nothing shut. */

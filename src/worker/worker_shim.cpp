@@ -23,6 +23,7 @@
 #include <duckdb/main/settings.hpp>
 #include <duckdb/parallel/task_scheduler.hpp>
 #include <duckdb/parser/parsed_data/create_view_info.hpp>
+#include <duckdb/storage/buffer/buffer_pool.hpp>
 #include <duckdb/storage/buffer_manager.hpp>
 #include <duckdb/transaction/meta_transaction.hpp>
 
@@ -65,6 +66,29 @@ void SetGlobalOption(DatabaseInstance &instance, const char *name, const Value &
     }
 }
 
+// Never made: it names what it inherits.
+struct LimitedPool : public BufferPool {
+    static atomic<idx_t> BufferPool::*Limit()
+    {
+        return &LimitedPool::maximum_memory;
+    }
+};
+
+// `SET memory_limit` besides gives back all memory that the engine keeps for later, which takes a
+// tenth of a small job's time, and the grants of jobs that run together differ.
+void SetMemoryLimit(DatabaseInstance &instance, idx_t memory_bytes)
+{
+    auto &manager = BufferManager::GetBufferManager(instance);
+    if (manager.GetUsedMemory() > memory_bytes) {
+        throw OutOfMemoryException("the engine uses more than the job may");
+    }
+    DBConfig::GetConfig(instance).options.maximum_memory = memory_bytes;
+    manager.GetBufferPool().*LimitedPool::Limit() = memory_bytes;
+    if (manager.GetMaxMemory() != memory_bytes) {
+        throw InternalException("the memory limit is not what it was set to");
+    }
+}
+
 } // namespace
 
 extern "C" bool shim_forget_file_names(duckdb_database database)
@@ -83,9 +107,7 @@ extern "C" bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes
 {
     try {
         auto &instance = *reinterpret_cast<DatabaseWrapper *>(database)->database->instance;
-        if (BufferManager::GetBufferManager(instance).GetMaxMemory() != memory_bytes) {
-            SetGlobalOption(instance, "memory_limit", Value(std::to_string(memory_bytes) + "B"));
-        }
+        SetMemoryLimit(instance, memory_bytes);
         SetGlobalOption(instance, "threads", Value::BIGINT(int64_t(threads)));
         SetGlobalOption(instance, "lock_configuration", Value::BOOLEAN(true));
         // What the engine's own check of each SET looks at. Asking that check costs an exception.

@@ -84,9 +84,8 @@ uint64_t shim_checksum(const void *bytes, size_t size);
 bool shim_forget_file_names(duckdb_database database);
 
 /* What `SET memory_limit`, `SET threads` and `SET lock_configuration = true` do, without the three
- * statements: those take a tenth of a small job's time. A memory limit that is there already is not
- * set again: the engine would give back all memory that it keeps for later. False, with a text in
- * `problem`, also when the configuration is not locked afterwards. */
+ * statements: those take a tenth of a small job's time. The engine keeps the memory it has for
+ * later. False, with a text in `problem`, also when the configuration is not locked afterwards. */
 bool shim_lock_limits(duckdb_database database, uint64_t memory_bytes, unsigned threads,
                       char *problem, size_t size);
 

@@ -61,7 +61,6 @@ struct zygote {
     int64_t job_ms;         /* when the last job came */
     int64_t pause_until_ms; /* nothing is forked ahead before, */
     int pause_ms;           /* because spares have died so often */
-    uint64_t memory_bytes;  /* that the engine is limited to, because the last job was */
     bool settled;
     unsigned forks; /* until then */
     int signal_fd;
@@ -346,10 +345,6 @@ static bool serve_request(struct zygote *zygote)
 #endif
         start_worker(zygote, &request, socket_fd);
         zygote->forks += !zygote->settled;
-        if (request.unlimited == 0 && request.limits.memory_bytes != zygote->memory_bytes) {
-            duck_expect_limits(&zygote->duck, &request.limits);
-            zygote->memory_bytes = request.limits.memory_bytes;
-        }
     }
     fd_close(&socket_fd);
     return true;
@@ -402,7 +397,8 @@ static bool prepare(struct zygote *zygote, struct err *err)
                        duckdb_library_version(), EIDER_DUCKDB_VERSION);
     }
     return sandbox_drop_root(err) && sandbox_prepare(err) && duck_open(&zygote->duck, err) &&
-           duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err);
+           duck_warm(&zygote->duck, err) && duck_make_connection(&zygote->duck, err) &&
+           (duck_rehearse(&zygote->duck) || err_set(err, ERR_INTERNAL, "the engine does not run"));
 }
 
 /* Until there is something to do besides. -1: nothing. */
@@ -425,6 +421,7 @@ static void settle(struct zygote *zygote)
 {
     if (OWN_MEMORY) {
         (void)pages_enlarge_code((const void *)(uintptr_t)duckdb_library_version);
+        (void)pages_enlarge_constants(duckdb_library_version());
     }
     zygote->settled = true;
 }
@@ -437,8 +434,9 @@ int worker_zygote_main(void)
         (void)fprintf(stderr, "eider zygote: %s %s\n", err.message, err.detail);
         return 70;
     }
-    if (OWN_MEMORY) {
-        (void)pages_enlarge_heap(); /* a fork is to have little to copy */
+    if (OWN_MEMORY) { /* a fork is to have little to copy */
+        pages_fill_gaps();
+        (void)pages_enlarge_heap();
     }
     struct zygote_message ready = {.type = ZYGOTE_READY, .landlock_abi = sandbox_landlock_abi()};
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
