@@ -24,6 +24,7 @@ enum {
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
+    RESULT_ROOM_SIZE = 1 << 20,
 };
 
 /* Jobs that have been answered may hold what the next one needs, for a moment. 0: all are busy. */
@@ -135,6 +136,9 @@ bool engine_fork_worker(struct engine *engine, struct zygote_start start,
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
             return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
         }
+        /* Room for what a worker makes while the client's end is busy; the system caps it. */
+        int room = RESULT_ROOM_SIZE;
+        (void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
         start.socket_fd = pair[1];
         bool good = zygote_fork(engine->zygote, &start, child, cancel, err);
         fd_close(&pair[1]);

@@ -6,7 +6,7 @@
 
 enum {
     BATCH_ROWS_FIRST = 4096,
-    BATCH_ROWS_MAX = 65536,
+    BATCH_ROWS_MAX = 16384,
     BATCH_SIZE_MAX = 4 << 20,
     SLICE_SIZE = 1 << 20
 };
