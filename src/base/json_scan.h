@@ -62,6 +62,14 @@ struct json_cursor {
 struct json_cursor json_open(struct json_span container);
 bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value);
 
+/* The elements of an array, each read where it stands: json_next has to pass over a container to
+ * say where it ends, and who then reads what is inside passes twice.
+ *     while (json_enter(&cursor, &inside)) { ... json_leave(&cursor, &inside); }
+ * `inside` is of the next element: its members, all of which have to be read before json_leave.
+ * ret_inside->object is false when the element is no object: then there is no way to go on. */
+bool json_enter(struct json_cursor *array, struct json_cursor *ret_inside);
+void json_leave(struct json_cursor *array, const struct json_cursor *inside);
+
 /* The last member of that name (the last duplicate wins, as everywhere in Eider); false when there
  * is none. */
 bool json_find(struct json_span object, struct str name, struct json_span *ret_value);
