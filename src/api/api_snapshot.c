@@ -71,11 +71,12 @@ static void snapshot_finish(void *work)
     mem_free(snapshot);
 }
 
-/* Looking for a field passes over all others, and the rows are nearly all of the body: they are
- * passed over once, and the other fields become the body (where those are large, it stays). */
+/* Looking for a field passes over all others, and the rows are nearly all of the body: they are not
+ * passed over here, and the other fields become the body (where those are large, it stays). */
 static struct json_span set_data_aside(struct request *request, struct buf *fields)
 {
     struct json_cursor cursor = json_open(request->body);
+    cursor.bulk = request->body_bulk;
     struct json_span data = {.kind = JSON_NULL};
     struct json_span key;
     struct json_span value;

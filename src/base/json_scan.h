@@ -42,6 +42,7 @@ struct json_scanner {
     bool allow_nonfinite;
     size_t error_offset;
     const char *error_text;
+    struct str bulk; /* the longest value among the members of the root: where it ends is known */
 };
 
 /* Skips a UTF-8 byte order mark. The text must be UTF-8 (check with str_is_utf8 first). */
@@ -58,6 +59,8 @@ bool json_scan_document(struct json_scanner *scanner, struct json_span *ret_root
 struct json_cursor {
     struct str rest;
     bool object;
+    struct str bulk; /* a container among the values that is not passed over, as the scanner gave
+                        it; mostly none */
 };
 struct json_cursor json_open(struct json_span container);
 bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value);

@@ -88,6 +88,14 @@ static struct json_span take_value(const char *at, const char *end)
     }
 }
 
+static struct json_span take_known(struct str container)
+{
+    return (struct json_span){
+        .kind = container.ptr[0] == '{' ? JSON_OBJECT : JSON_ARRAY,
+        .text = container,
+    };
+}
+
 struct json_cursor json_open(struct json_span container)
 {
     struct json_cursor cursor = {.object = container.kind == JSON_OBJECT};
@@ -128,7 +136,8 @@ bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct jso
         }
         *ret_key = key;
     }
-    *ret_value = take_value(at, end);
+    bool known = at == cursor->bulk.ptr && (*at == '{' || *at == '[');
+    *ret_value = known ? take_known(cursor->bulk) : take_value(at, end);
     at += ret_value->text.len;
     cursor->rest = str_make(at, (size_t)(end - at));
     return true;
