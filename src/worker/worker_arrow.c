@@ -4,6 +4,8 @@
 #include "mem.h"
 #include "worker_arrow_message.h"
 
+/* Batches leave as a whole, and while one is gathered nothing leaves: small ones keep those behind
+ * us busy, and are in the processor's cache until they are sent. */
 enum {
     BATCH_ROWS_FIRST = 4096,
     BATCH_ROWS_MAX = 16384,

@@ -3,9 +3,9 @@
  *           there is work for them: a short statement is over before a second thread would be of
  *           use, and starting one, with memory of its own for two allocators, takes as long as a
  *           short statement. Nothing waits for them: the job's own thread does all work that nobody
- *           else takes. A statement that is one task after the other, as where rows of a result have
- *           an order that only one thread can keep, has no use for them at any length: they would
- *           take its tasks from each other, and who has none asks for one all the time.
+ *           else takes. A statement that is one task after the other, as where the rows of a result
+ *           have an order that only one thread can keep, has no use for them at any length: they
+ *           would take its tasks from the job's own thread, which then asks for one all the time.
  * Owner     the worker; they end with the process.   Threads  helpers_start from any. */
 #pragma once
 

@@ -292,7 +292,7 @@ void number_append_decimal(struct buf *out, __int128 value, unsigned scale)
 /* Eras of 400 years, centuries and years that begin on March 1st, so that what is odd comes last: a
  * day in an era is 4n + 3 quarters of a day into it, of which a century has 146097 and a year 1461.
  * The last two divisions, by 1461 and, for the month, by 30.6, are multiplications, exact for all
- * days of a century and of a year: 2939745 is 2^32 / 1461, 2141 is 2^16 / 30.6, rounded up and down. */
+ * days of a century and of a year: 2939745 is 2^32 / 1461, 2141 is 2^16 / 30.6, rounded. */
 struct calendar_day number_calendar_of(int64_t days)
 {
     enum {
