@@ -24,7 +24,7 @@ enum {
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
-    RESULT_ROOM_SIZE = 1 << 20,
+    RESULT_ROOM_SIZE = 256 << 10,
 };
 
 /* Jobs that have been answered may hold what the next one needs, for a moment. 0: all are busy. */
