@@ -94,6 +94,7 @@ struct request {
     bool is_upload;        /* one of api->uploads */
     struct buf text;       /* the body in UTF-8, when it came in another encoding */
     struct json_span body; /* the body as JSON; points into http_body or `text` */
+    struct str body_bulk;  /* the longest of its members (json_scanner.bulk) */
     struct request_header headers[REQUEST_HEADERS_MAX];
     size_t headers_count;
     enum worker_format format; /* of a result */

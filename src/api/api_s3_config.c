@@ -103,6 +103,7 @@ bool snapshot_read_body(struct request *request)
         (request->body.kind != JSON_OBJECT && request->body.kind != JSON_ARRAY)) {
         return reply_text(request, "Invalid JSON");
     }
+    request->body_bulk = scanner.bulk;
     return request->body.kind == JSON_OBJECT || reply_text(request, "body must be an object");
 }
 

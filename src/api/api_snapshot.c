@@ -71,11 +71,12 @@ static void snapshot_finish(void *work)
     mem_free(snapshot);
 }
 
-/* Looking for a field passes over all others, and the rows are nearly all of the body: they are
- * passed over once, and the other fields become the body (where those are large, it stays). */
+/* Looking for a field passes over all others, and the rows are nearly all of the body: they are not
+ * passed over here, and the other fields become the body (where those are large, it stays). */
 static struct json_span set_data_aside(struct request *request, struct buf *fields)
 {
     struct json_cursor cursor = json_open(request->body);
+    cursor.bulk = request->body_bulk;
     struct json_span data = {.kind = JSON_NULL};
     struct json_span key;
     struct json_span value;
@@ -97,11 +98,8 @@ static struct json_span set_data_aside(struct request *request, struct buf *fiel
     return data;
 }
 
-static bool check_data(struct json_span data, struct err *err)
+static bool check_rows(struct json_span data, struct err *err)
 {
-    if (data.kind != JSON_ARRAY) {
-        return err_set(err, ERR_INVALID, "data must be an array");
-    }
     struct json_cursor cursor = json_open(data);
     struct json_span row;
     for (uint64_t i = 0; json_next(&cursor, NULL, &row); i++) {
@@ -258,6 +256,17 @@ static struct str bare_key(const struct buf *key)
     return bare;
 }
 
+static bool read_rows(struct request *request, struct json_span data, struct snapshot *snapshot,
+                      struct err *err)
+{
+    struct json_span columns;
+    if (!json_find(request->body, STR("columns"), &columns) || columns.kind != JSON_ARRAY) {
+        return err_set(err, ERR_INVALID, "columns must be an array");
+    }
+    return store_check_key(bare_key(&snapshot->key), err) &&
+           read_columns(request, columns, data, snapshot, err);
+}
+
 static bool read_snapshot(struct request *request, struct snapshot *snapshot, struct err *err)
 {
     struct json_span data = set_data_aside(request, &snapshot->fields);
@@ -265,16 +274,21 @@ static bool read_snapshot(struct request *request, struct snapshot *snapshot, st
     buf_init(&name, FIELD_SIZE_MAX);
     bool named = snapshot_text_field(request->body, "table_name", "table_name", &name, err);
     buf_finish(&name);
-    struct json_span columns;
     if (!named || !snapshot_text_field(request->body, "s3_key", "s3_key", &snapshot->key, err) ||
-        !snapshot_open_store(request, &snapshot->store, err) || !check_data(data, err)) {
+        !snapshot_open_store(request, &snapshot->store, err)) {
         return false;
     }
-    if (!json_find(request->body, STR("columns"), &columns) || columns.kind != JSON_ARRAY) {
-        return err_set(err, ERR_INVALID, "columns must be an array");
+    if (data.kind != JSON_ARRAY) {
+        return err_set(err, ERR_INVALID, "data must be an array");
     }
-    return store_check_key(bare_key(&snapshot->key), err) &&
-           read_columns(request, columns, data, snapshot, err);
+    /* What is wrong with the rows themselves is told before what is wrong with columns or values,
+     * but a walk over all rows is worth it only when there is something to tell. */
+    struct err first;
+    if (!read_rows(request, data, snapshot, err)) {
+        *err = check_rows(data, &first) ? *err : first;
+        return false;
+    }
+    return true;
 }
 
 static void reply_full(struct request *request, const struct lane_counts *counts)

@@ -12,6 +12,8 @@ struct walk {
     const char *end;
     const char *error_at;
     const char *error_text;
+    const char *member; /* where the last value among the root's members begins */
+    struct str bulk;    /* the longest of them */
     unsigned depth;
     unsigned depth_max;
     bool allow_nonfinite;
@@ -192,12 +194,24 @@ static bool scan_comma(struct walk *walk)
     return !in_object(walk) || scan_key(walk);
 }
 
+/* Behind a value among the root's members. */
+static void note_member(struct walk *walk)
+{
+    size_t size = (size_t)(walk->at - walk->member);
+    if (size > walk->bulk.len) {
+        walk->bulk = str_make(walk->member, size);
+    }
+}
+
 /* Closes the containers that end here; true when the root is among them. */
 static bool scan_end(struct walk *walk)
 {
     do {
         if (walk->depth == 0) {
             return true;
+        }
+        if (walk->depth == 1) {
+            note_member(walk);
         }
         walk->at = skip_space(walk->at, walk->end);
     } while (scan_close(walk));
@@ -207,6 +221,9 @@ static bool scan_end(struct walk *walk)
 static bool scan_value(struct walk *walk)
 {
     for (;;) {
+        if (walk->depth == 1) {
+            walk->member = walk->at;
+        }
         bool opens = walk->at < walk->end && (*walk->at == '{' || *walk->at == '[');
         if (!(opens ? scan_open(walk) : scan_scalar(walk))) {
             return false;
@@ -291,6 +308,7 @@ bool json_scan_document(struct json_scanner *scanner, struct json_span *ret_root
         return err_set(err, ERR_INVALID, "malformed JSON: %s (byte %zu)", scanner->error_text,
                        scanner->error_offset);
     }
+    scanner->bulk = walk.bulk;
     *ret_root = root_span(start, after);
     return true;
 }

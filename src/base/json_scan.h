@@ -42,6 +42,7 @@ struct json_scanner {
     bool allow_nonfinite;
     size_t error_offset;
     const char *error_text;
+    struct str bulk; /* the longest value among the members of the root: where it ends is known */
 };
 
 /* Skips a UTF-8 byte order mark. The text must be UTF-8 (check with str_is_utf8 first). */
@@ -58,9 +59,19 @@ bool json_scan_document(struct json_scanner *scanner, struct json_span *ret_root
 struct json_cursor {
     struct str rest;
     bool object;
+    struct str bulk; /* a container among the values that is not passed over, as the scanner gave
+                        it; mostly none */
 };
 struct json_cursor json_open(struct json_span container);
 bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value);
+
+/* The elements of an array, each read where it stands: json_next has to pass over a container to
+ * say where it ends, and who then reads what is inside passes twice.
+ *     while (json_enter(&cursor, &inside)) { ... json_leave(&cursor, &inside); }
+ * `inside` is of the next element: its members, all of which have to be read before json_leave.
+ * ret_inside->object is false when the element is no object: then there is no way to go on. */
+bool json_enter(struct json_cursor *array, struct json_cursor *ret_inside);
+void json_leave(struct json_cursor *array, const struct json_cursor *inside);
 
 /* The last member of that name (the last duplicate wins, as everywhere in Eider); false when there
  * is none. */

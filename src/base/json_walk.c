@@ -88,6 +88,14 @@ static struct json_span take_value(const char *at, const char *end)
     }
 }
 
+static struct json_span take_known(struct str container)
+{
+    return (struct json_span){
+        .kind = container.ptr[0] == '{' ? JSON_OBJECT : JSON_ARRAY,
+        .text = container,
+    };
+}
+
 struct json_cursor json_open(struct json_span container)
 {
     struct json_cursor cursor = {.object = container.kind == JSON_OBJECT};
@@ -97,7 +105,8 @@ struct json_cursor json_open(struct json_span container)
     return cursor;
 }
 
-bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value)
+/* Goes to the next key or element; at the end, which is at the bracket, nothing is left. */
+static bool step(struct json_cursor *cursor)
 {
     if (cursor->rest.len == 0) {
         return false;
@@ -107,10 +116,18 @@ bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct jso
     while (at < end && (is_space(*at) || *at == ',')) {
         at++;
     }
-    if (at == end || *at == ']' || *at == '}') {
-        cursor->rest = (struct str){0};
+    bool more = at < end && *at != ']' && *at != '}';
+    cursor->rest = str_make(at, more ? (size_t)(end - at) : 0);
+    return more;
+}
+
+bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct json_span *ret_value)
+{
+    if (!step(cursor)) {
         return false;
     }
+    const char *end = cursor->rest.ptr + cursor->rest.len;
+    const char *at = cursor->rest.ptr;
     if (cursor->object) {
         struct json_span key = take_value(at, end);
         at += key.text.len;
@@ -119,10 +136,31 @@ bool json_next(struct json_cursor *cursor, struct json_span *ret_key, struct jso
         }
         *ret_key = key;
     }
-    *ret_value = take_value(at, end);
+    bool known = at == cursor->bulk.ptr && (*at == '{' || *at == '[');
+    *ret_value = known ? take_known(cursor->bulk) : take_value(at, end);
     at += ret_value->text.len;
     cursor->rest = str_make(at, (size_t)(end - at));
     return true;
+}
+
+bool json_enter(struct json_cursor *array, struct json_cursor *ret_inside)
+{
+    assert(!array->object);
+    if (!step(array)) {
+        return false;
+    }
+    *ret_inside = (struct json_cursor){
+        .rest = str_from(array->rest, 1),
+        .object = array->rest.ptr[0] == '{',
+    };
+    return true;
+}
+
+void json_leave(struct json_cursor *array, const struct json_cursor *inside)
+{
+    assert(inside->rest.len == 0); /* it stands at its bracket, or where the text ends */
+    size_t passed = (size_t)(inside->rest.ptr - array->rest.ptr) + 1;
+    array->rest = str_from(array->rest, passed < array->rest.len ? passed : array->rest.len);
 }
 
 bool json_find(struct json_span object, struct str name, struct json_span *ret_value)

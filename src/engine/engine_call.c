@@ -7,7 +7,8 @@
 #include <sys/socket.h>
 
 enum {
-    FORK_TRIES = 3
+    FORK_TRIES = 3,
+    RESULT_ROOM_SIZE = 256 << 10,
 };
 
 uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads)
@@ -29,6 +30,9 @@ static bool call_worker(struct engine *engine, struct zygote_start start,
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return err_set_errno(err, ERR_UNAVAILABLE, errno, "the server has too many open files");
     }
+    /* Room for what a worker makes while the client's end is busy; the system caps it. */
+    int room = RESULT_ROOM_SIZE;
+    (void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
     start.socket_fd = pair[1];
     bool good = zygote_fork(engine->zygote, &start, child, cancel, err);
     fd_close(&pair[1]);

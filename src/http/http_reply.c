@@ -9,6 +9,8 @@
 #define READ_BLOCK_BYTES ((size_t)32 << 10)
 /* A raised cancel does not signal our condition, so a blocked writer looks at it this often. */
 #define WRITER_LOOK_MS 20
+/* A blocked writer is woken when no more than this is unsent: each wake-up is to be worth it. */
+#define WRITER_ROOM_BYTES (HTTP_RING_BYTES / 2)
 
 /* ---- making a response ---- */
 
@@ -173,7 +175,9 @@ static ssize_t read_stream(void *cls, uint64_t position, char *into, size_t size
         result = (ssize_t)http_ring_get(&exchange->ring, into, size_max);
         exchange->reply_bytes += (uint64_t)result;
         http_connection_enter(exchange->connection, HTTP_PHASE_WRITE);
-        condition_broadcast(&exchange->changed);
+        if (exchange->ring.len <= WRITER_ROOM_BYTES) {
+            condition_broadcast(&exchange->changed);
+        }
     } else if (exchange->aborted) {
         result = end_badly(exchange);
     } else if (exchange->state == HTTP_ANSWERED) {

@@ -288,11 +288,11 @@ static bool write_declared(struct declaration *declaration, const struct declare
     return true;
 }
 
-static bool write_row(struct declaration *declaration, struct json_span object,
+static bool write_row(struct declaration *declaration, struct json_cursor *object,
                       struct line_writer *writer, struct err *err)
 {
     struct record *record = &declaration->record;
-    if (object.kind != JSON_OBJECT) {
+    if (!object->object) {
         return err_set(err, ERR_INVALID, "data[%llu] must be an object",
                        (unsigned long long)declaration->row);
     }
@@ -381,11 +381,12 @@ bool lake_rows_declared(struct json_span records, const struct lake_declared *de
         return false;
     }
     struct json_cursor cursor = json_open(records);
-    struct json_span object;
-    while (json_next(&cursor, NULL, &object)) {
-        if (!write_row(&declaration, object, &writer, err)) {
+    struct json_cursor object;
+    while (json_enter(&cursor, &object)) {
+        if (!write_row(&declaration, &object, &writer, err)) {
             return false;
         }
+        json_leave(&cursor, &object);
         declaration.row++;
     }
     rows.rows_count = declaration.row;

@@ -169,15 +169,14 @@ static bool guess_is_right(const struct record *record, uint32_t guess, struct j
            memcmp(key.text.ptr + 1, known->name, known->name_size) == 0;
 }
 
-void record_read(struct record *record, struct json_span object)
+void record_read(struct record *record, struct json_cursor *object)
 {
-    struct json_cursor cursor = json_open(object);
     struct json_span key;
     struct json_span value;
     uint32_t at = 0; /* the guess: keys come in the order in which they were added */
     record->number++;
     record->touched_count = 0;
-    while (json_next(&cursor, &key, &value)) {
+    while (json_next(object, &key, &value)) {
         if (!guess_is_right(record, at, key)) {
             uint32_t found = look_up(record, key);
             if (found == UINT32_MAX) {

@@ -36,9 +36,9 @@ void record_finish(struct record *record);
 /* Adds a key unless it is there; returns its index. */
 uint32_t record_add_key(struct record *record, struct str name, bool *ret_added);
 
-/* Reads the members of one object into the values of the keys that were added, and lists those keys
+/* Reads all members of one object into the values of the keys that were added, and lists those keys
  * in `touched`. */
-void record_read(struct record *record, struct json_span object);
+void record_read(struct record *record, struct json_cursor *object);
 
 /* A name cut to a length fit for a message, never inside a character. */
 struct str record_shown_name(struct str name);

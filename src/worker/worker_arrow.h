@@ -1,6 +1,6 @@
 /* worker_arrow.h - result chunks become an Arrow IPC stream.
  * Promise   types as docs/query.md lists them; a value that its Arrow type cannot hold is an error
- *           that names the column. A batch has up to 65536 rows, the first ones fewer, so that they
+ *           that names the column. A batch has up to 16384 rows, the first ones fewer, so that they
  *           leave early.
  * Owner     the caller; arrow_destroy accepts NULL.   Threads  none shared. */
 #pragma once

@@ -232,9 +232,14 @@ void append_bool(struct arrow_column *column, uint64_t first, uint64_t count)
 size_t arrow_column_text_size(const struct arrow_column *column, uint64_t first, uint64_t count)
 {
     const duckdb_string_t *texts = column->source;
+    const uint64_t *validity = column->source_validity;
+    uint64_t end = column->append == append_bytes ? first + count : first;
     size_t size = 0;
-    for (uint64_t row = first; column->append == append_bytes && row < first + count; row++) {
-        size += is_null(column, row) ? 0 : texts[row].value.inlined.length;
+    for (uint64_t row = first; row < end && validity == NULL; row++) {
+        size += texts[row].value.inlined.length;
+    }
+    for (uint64_t row = first; row < end && validity != NULL; row++) {
+        size += column_has(validity, row) ? texts[row].value.inlined.length : 0;
     }
     return size;
 }

@@ -12,7 +12,9 @@
 enum {
     PROGRESS_EVERY_MS = 200,
     HELD_SIZE_MAX = 32 * 1024,
-    ALONE_MS = 5 /* of processor time: so long the job's own thread works without helpers */
+    ALONE_MS = 5,      /* of processor time: so long the job's own thread works without helpers */
+    ALONE_MS_MAX = 40, /* ... and then for as long again, up to this, where they are not wanted */
+    WANTED_MS = 1      /* for so long */
 };
 
 /* One question that waits for its answer; lives on the asking thread's stack. */
@@ -29,8 +31,10 @@ struct channel {
     duckdb_connection connection;
     struct helpers *helpers;
     bool alone;             /* of the control thread: the helpers have not been started by it */
+    bool wanted;            /* ... and were wanted when it looked */
     clockid_t job_clock;    /* the processor time of the job's own thread, */
-    int64_t alone_until_us; /* and how much it may become until then */
+    int64_t alone_until_us; /* how much it may become until helpers are looked for, */
+    int64_t alone_us;       /* and how much more the next time */
     atomic_bool cancelled;
     atomic_ullong rows;          /* of the result, for PROGRESS */
     atomic_llong progress_at_ms; /* when the next is due */
@@ -144,6 +148,24 @@ static int64_t job_time_us(const struct channel *channel)
                : INT64_MAX / 2;
 }
 
+/* A task that is between two threads looks like one that nobody has: what is seen twice is true. */
+static int look_for_helpers(struct channel *channel, int64_t now_us)
+{
+    bool wanted = helpers_wanted(channel->helpers);
+    if (wanted && channel->wanted) {
+        channel->alone = false;
+        helpers_start(channel->helpers);
+        return 0;
+    }
+    channel->wanted = wanted;
+    if (wanted) {
+        return WANTED_MS;
+    }
+    channel->alone_until_us = now_us + channel->alone_us;
+    channel->alone_us *= channel->alone_us < ALONE_MS_MAX * 1000 ? 2 : 1;
+    return (int)(channel->alone_us / 1000) + 1;
+}
+
 /* 0: no longer, and the helpers are started. A busy machine makes every job take long, and more
  * threads would only make it busier: what counts is the processor time. */
 static int alone_left_ms(struct channel *channel)
@@ -151,13 +173,9 @@ static int alone_left_ms(struct channel *channel)
     if (!channel->alone) {
         return 0;
     }
-    int64_t left_us = channel->alone_until_us - job_time_us(channel);
-    if (left_us > 0) {
-        return (int)(left_us / 1000) + 1;
-    }
-    channel->alone = false;
-    helpers_start(channel->helpers);
-    return 0;
+    int64_t now_us = job_time_us(channel);
+    int64_t left_us = channel->alone_until_us - now_us;
+    return left_us > 0 ? (int)(left_us / 1000) + 1 : look_for_helpers(channel, now_us);
 }
 
 static int wait_readable(struct channel *channel, struct pollfd *readable, int wait_ms)
@@ -229,7 +247,8 @@ void channel_start(struct channel *channel, duckdb_connection connection, struct
     channel->helpers = helpers;
     if (pthread_getcpuclockid(pthread_self(), &channel->job_clock) == 0) {
         channel->alone = true;
-        channel->alone_until_us = job_time_us(channel) + ALONE_MS * 1000;
+        channel->alone_us = ALONE_MS * 1000;
+        channel->alone_until_us = job_time_us(channel) + channel->alone_us;
     }
     pthread_t thread = thread_start("control", control_run, channel);
     (void)pthread_detach(thread);

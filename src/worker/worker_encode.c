@@ -6,6 +6,7 @@
 #include "worker_csv.h"
 #include "worker_json.h"
 #include "worker_parquet.h"
+#include "worker_shim_work.h"
 
 /* A format that we write ourselves, row after row or batch after batch; Parquet is the engine's
  * work. `put` gets a chunk and how many of its rows are wanted; a value that the format cannot
@@ -64,7 +65,7 @@ static bool put_chunks(struct transfer *transfer, duckdb_result *result, struct 
 {
     bool good = true;
     while (good && !transfer->outcome.truncated) {
-        CLEANUP(duckdb_destroy_data_chunk) duckdb_data_chunk chunk = duckdb_fetch_chunk(*result);
+        CLEANUP(duckdb_destroy_data_chunk) duckdb_data_chunk chunk = shim_fetch(result);
         if (chunk == NULL) {
             break;
         }

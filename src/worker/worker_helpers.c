@@ -3,10 +3,12 @@
 #include "mem.h"
 #include "thread.h"
 #include "worker_shim.h"
+#include "worker_shim_statement.h"
 
 #include <stdatomic.h>
 
 struct helpers {
+    duckdb_database database;
     duckdb_task_state state;
     unsigned count;
     atomic_bool started;
@@ -15,6 +17,7 @@ struct helpers {
 struct helpers *helpers_create(duckdb_database database, unsigned threads)
 {
     struct helpers *helpers = mem_alloc(sizeof(*helpers));
+    helpers->database = database;
     helpers->state = duckdb_create_task_state(database);
     /* Otherwise the engine starts its own when it wants them. */
     helpers->count = shim_hold_threads(database, threads) ? threads - 1 : 0;
@@ -38,4 +41,9 @@ void helpers_start(struct helpers *helpers)
             return;
         }
     }
+}
+
+bool helpers_wanted(const struct helpers *helpers)
+{
+    return shim_tasks_count(helpers->database) > 0;
 }

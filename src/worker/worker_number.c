@@ -289,21 +289,30 @@ void number_append_decimal(struct buf *out, __int128 value, unsigned scale)
     }
 }
 
-/* Eras of 400 years that begin on March 1st. */
+/* Eras of 400 years, centuries and years that begin on March 1st, so that what is odd comes last: a
+ * day in an era is 4n + 3 quarters of a day into it, of which a century has 146097 and a year 1461.
+ * The last two divisions, by 1461 and, for the month, by 30.6, are multiplications, exact for all
+ * days of a century and of a year: 2939745 is 2^32 / 1461, 2141 is 2^16 / 30.6, rounded. */
 struct calendar_day number_calendar_of(int64_t days)
 {
-    days += 719468;
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int64_t day_of_era = days - era * 146097;
-    int64_t year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int64_t shifted = (5 * day_of_year + 2) / 153;
-    int month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
+    enum {
+        DAYS_BEFORE_1970 = 719468,
+        ERA_DAYS = 146097,
+        JANUARY = 306 /* its first day in such a year */
+    };
+    days += DAYS_BEFORE_1970;
+    int64_t era = (days >= 0 ? days : days - (ERA_DAYS - 1)) / ERA_DAYS;
+    uint32_t in_era = 4 * (uint32_t)(days - era * ERA_DAYS) + 3;
+    uint32_t century = in_era / ERA_DAYS;
+    uint32_t in_century = in_era % ERA_DAYS | 3;
+    uint64_t years = UINT64_C(2939745) * in_century;
+    uint32_t day_of_year = (uint32_t)years / 2939745 / 4;
+    uint32_t months = 2141 * day_of_year + 197913; /* three months more than have gone */
+    bool next_year = day_of_year >= JANUARY;
     return (struct calendar_day){
-        .year = year_of_era + era * 400 + (month <= 2),
-        .month = month,
-        .day = (int)(day_of_year - (153 * shifted + 2) / 5 + 1),
+        .year = era * 400 + century * 100 + (int64_t)(years >> 32) + next_year,
+        .month = (int)(months >> 16) - (next_year ? 12 : 0),
+        .day = (int)((months & 0xFFFF) / 2141) + 1,
     };
 }
 

@@ -8,6 +8,7 @@
 #include <duckdb/main/client_context.hpp>
 #include <duckdb/main/connection.hpp>
 #include <duckdb/main/pending_query_result.hpp>
+#include <duckdb/main/stream_query_result.hpp>
 #include <thread>
 
 using namespace duckdb;
@@ -22,11 +23,17 @@ bool Tell(const PendingQueryResult &pending, duckdb_error_type *ret_type)
     return good;
 }
 
-// A short wait is not worth a sleep.
-void WorkUntilReady(PendingQueryResult &pending)
+// Of who has asked for work in vain so many times: a short wait is not worth a sleep.
+void PauseAfter(unsigned asked)
 {
     const unsigned asked_max = 20;
-    const std::chrono::microseconds pause(50);
+    if (asked > asked_max) {
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+}
+
+void WorkUntilReady(PendingQueryResult &pending)
+{
     unsigned asked = 0;
     for (;;) {
         auto state = pending.ExecuteTask();
@@ -36,8 +43,29 @@ void WorkUntilReady(PendingQueryResult &pending)
         asked = state == PendingExecutionResult::NO_TASKS_AVAILABLE ? asked + 1 : 0;
         if (state == PendingExecutionResult::BLOCKED) {
             pending.WaitForTask();
-        } else if (asked > asked_max) {
-            std::this_thread::sleep_for(pause);
+        } else {
+            PauseAfter(asked);
+        }
+    }
+}
+
+// The engine does not tell here whether there was a task: one takes longer than to find none.
+void WorkUntilChunk(StreamQueryResult &stream)
+{
+    const std::chrono::microseconds task_min(10);
+    unsigned asked = 0;
+    for (;;) {
+        auto start = std::chrono::steady_clock::now();
+        auto state = stream.ExecuteTask();
+        if (StreamQueryResult::IsChunkReady(state)) {
+            return;
+        }
+        bool worked = std::chrono::steady_clock::now() - start >= task_min;
+        asked = worked ? 0 : asked + 1;
+        if (state == StreamExecutionResult::BLOCKED) {
+            stream.WaitForTask();
+        } else {
+            PauseAfter(asked);
         }
     }
 }
@@ -71,4 +99,17 @@ extern "C" bool shim_work(duckdb_pending_result pending_p, duckdb_error_type *re
         pending.SetError(ErrorData(caught));
     }
     return Tell(pending, ret_type);
+}
+
+extern "C" duckdb_data_chunk shim_fetch(duckdb_result *result)
+{
+    auto &set = *reinterpret_cast<DuckDBResultData *>(result->internal_data)->result;
+    try {
+        if (set.type == QueryResultType::STREAM_RESULT && !set.HasError()) {
+            WorkUntilChunk(set.Cast<StreamQueryResult>());
+        }
+    } catch (std::exception &caught) {
+        set.SetError(ErrorData(caught));
+    }
+    return set.HasError() ? nullptr : duckdb_fetch_chunk(*result);
 }

@@ -21,6 +21,9 @@ bool shim_start_whole(duckdb_connection connection, duckdb_extracted_statements 
  * pending result has the text of it. */
 bool shim_work(duckdb_pending_result pending, duckdb_error_type *ret_type);
 
+/* duckdb_fetch_chunk, which works on the statement until there is a chunk. */
+duckdb_data_chunk shim_fetch(duckdb_result *result);
+
 #ifdef __cplusplus
 }
 #endif

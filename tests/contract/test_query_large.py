@@ -1,12 +1,13 @@
 """Large results: right to the last byte, and never held whole by the server. Check 32."""
 
 import json
+from pathlib import Path
 
 import pyarrow
 import pytest
 
 from harness.snapshot_client import InFlight, RawPost, Sidecar
-from harness.snapshot_processes import resident_bytes, workers
+from harness.snapshot_processes import busy_worker, resident_bytes, workers
 
 SERVER_MEMORY_MAX = 300 << 20
 MILLION = 1000000
@@ -95,6 +96,29 @@ def test_a_reader_that_leaves_ends_its_worker(eider, sidecar, wait_until):
     client.close()
     wait_until(lambda: not workers(eider), 1, "its worker is gone")
     sidecar.alive()
+
+
+@pytest.mark.once
+def test_other_threads_come_when_there_is_a_task_for_them(start_eider, s3, wait_until):
+    """Rows of range() have an order that one thread keeps; to group stored rows is work for all."""
+    server = start_eider({"EIDER_SNAPSHOT_LISTEN": "127.0.0.1:0", "DUCKDB_THREADS": 4})
+    sidecar = Sidecar(server.snapshot, s3)
+    source = {"one": "range(30000000) AS t(i)", "all": "(SELECT i FROM stored GROUP BY i)"}
+
+    def read_some(which):
+        sql = f"WITH stored AS MATERIALIZED (FROM range(2000000) AS t(i)) SELECT i AS v FROM {source[which]}"
+        client = RawPost(sidecar.base, "/query", sidecar.query_body(sql), receive_buffer=65536)
+        answer = client.answer()
+        assert answer.status == 200 and len(answer.read(16 << 20)) == 16 << 20
+        worker = busy_worker(server)
+        threads = [path.read_text().strip() for path in Path(f"/proc/{worker}/task").glob("*/comm")]
+        answer.close()
+        client.close()
+        wait_until(lambda: not workers(server), 5, "its worker is gone")
+        return threads.count("engine")
+
+    assert read_some("one") == 0
+    assert read_some("all") == 3
 
 
 def test_one_value_of_many_megabytes(sidecar):

@@ -64,6 +64,8 @@ def test_the_first_fault_of_several_is_told(sidecar):
     assert refusal(sidecar, "/snapshot", body) == "table_name must be a non-empty string"
     body = changed(SNAPSHOT, data=[5], columns=[])
     assert refusal(sidecar, "/snapshot", body) == "data[0] must be an object"
+    body = changed(SNAPSHOT, data=[{"a": 1.5}, {"a": 1}, 7])
+    assert refusal(sidecar, "/snapshot", body) == "data[2] must be an object"
     body = changed(SNAPSHOT, s3_config=changed(CONFIG, bucket="", region=""))
     assert refusal(sidecar, "/snapshot", body) == "s3_config.bucket must be a non-empty string"
 

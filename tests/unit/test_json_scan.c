@@ -290,6 +290,68 @@ TEST(members_are_found_by_their_unescaped_name_and_the_last_wins)
     CHECK_U64(json_count(scan(STR("7"))), 0);
 }
 
+TEST(elements_are_read_where_they_stand)
+{
+    struct json_span array = scan(STR("[ {\"a\":[{}],\"b\":\"]}\"} , { }, {\"c\" : 3 } ,4]"));
+    static const char *const keys[] = {"\"a\"=[{}];\"b\"=\"]}\";", "", "\"c\"=3;"};
+    struct json_cursor cursor = json_open(array);
+    struct json_cursor inside;
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        struct json_span key;
+        struct json_span value;
+        struct buf seen;
+        buf_init(&seen, 1000);
+        CHECK(json_enter(&cursor, &inside));
+        CHECK(inside.object);
+        while (json_next(&inside, &key, &value)) {
+            buf_append_format(&seen, "%.*s=%.*s;", STR_ARG(key.text), STR_ARG(value.text));
+        }
+        CHECK_STR(buf_str(&seen), keys[i]);
+        buf_finish(&seen);
+        json_leave(&cursor, &inside);
+    }
+    CHECK(json_enter(&cursor, &inside));
+    CHECK(!inside.object);
+    cursor = json_open(scan(STR("[ ]")));
+    CHECK(!json_enter(&cursor, &inside));
+}
+
+TEST(the_end_of_the_longest_member_is_known)
+{
+    static const struct {
+        const char *text;
+        const char *bulk;
+    } texts[] = {
+        {"{\"a\":1,\"b\" : [1,{\"c\":[2]},3] ,\"c\":\"x\"}", "[1,{\"c\":[2]},3]"},
+        {"{\"a\":[\"]\",\"}\"] }", "[\"]\",\"}\"]"},
+        {"[7,{\"a\":{}},[ ] ]", "{\"a\":{}}"},
+        {"{\"a\":[1],\"b\":[22]}", "[22]"},
+        {"{\"a\":[4444],\"b\":[333]}", "[4444]"},
+        {"{}", ""},
+        {"\"text\"", ""},
+    };
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct json_scanner scanner;
+        struct json_span root;
+        struct err err;
+        json_scanner_init(&scanner, str_of(texts[i].text));
+        CHECK_OK(json_scan_document(&scanner, &root, &err), err);
+        CHECK_STR(scanner.bulk, texts[i].bulk);
+        struct json_cursor plain = json_open(root);
+        struct json_cursor quick = plain;
+        quick.bulk = scanner.bulk;
+        struct json_span keys[2] = {0};
+        struct json_span values[2] = {0};
+        while (json_next(&plain, &keys[0], &values[0])) {
+            CHECK(json_next(&quick, &keys[1], &values[1]));
+            CHECK(str_equal(keys[0].text, keys[1].text));
+            CHECK(str_equal(values[0].text, values[1].text));
+            CHECK(values[0].kind == values[1].kind);
+        }
+        CHECK(!json_next(&quick, &keys[1], &values[1]));
+    }
+}
+
 TEST(strings_are_unescaped)
 {
     static const struct {
@@ -375,6 +437,8 @@ static const struct test_case cases[] = {
     TEST_CASE(a_byte_order_mark_is_skipped),
     TEST_CASE(depth_has_a_limit),
     TEST_CASE(members_are_found_by_their_unescaped_name_and_the_last_wins),
+    TEST_CASE(elements_are_read_where_they_stand),
+    TEST_CASE(the_end_of_the_longest_member_is_known),
     TEST_CASE(strings_are_unescaped),
     TEST_CASE(compact_text_keeps_strings_and_numbers),
     TEST_CASE(every_special_byte_is_seen_at_every_offset),

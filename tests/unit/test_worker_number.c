@@ -315,6 +315,35 @@ TEST(timestamps_as_javascript)
     buf_finish(&out);
 }
 
+static int month_days(int64_t year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return days[month - 1] + (leap && month == 2);
+}
+
+/* Two eras around 1970, counted day by day. */
+TEST(every_day_follows_the_one_before)
+{
+    struct calendar_day day = number_calendar_of(0);
+    CHECK(day.year == 1970 && day.month == 1 && day.day == 1);
+    day = number_calendar_of(-146098);
+    for (int64_t days = -146097; days < 146097; days++) {
+        if (++day.day > month_days(day.year, day.month)) {
+            day.day = 1;
+            day.month++;
+        }
+        if (day.month > 12) {
+            day.month = 1;
+            day.year++;
+        }
+        struct calendar_day found = number_calendar_of(days);
+        CHECK_I64(found.year, day.year);
+        CHECK_I64(found.month, day.month);
+        CHECK_I64(found.day, day.day);
+    }
+}
+
 static const struct test_case cases[] = {
     TEST_CASE(doubles_as_javascript),
     TEST_CASE(doubles_read_back),
@@ -324,6 +353,7 @@ static const struct test_case cases[] = {
     TEST_CASE(integers_of_128_bits),
     TEST_CASE(decimals_are_numbers_while_exact),
     TEST_CASE(timestamps_as_javascript),
+    TEST_CASE(every_day_follows_the_one_before),
 };
 
 TEST_MAIN(cases)
