@@ -68,8 +68,8 @@ CRC_TARGET static uint64_t load_8(const unsigned char *at)
     return value;
 }
 
-/* The CRC of the same bytes with zeros behind them. The product lacks x to the power of 33, of which
- * the instruction brings 32, and its place in the register one. */
+/* The CRC of the same bytes with zeros behind them. The factor lacks x to the power of 33, of which
+ * the instruction brings 32, and the product's place in the register one. */
 CRC_TARGET static uint32_t add_zeros(uint32_t crc, uint32_t behind)
 {
     __m128i product =

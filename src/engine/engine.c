@@ -24,6 +24,7 @@ enum {
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
+    JOB_NICENESS = 10, /* of one that yields: a tenth of a processor that another wants too */
 };
 
 /* Jobs that have been answered may hold what the next one needs, for a moment. 0: all are busy. */
@@ -159,6 +160,7 @@ static struct worker_limits make_limits(const struct engine *engine, const struc
         .address_space_bytes = engine_address_space(job->memory_bytes, threads),
         .output_bytes = job->request->output_bytes_max,
         .cpu_seconds = (left_s + 3) * threads,
+        .niceness = job->request->yields ? JOB_NICENESS : 0,
         .threads = threads,
         .layers_off = engine->options.layers_off,
     };

@@ -169,6 +169,7 @@ struct lake_lines {
     size_t windows_count;
     size_t line_size_max;
     uint64_t rows;
+    bool yields; /* nobody waits for their file, and the log has room */
 };
 /* `day` (may be NULL) puts all rows there. */
 bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,

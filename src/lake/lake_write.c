@@ -134,6 +134,7 @@ static bool write_lines(struct lake *lake, const struct lake_schema *schema, boo
                 .line_size_max = lines->line_size_max,
                 .row_group_rows = row_group_rows(window)},
         .output_bytes_max = FILE_BYTES_MAX,
+        .yields = lines->yields,
         .input_fd = lines->fd,
         .output_fd = file_fd,
     };

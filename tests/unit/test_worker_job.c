@@ -43,6 +43,7 @@ static const struct worker_job job_sent = {
                .address_space_bytes = 1,
                .output_bytes = 2,
                .cpu_seconds = 3,
+               .niceness = 6,
                .threads = 4,
                .layers_off = 5},
     .statement = {"SELECT 1", 8},

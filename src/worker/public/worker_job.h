@@ -108,6 +108,7 @@ struct worker_limits {
                                      builds) */
     uint64_t output_bytes;        /* RLIMIT_FSIZE */
     uint64_t cpu_seconds;         /* RLIMIT_CPU; 0 for none */
+    uint64_t niceness;            /* how much it gives way to others; 0: not at all */
     uint32_t threads;
     uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
