@@ -135,6 +135,7 @@ struct worker_job {
     uint32_t rest;         /* 1 + the index of the VARCHAR column of misfits, as JSON; 0: none */
     uint64_t input_offset; /* where the lines begin in their descriptor, */
     uint64_t input_size;   /* and how many bytes they are; 0: all of it */
+    uint64_t input_rows;   /* how many lines; 0: not known */
     struct str order_by;   /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
