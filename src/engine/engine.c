@@ -24,7 +24,7 @@ enum {
     STATUS_WAIT_MS = 500,
     FORK_TRIES = 3,
     READ_SIZE = 256 * 1024,
-    JOB_NICENESS = 10, /* of one that yields: a tenth of a processor that another wants too */
+    JOB_NICENESS = 5, /* of one that yields: a quarter of a processor that another wants too */
 };
 
 /* Jobs that have been answered may hold what the next one needs, for a moment. 0: all are busy. */

@@ -241,7 +241,9 @@ static bool gather(struct run *run, struct err *err)
     lake_lines_finish(&run->lines);
     bool good = lake_lines_gather_cut(run->lake, run->records, run->records_count, run->day,
                                       &run->cuts, &run->lines, err);
-    run->lines.yields = !run->awaited && !ship_is_pressed(run->lake);
+    /* Another attempt takes what it can get: the first may have had too little. */
+    bool first = run->plan == NULL;
+    run->lines.yields = first && !run->awaited && !ship_is_pressed(run->lake);
     return good;
 }
 

@@ -128,7 +128,7 @@ def test_a_table_has_its_own_settings(start_eider, table, wait_until):
 @pytest.mark.once
 @pytest.mark.parametrize(
     "setting, asked, niceness",
-    [("EIDER_FLUSH_ROWS=60000", False, 10), ("EIDER_FLUSH_ROWS=100000", True, 0), ("EIDER_LOG_MAX=24MiB", False, 0)],
+    [("EIDER_FLUSH_ROWS=60000", False, 5), ("EIDER_FLUSH_ROWS=100000", True, 0), ("EIDER_LOG_MAX=24MiB", False, 0)],
     ids=["nobody_waits", "flush_waits", "the_log_is_half_full"],
 )
 def test_a_worker_gives_way_to_others_only_where_nothing_waits(
