@@ -13,7 +13,8 @@
 #define ACQUIRES(...) __attribute__((acquire_capability(__VA_ARGS__)))
 #define RELEASES(...) __attribute__((release_capability(__VA_ARGS__)))
 #define TRIES(...) __attribute__((try_acquire_capability(true, __VA_ARGS__)))
-#define NOT_ANALYSED __attribute__((no_thread_safety_analysis)) /* the locks' own code */
+/* The locks' own code, and a lock that is held under another name (a = b->owner). */
+#define NOT_ANALYSED __attribute__((no_thread_safety_analysis))
 #else
 #define REQUIRES(...)
 #define LOCK_CAPABILITY

@@ -102,6 +102,7 @@ struct engine_progress {
 struct engine_request {
     struct worker_job job;      /* limits are filled in by the engine */
     uint64_t output_bytes_max;  /* WORKER_WRITE: size of the file */
+    bool yields;                /* nobody waits for it: others go first where processors are few */
     int input_fd;               /* WORKER_WRITE, WORKER_READ, else -1 */
     int output_fd;              /* WORKER_WRITE, else -1 */
     engine_resolve_fn *resolve; /* WORKER_QUERY; may be NULL: no tables */

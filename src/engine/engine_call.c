@@ -9,6 +9,7 @@
 enum {
     FORK_TRIES = 3,
     RESULT_ROOM_SIZE = 256 << 10,
+    JOB_NICENESS = 5, /* of one that yields: a quarter of a processor that another wants too */
 };
 
 uint64_t engine_address_space(uint64_t memory_bytes, unsigned threads)
@@ -78,6 +79,7 @@ static struct worker_limits make_limits(const struct engine *engine, const struc
         .address_space_bytes = engine_address_space(job->memory_bytes, threads),
         .output_bytes = job->request->output_bytes_max,
         .cpu_seconds = (left_s + 3) * threads,
+        .niceness = job->request->yields ? JOB_NICENESS : 0,
         .threads = threads,
         .layers_off = engine->options.layers_off,
     };

@@ -10,7 +10,8 @@
 
 enum {
     STAGE_SIZE = 256 << 10,
-    MEMORY_MAX = 32 << 20 /* more lines than that are in a file of the spool folder */
+    LINE_SIZE_SHORT = 64 << 10, /* a reader has room for those anyway: no need to tell them apart */
+    MEMORY_MAX = 32 << 20       /* more lines than that are in a file of the spool folder */
 };
 
 /* One gathering: a window for each cut, its place in the file fixed before the first byte is
@@ -68,13 +69,18 @@ static bool lay_out(struct gather *gather, struct err *err)
     return good || err_set(err, ERR_CORRUPT, "the log holds rows of a day that they were not of");
 }
 
-static size_t longest_line(struct str lines)
+/* At least as long as the longest line. Looks for a line end only where a longer one would end. */
+static size_t grow_bound(size_t bound, struct str lines)
 {
-    size_t longest = 0;
-    for (struct str line; str_next_part(&lines, '\n', &line);) {
-        longest = line.len > longest ? line.len : longest;
+    while (lines.len > bound) {
+        const char *end = memrchr(lines.ptr, '\n', bound + 1);
+        if (end == NULL) {
+            bound = str_find_byte(lines, '\n');
+        }
+        size_t size = end == NULL ? bound : (size_t)(end - lines.ptr);
+        lines = str_from(lines, size < lines.len ? size + 1 : size);
     }
-    return longest;
+    return bound;
 }
 
 static bool write_at(const struct gather *gather, struct str bytes, uint64_t offset,
@@ -114,7 +120,7 @@ static bool put_lines(struct gather *gather, struct str lines, uint64_t offset, 
 struct copying {
     struct gather *gather;
     struct str lines; /* that are left of it */
-    size_t *longest;
+    size_t *bound;
     struct err *err;
 };
 
@@ -133,8 +139,7 @@ static bool copy_section(void *context, const struct lake_section *section)
     if (lines.len > window->size - gather->filled[index]) {
         return err_set(copying->err, ERR_CORRUPT, "a record of the log is larger than it was");
     }
-    size_t line = longest_line(lines);
-    *copying->longest = line > *copying->longest ? line : *copying->longest;
+    *copying->bound = grow_bound(*copying->bound, lines);
     uint64_t offset = window->offset + gather->filled[index];
     gather->filled[index] += lines.len;
     window->crc = crc32c(window->crc, lines.ptr, lines.len);
@@ -142,7 +147,7 @@ static bool copy_section(void *context, const struct lake_section *section)
 }
 
 static bool copy_record(struct gather *gather, const struct lake_tail_record *record,
-                        struct str payload, size_t *longest, struct err *err)
+                        struct str payload, size_t *bound, struct err *err)
 {
     if (payload.len < record->lines_offset) {
         return err_set(err, ERR_CORRUPT, "a record of the log is smaller than it was");
@@ -150,7 +155,7 @@ static bool copy_record(struct gather *gather, const struct lake_tail_record *re
     struct copying copying = {
         .gather = gather,
         .lines = str_from(payload, record->lines_offset),
-        .longest = longest,
+        .bound = bound,
         .err = err,
     };
     return lake_record_visit(record, gather->day, copy_section, &copying) &&
@@ -158,14 +163,14 @@ static bool copy_record(struct gather *gather, const struct lake_tail_record *re
             err_set(err, ERR_CORRUPT, "a record has lines of no section"));
 }
 
-static bool copy_records(struct lake *lake, struct gather *gather, size_t *longest, struct err *err)
+static bool copy_records(struct lake *lake, struct gather *gather, size_t *bound, struct err *err)
 {
     struct wal_reader *reader = wal_reader_open(lake->records);
     bool good = true;
     for (size_t i = 0; good && i < gather->records_count; i++) {
         struct str payload;
         good = wal_reader_get(reader, &gather->records[i].place, &payload, err) &&
-               copy_record(gather, &gather->records[i], payload, longest, err);
+               copy_record(gather, &gather->records[i], payload, bound, err);
     }
     wal_reader_close(reader);
     for (size_t i = 0; good && i < gather->windows_count; i++) {
@@ -175,7 +180,7 @@ static bool copy_records(struct lake *lake, struct gather *gather, size_t *longe
     return good;
 }
 
-static bool fill_file(struct lake *lake, struct gather *gather, size_t *longest, struct err *err)
+static bool fill_file(struct lake *lake, struct gather *gather, size_t *bound, struct err *err)
 {
     gather->stage = mem_alloc(STAGE_SIZE);
     gather->filled = mem_alloc_array(gather->windows_count + 1, sizeof(*gather->filled));
@@ -183,9 +188,9 @@ static bool fill_file(struct lake *lake, struct gather *gather, size_t *longest,
         gather->windows[i].crc = 0;
     }
     gather->staged = 0;
-    *longest = 0;
+    *bound = LINE_SIZE_SHORT;
     lake_cutter_init(&gather->cutter, gather->cuts);
-    bool good = copy_records(lake, gather, longest, err) && write_stage(gather, err);
+    bool good = copy_records(lake, gather, bound, err) && write_stage(gather, err);
     lake_cutter_finish(&gather->cutter);
     mem_free(gather->filled);
     mem_free(gather->stage);

@@ -98,6 +98,8 @@ struct ship_limits ship_limits_of(const struct lake *lake, const struct lake_sch
 /* ---- lake_ship_threads.c ---- */
 
 bool ship_is_stopping(struct lake_ship *ship);
+/* The log is half full, or has no room: its records have to go, whoever else wants something. */
+bool ship_is_pressed(const struct lake *lake);
 
 /* ---- lake_ship_pause.c ---- */
 
@@ -112,8 +114,9 @@ void ship_count_stuck(struct lake *lake, struct lake_backlog *into);
 
 /* ---- lake_ship_plan.c ---- */
 
-/* One plan: the one that the table has, or one for the rows up to `upto`. The caller has set
- * table->flushing. `ret_rows` 0: there was nothing to do. */
+/* One plan: the one that the table has, or one for the rows up to `upto`; UINT64_MAX: all, and
+ * nobody waits for it. The caller has set table->flushing. `ret_rows` 0: there was nothing to
+ * do. */
 bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lake_date *date,
                    uint64_t upto, struct cancel *cancel, struct lake_flushed *flushed,
                    uint64_t *ret_rows, struct err *err) MUST_CHECK;

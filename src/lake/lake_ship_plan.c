@@ -18,6 +18,7 @@ struct run {
     struct cancel *cancel;
     const struct lake_plan *plan; /* the table's; nobody else touches it while table->flushing */
     bool found;                   /* it was begun before: some of its objects may be there */
+    bool awaited;
     struct lake_tail_record *records; /* copies: the tail's array grows meanwhile */
     size_t records_count;
     const int32_t *day; /* of all rows, when /flush named it */
@@ -238,8 +239,12 @@ static bool check_plan(const struct run *run, struct err *err)
 static bool gather(struct run *run, struct err *err)
 {
     lake_lines_finish(&run->lines);
-    return lake_lines_gather_cut(run->lake, run->records, run->records_count, run->day, &run->cuts,
-                                 &run->lines, err);
+    bool good = lake_lines_gather_cut(run->lake, run->records, run->records_count, run->day,
+                                      &run->cuts, &run->lines, err);
+    /* Another attempt takes what it can get: the first may have had too little. */
+    bool first = run->plan == NULL;
+    run->lines.yields = first && !run->awaited && !ship_is_pressed(run->lake);
+    return good;
 }
 
 static struct ship_object object_at(const struct run *run, size_t index,
@@ -412,7 +417,11 @@ bool ship_run_plan(struct lake *lake, struct lake_table *table, const struct lak
                    uint64_t upto, struct cancel *cancel, struct lake_flushed *flushed,
                    uint64_t *ret_rows, struct err *err)
 {
-    struct run run = {.lake = lake, .table = table, .cancel = cancel, .lines = {.fd = -1}};
+    struct run run = {.lake = lake,
+                      .table = table,
+                      .cancel = cancel,
+                      .awaited = upto != UINT64_MAX,
+                      .lines = {.fd = -1}};
     *ret_rows = 0;
     seal(&run, upto);
     bool nothing = run.records_count == 0 && run.plan == NULL;

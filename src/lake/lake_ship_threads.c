@@ -107,7 +107,7 @@ static void look_at_tables(struct lake_ship *ship, struct look *look)
     }
 }
 
-static bool is_pressed(const struct lake *lake)
+bool ship_is_pressed(const struct lake *lake)
 {
     uint64_t bytes_max = lake->options.log_bytes_max;
     uint64_t bytes = (uint64_t)metric_level(&wal_counts(lake->records)->bytes);
@@ -120,7 +120,7 @@ static struct work look_around(struct lake_ship *ship, int64_t *ret_next_ms)
         .lake = ship->lake,
         .now_ms = clock_now_ms(),
         .next_ms = INT64_MAX,
-        .pressed = is_pressed(ship->lake),
+        .pressed = ship_is_pressed(ship->lake),
     };
     int64_t house_ms;
     int64_t sweep_ms;

@@ -167,8 +167,9 @@ struct lake_lines {
     struct lake_window
         *windows; /* in the order of days; a day may have several (a file that grew) */
     size_t windows_count;
-    size_t line_size_max;
+    size_t line_size_max; /* no line is longer; 64 KiB for all that are shorter */
     uint64_t rows;
+    bool yields; /* nobody waits for their file, and the log has room */
 };
 /* `day` (may be NULL) puts all rows there. */
 bool lake_lines_gather(struct lake *lake, const struct lake_tail_record *records,

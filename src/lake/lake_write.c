@@ -131,9 +131,11 @@ static bool write_lines(struct lake *lake, const struct lake_schema *schema, boo
                 .rest = lake_worker_rest(schema),
                 .input_offset = window->offset,
                 .input_size = window->size,
+                .input_rows = window->rows,
                 .line_size_max = lines->line_size_max,
                 .row_group_rows = row_group_rows(window)},
         .output_bytes_max = FILE_BYTES_MAX,
+        .yields = lines->yields,
         .input_fd = lines->fd,
         .output_fd = file_fd,
     };

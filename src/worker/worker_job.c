@@ -64,6 +64,7 @@ void worker_put_job(struct buf *buf, const struct worker_job *job)
     worker_put_u32(buf, job->rest);
     worker_put_u64(buf, job->input_offset);
     worker_put_u64(buf, job->input_size);
+    worker_put_u64(buf, job->input_rows);
     worker_put_text(buf, job->order_by);
     worker_put_u64(buf, job->line_size_max);
     worker_put_u64(buf, job->row_group_rows);
@@ -212,6 +213,7 @@ bool worker_get_job(struct str payload, struct worker_job *ret_job, struct err *
     job.rest = worker_get_u32(&cursor);
     job.input_offset = worker_get_u64(&cursor);
     job.input_size = worker_get_u64(&cursor);
+    job.input_rows = worker_get_u64(&cursor);
     job.order_by = worker_get_text(&cursor);
     job.line_size_max = worker_get_u64(&cursor);
     job.row_group_rows = worker_get_u64(&cursor);

@@ -324,6 +324,18 @@ void lines_file_finish(struct lines_file *file)
     file->types = NULL;
 }
 
+void lines_file_fit(struct lines_file *file, uint64_t rows, uint64_t group_rows)
+{
+    if (rows <= group_rows || group_rows == 0) {
+        return;
+    }
+    double share = (double)group_rows / (double)rows;
+    uint64_t size = (uint64_t)(share * (double)file->input.size);
+    if (size >= SLICE_SIZE_MIN && size <= 4 * (uint64_t)SLICE_SIZE) {
+        file->slice_size = size;
+    }
+}
+
 void lines_file_share(struct lines_file *file, unsigned threads)
 {
     assert(threads > 0);

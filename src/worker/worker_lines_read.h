@@ -37,6 +37,10 @@ bool lines_file_init(struct lines_file *file, const struct worker_lines *lines,
                      const struct lines_input *input) MUST_CHECK;
 void lines_file_finish(struct lines_file *file);
 
+/* Slices of about as many lines as a row group has, of lines that are all much alike. The engine
+ * makes a group of a slice as it is, where the number is right by 2047; of others it copies rows
+ * until they have it. Nothing changes when all lines are one group, or when one is very large. */
+void lines_file_fit(struct lines_file *file, uint64_t rows, uint64_t group_rows);
 /* Smaller slices, of lines that are few, so that so many threads have some of them. */
 void lines_file_share(struct lines_file *file, unsigned threads);
 /* Makes eider_lines(); the next file takes its place. */

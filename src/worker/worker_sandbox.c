@@ -231,12 +231,23 @@ static bool set_cpu_limit(pid_t pid, uint64_t seconds, struct err *err)
     return prlimit(pid, RLIMIT_CPU, &limit, NULL) == 0 || set_limit(pid, RLIMIT_CPU, seconds, err);
 }
 
+/* Added to what it has from its parents. Where the system does not allow that, it is not nice. */
+static void make_nice(pid_t pid, uint64_t niceness)
+{
+    assert(niceness < 20);
+    int before = getpriority(PRIO_PROCESS, (id_t)pid);
+    (void)setpriority(PRIO_PROCESS, (id_t)pid, before + (int)niceness);
+}
+
 bool sandbox_limit(pid_t pid, const struct worker_limits *limits, struct err *err)
 {
     bool good = set_limit(pid, RLIMIT_FSIZE, limits->output_bytes, err) &&
                 (limits->cpu_seconds == 0 || set_cpu_limit(pid, limits->cpu_seconds, err));
     if (good && limits->address_space_bytes > 0) {
         good = set_limit(pid, RLIMIT_AS, own_address_space() + limits->address_space_bytes, err);
+    }
+    if (good && limits->niceness > 0) {
+        make_nice(pid, limits->niceness);
     }
     return good;
 }

@@ -3,8 +3,8 @@
  *           make no socket, start no program, signal nobody but itself, and cannot gain anything
  *           back. Must be called while the process has one thread (a thread made before would keep
  *           its rights: seen in 20 of 20 runs). What depends on the job are three limits
- *           (sandbox_limit): the process sets them before it shuts itself, or its zygote sets them
- *           afterwards, from outside, before the process gets the job's socket.
+ *           and its niceness (sandbox_limit): the process sets them before it shuts itself, or its
+ *           zygote sets them afterwards, from outside, before the process gets the job's socket.
  * Errors    ERR_UNAVAILABLE when the kernel refuses; the worker must then end. */
 #pragma once
 

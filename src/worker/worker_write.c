@@ -131,6 +131,8 @@ static bool copy_direct(struct duck *duck, const struct worker_job *job, uint64_
     *ret_odd = !lines_file_init(&file, &lines, &input);
     if (job->order_by.len > 0) {
         lines_file_share(&file, job->limits.threads);
+    } else if (job->input_rows > 0) {
+        lines_file_fit(&file, job->input_rows, job->row_group_rows);
     }
     bool good = !*ret_odd && lines_file_register(&file, duck, job->limits.threads, err) &&
                 copy_lines(duck, job, &lines, ret_rows, err);

@@ -4,6 +4,7 @@ Read back with pyarrow, never with the server's own SQL, but where both are comp
 
 import datetime
 import json
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +12,7 @@ import pytest
 
 from harness.lakes import FolderLake, S3Lake
 from harness.parquet_readers import read_parquet
+from harness.snapshot_processes import workers
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 NEVER = {"EIDER_FLUSH_AGE_MS": "86400000"}
@@ -121,6 +123,30 @@ def test_a_table_has_its_own_settings(start_eider, table, wait_until):
     put_rows(server, table, [{"id": 3}])
     wait_until(lambda: ids_of(server.lake, table) == [1, 2, 3])
     assert server.lake.table_keys(f"{table}_other") == []
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "setting, asked, niceness",
+    [("EIDER_FLUSH_ROWS=60000", False, 5), ("EIDER_FLUSH_ROWS=100000", True, 0), ("EIDER_LOG_MAX=24MiB", False, 0)],
+    ids=["nobody_waits", "flush_waits", "the_log_is_half_full"],
+)
+def test_a_worker_gives_way_to_others_only_where_nothing_waits(
+    start_eider, table, wait_until, setting, asked, niceness
+):
+    server = start_eider({**NEVER, **dict([setting.split("=")])}, lake=FolderLake())
+    own = os.getpriority(os.PRIO_PROCESS, server.pid)
+    body = "".join(f'{{"id":{number},"text":"{number:0200}"}}\n' for number in range(60_000))
+
+    def fill():
+        assert server.post(f"/tables/{table}/rows", data=body, headers=NDJSON).status_code == 200
+        assert not asked or flush(server, table).status_code == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        filled = pool.submit(fill)
+        found = wait_until(lambda: [os.getpriority(os.PRIO_PROCESS, pid) for pid in workers(server)], 30, None, 0.001)
+        filled.result()
+    assert found == [min(own + niceness, 19)]
 
 
 def test_a_large_backlog_becomes_several_objects(start_eider, table):

@@ -85,9 +85,13 @@ def test_a_flush_that_never_works_is_told_and_keeps_no_other_back(start_eider, t
     server.stop(signal.SIGTERM)
     changed = settings if way_out == "memory" else {**little, "EIDER_FLUSH_SET_ASIDE": "true"}
     server = start_eider(changed, lake=server.lake, data=server.data)
-    wait_until(lambda: server.get("/health/ready").json()["backlog"]["rows"] == 0, 30)
-    health = server.get("/health/ready").json()
-    assert (health["status"], health["backlog"]["stuck"]) == ("ready", None)
+
+    def works_again():
+        health = server.get("/health/ready").json()
+        backlog = health["backlog"]
+        return (backlog["rows"], health["status"], backlog["stuck"]) == (0, "ready", None)
+
+    wait_until(works_again, 30)
     aside = server.lake.keys("_eider/set_aside/")
     if way_out == "memory":
         assert numbers(server, table) == [0] and aside == []

@@ -247,6 +247,30 @@ static bool window_is(const struct lake_lines *lines, size_t index, int32_t day,
            memcmp(bytes, text, size) == 0 && window->crc == crc32c(0, text, size);
 }
 
+TEST(no_gathered_line_is_longer_than_is_said)
+{
+    struct fixture f;
+    struct lake_lines lines;
+    struct buf body;
+    const size_t text_size = 70000;
+    CHECK(start(&f));
+    buf_init(&body, 1 << 20);
+    buf_append_text(&body, "{\"x\":\"short\"}\n{\"x\":\"");
+    for (size_t i = 0; i < text_size; i++) {
+        buf_append_byte(&body, 'a');
+    }
+    buf_append_text(&body, "\"}\n{\"x\":\"short\"}\n");
+    buf_append_byte(&body, '\0');
+    CHECK(write_rows(&f, &f.a, body.ptr, NULL, NULL));
+    struct lake_table *table = table_of(&f.a);
+    CHECK(lake_lines_gather(f.a.lake, table->tail, table->tail_count, NULL, &lines, &f.err));
+    CHECK_U64(lines.rows, 3);
+    CHECK_U64(lines.line_size_max, strlen("{\"c0\":\"\"}") + text_size);
+    lake_lines_finish(&lines);
+    buf_finish(&body);
+    end(&f);
+}
+
 TEST(lines_are_gathered_by_day_in_the_order_of_positions)
 {
     struct fixture f;
@@ -262,7 +286,7 @@ TEST(lines_are_gathered_by_day_in_the_order_of_positions)
              f.err);
     CHECK_U64(lines.windows_count, 2);
     CHECK_U64(lines.rows, 4);
-    CHECK_U64(lines.line_size_max, strlen("{\"c0\":22}"));
+    CHECK_U64(lines.line_size_max, 64 << 10);
     CHECK(window_is(&lines, 0, -1, "{\"c0\":3}\n"));
     CHECK(window_is(&lines, 1, 19847, "{\"c0\":1}\n{\"c0\":22}\n{\"c0\":4}\n"));
     CHECK(pwrite(lines.fd, "x", 1, 0) < 0); /* whoever gets it cannot write */
@@ -508,6 +532,7 @@ static const struct test_case cases[] = {
     TEST_CASE(names_tell_the_positions_and_views_read_them),
     TEST_CASE(a_batch_that_was_cancelled_stays_hidden_after_a_restart),
     TEST_CASE(days_are_read_from_whole_folders_only),
+    TEST_CASE(no_gathered_line_is_longer_than_is_said),
     TEST_CASE(lines_are_gathered_by_day_in_the_order_of_positions),
     TEST_CASE(many_lines_are_gathered_into_a_file),
     TEST_CASE(writers_of_one_lake_agree_on_a_schema),

@@ -43,6 +43,7 @@ static const struct worker_job job_sent = {
                .address_space_bytes = 1,
                .output_bytes = 2,
                .cpu_seconds = 3,
+               .niceness = 6,
                .threads = 4,
                .layers_off = 5},
     .statement = {"SELECT 1", 8},
@@ -51,6 +52,7 @@ static const struct worker_job job_sent = {
     .rest = 2,
     .input_offset = 4096,
     .input_size = 99,
+    .input_rows = 9,
     .order_by = {"a", 1},
     .line_size_max = 77,
     .row_group_rows = 88,
@@ -82,6 +84,7 @@ TEST(a_job_survives_the_trip)
     CHECK_U64(job.rest, 2);
     CHECK_U64(job.input_offset, 4096);
     CHECK_U64(job.input_size, 99);
+    CHECK_U64(job.input_rows, 9);
     CHECK_STR(job.order_by, "a");
     CHECK_U64(job.line_size_max, 77);
     CHECK_U64(job.row_group_rows, 88);

@@ -384,6 +384,20 @@ TEST(lines_of_another_shape)
     }
 }
 
+TEST(a_slice_is_as_large_as_a_row_group)
+{
+    const uint64_t usual = 8 << 20;
+    struct lines_file file = {.input = {.fd = -1, .size = 40 << 20}, .slice_size = usual};
+    lines_file_fit(&file, 1000, 1000); /* all is one group */
+    CHECK_U64(file.slice_size, usual);
+    lines_file_fit(&file, 1000, 999); /* it would be too large */
+    CHECK_U64(file.slice_size, usual);
+    lines_file_fit(&file, 1000, 1); /* too small */
+    CHECK_U64(file.slice_size, usual);
+    lines_file_fit(&file, 1000, 250);
+    CHECK_U64(file.slice_size, 10 << 20);
+}
+
 TEST(types_that_are_not_read_here)
 {
     static const struct worker_column other = {.line_type = STR_INIT("HUGEINT")};
@@ -398,6 +412,7 @@ static const struct test_case cases[] = {
     TEST_CASE(lines_by_chance),
     TEST_CASE(long_lines),
     TEST_CASE(lines_of_another_shape),
+    TEST_CASE(a_slice_is_as_large_as_a_row_group),
     TEST_CASE(types_that_are_not_read_here),
 };
 

@@ -108,6 +108,7 @@ struct worker_limits {
                                      builds) */
     uint64_t output_bytes;        /* RLIMIT_FSIZE */
     uint64_t cpu_seconds;         /* RLIMIT_CPU; 0 for none */
+    uint64_t niceness;            /* how much it gives way to others; 0: not at all */
     uint32_t threads;
     uint32_t layers_off; /* worker_layers.h; nobody looks at it but in the test build */
 };
@@ -134,6 +135,7 @@ struct worker_job {
     uint32_t rest;         /* 1 + the index of the VARCHAR column of misfits, as JSON; 0: none */
     uint64_t input_offset; /* where the lines begin in their descriptor, */
     uint64_t input_size;   /* and how many bytes they are; 0: all of it */
+    uint64_t input_rows;   /* how many lines; 0: not known */
     struct str order_by;   /* a column name; empty for the order of the lines */
     uint64_t line_size_max;
     uint64_t row_group_rows;
