@@ -288,7 +288,7 @@ TEST(a_sink_that_refuses)
 
 /* ---- the program ---- */
 
-static void engine_begin(void)
+static void embedded_begin(void)
 {
     struct err err = {0};
     struct engine_options options = {
@@ -313,7 +313,7 @@ static int print_file(const char *format, const char *path)
     seen_init(&seen);
     seen.print = stdout;
     CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    engine_begin();
+    embedded_begin();
     bool good = read_body(strcmp(format, "arrow") == 0 ? LAKE_READ_ARROW : LAKE_READ_PARQUET, fd,
                           &seen, &err);
     (void)fprintf(stderr, "%.*s%s%s\n", STR_ARG(buf_str(&seen.columns)),
@@ -337,7 +337,7 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "read") == 0) {
         return print_file(argv[2], argv[3]);
     }
-    engine_begin();
+    embedded_begin();
     int result = test_run(cases, COUNT_OF(cases), argc > 1 ? argv[1] : NULL);
     engine_destroy(engine);
     return result;
