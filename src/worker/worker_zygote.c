@@ -194,6 +194,13 @@ static _Noreturn void become_worker(struct zygote *zygote, int turn_fd, bool unl
                                        : WORKER_WAITS);
 }
 
+/* Without the handlers that libraries have for it: those take and let go of locks that a single
+ * thread needs not, in pages that zygote and worker then copy, some ten for each of them. */
+static pid_t fork_alone(void)
+{
+    return OWN_MEMORY ? _Fork() : fork();
+}
+
 /* False: errno. */
 static bool fork_waiting(struct zygote *zygote, bool unlimited, struct spare *ret_spare)
 {
@@ -207,7 +214,7 @@ static bool fork_waiting(struct zygote *zygote, bool unlimited, struct spare *re
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return false;
     }
-    pid_t pid = fork();
+    pid_t pid = fork_alone();
     if (pid == 0) {
         (void)close(pair[0]); /* or it would not see that the zygote is gone */
         become_worker(zygote, pair[1], unlimited);
