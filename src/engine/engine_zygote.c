@@ -20,7 +20,7 @@
 
 enum {
     START_PAUSE_MAX_MS = 5000,
-    START_WAIT_MS = 15000
+    START_WAIT_MS = 60000
 };
 
 struct zygote {

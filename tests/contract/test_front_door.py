@@ -14,6 +14,7 @@ import pytest
 
 from harness.ingest_client import accepted, batch_text, post_batch, post_text
 from harness.lakes import FolderLake
+from harness.prometheus import scrape
 from harness.raw_http import RawConnection
 from harness.rows_client import NDJSON, ndjson, post_rows
 
@@ -520,6 +521,8 @@ def test_large_uploads_are_bounded(start_eider, table, wait_until):
     server = start_eider({"EIDER_INGEST_LISTEN": "127.0.0.1:0", **limits}, lake=FolderLake())
     large = ndjson([{"a": 1}] * 100_000)
     with Crowd(server, 2, begin_rows(table, 1 << 20, 400 << 10), byte=b" ") as crowd:
+        arrived = lambda: scrape(server).value("eider_http_bodies_in_flight_bytes")  # noqa: E731
+        wait_until(lambda: arrived() >= 2 * (256 << 10))  # or one of them would be refused
         wait_until(lambda: post_rows(server, table, large).status_code == 503)
         answer = post_rows(server, table, large)
         assert answer.status_code == 503 and answer.headers["Retry-After"], answer.text
