@@ -91,7 +91,7 @@ static bool check_library(int fd, struct err *err)
     struct stat info;
     struct sha256 digest;
     if (fstat(fd, &info) != 0 || !digest_sha256_fd(fd, (uint64_t)info.st_size, &digest, err)) {
-        return err_set(err, ERR_UNAVAILABLE, "cannot read the DuckDB library");
+        return err_set(err, ERR_INTERNAL, "cannot read the DuckDB library");
     }
     char hex[DIGEST_SHA256_HEX_SIZE];
     digest_hex(digest.bytes, sizeof(digest.bytes), hex);

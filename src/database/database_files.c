@@ -91,6 +91,7 @@ static bool stop_at_first(void *context, const char *name)
 bool database_is_quarantined(const struct database *database)
 {
     return !database_has_file(database) &&
+           !visit_aside(database, DATABASE_REPLACED_INFIX, stop_at_first, NULL) &&
            visit_aside(database, DATABASE_ASIDE_INFIX, stop_at_first, NULL);
 }
 
@@ -255,8 +256,7 @@ static bool to_trash(const struct trash *trash, const char *infix, const char *n
                    time + size);
     name_beside(into, beside);
     return renameat(database->folder_fd, name, trash->fd, into) == 0 ||
-           (errno == EXDEV &&
-            renameat(database->folder_fd, name, database->folder_fd, beside) == 0);
+           renameat(database->folder_fd, name, database->folder_fd, beside) == 0;
 }
 
 static bool aside_to_trash(void *context, const char *name)
@@ -388,19 +388,22 @@ static bool has_logs_aside(const struct database *database, const char *name)
     return found;
 }
 
+/* A restore is through: what it has replaced must not come back. */
+static bool clear_replaced(const struct database *database, struct err *err)
+{
+    struct err ignored; /* without a trash it goes beside */
+    CLEANUP(fd_close) int trash_fd = databases_open_trash(database->owner, &ignored);
+    struct trash trash = {.database = database, .fd = trash_fd};
+    return !visit_aside(database, DATABASE_REPLACED_INFIX, replaced_to_trash, &trash) ||
+           failed(database, "moved to the trash", err);
+}
+
 bool database_mend_renames(const struct database *database, struct err *err)
 {
     struct newest replaced = {.database = database, .infix = DATABASE_REPLACED_INFIX};
     struct newest aside = {.database = database, .infix = DATABASE_ASIDE_INFIX};
     if (database_has_file(database)) {
-        struct trash trash = {.database = database};
-        CLEANUP(fd_close) int trash_fd = -1;
-        struct err kept; /* else it stays where it is */
-        if (find_newest(&replaced)) {
-            trash.fd = trash_fd = databases_open_trash(database->owner, &kept);
-            (void)visit_aside(database, DATABASE_REPLACED_INFIX, replaced_to_trash, &trash);
-        }
-        return true;
+        return !find_newest(&replaced) || clear_replaced(database, err);
     }
     if (find_newest(&replaced)) {
         return rename_back(database, replaced.name) || failed(database, "renamed", err);

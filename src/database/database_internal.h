@@ -117,7 +117,8 @@ bool database_has_file(const struct database *database);
 bool database_has_log(const struct database *database);
 /* It was being made when the process or the machine died: nothing was ever committed to it. */
 bool database_is_half_made(const struct database *database);
-/* There is no file, but one that was set aside. */
+/* There is no file, but one that was set aside; one that a restore was about to replace counts as
+ * there. */
 bool database_is_quarantined(const struct database *database);
 /* After a crash between two renames: what a restore was about to replace comes back, or goes to the
  * trash when it was replaced; a file that was set aside alone comes back to its log. */

@@ -8,6 +8,7 @@
 
 enum {
     FORK_TRIES = 3,
+    EARLY_SIZE_MAX = 64 << 10, /* of a job that is sent before there is a worker */
     RESULT_ROOM_SIZE = 256 << 10,
     JOB_NICENESS = 5, /* of one that yields: a quarter of a processor that another wants too */
 };
@@ -85,20 +86,21 @@ static struct worker_limits make_limits(const struct engine *engine, const struc
     };
 }
 
-static bool send_job(struct engine_job *job, struct err *err)
+static bool write_job(const struct engine_job *job, struct buf *payload, struct err *err)
 {
     struct worker_job message = job->request->job;
     message.limits = job->limits;
-    struct buf payload;
-    buf_init(&payload, WORKER_FRAME_SIZE_MAX);
-    worker_put_job(&payload, &message);
+    buf_init(payload, WORKER_FRAME_SIZE_MAX);
+    worker_put_job(payload, &message);
+    return !buf_failed(payload) || err_set(err, ERR_TOO_LARGE, "the statement is too large");
+}
+
+static bool send_job(struct engine_job *job, struct str payload, struct err *err)
+{
     int fds[2] = {job->request->input_fd, job->request->output_fd};
     size_t fds_count = fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2;
-    bool good = !buf_failed(&payload) ? worker_send(job->socket_fd, WORKER_JOB, buf_str(&payload),
-                                                    fds, fds_count, WORKER_ANSWER_SEND_MS, err)
-                                      : err_set(err, ERR_TOO_LARGE, "the statement is too large");
-    buf_finish(&payload);
-    return good;
+    return worker_send(job->socket_fd, WORKER_JOB, payload, fds, fds_count, WORKER_ANSWER_SEND_MS,
+                       err);
 }
 
 /* A zygote that died may have forked it or not: nobody hears of it any more. */
@@ -112,6 +114,9 @@ static void give_up_worker(struct engine_job *job)
 bool job_meet(struct engine_job *job, struct err *err)
 {
     struct engine *engine = job->engine;
+    if (job->met) {
+        return true;
+    }
     if (!zygote_wait_forked(engine->zygote, &job->child, job->cancel, err)) {
         return false;
     }
@@ -123,16 +128,25 @@ bool job_meet(struct engine_job *job, struct err *err)
 
 bool job_start(struct engine_job *job, struct err *err)
 {
+    CLEANUP(buf_finish) struct buf payload = {0};
     job->limits = make_limits(job->engine, job);
+    if (!write_job(job, &payload, err)) {
+        return false;
+    }
     while (job->calls++ < FORK_TRIES) {
         struct zygote_start start = {.limits = job->limits};
         job->called =
             call_worker(job->engine, start, &job->child, job->cancel, &job->socket_fd, err);
-        if (!job->called || send_job(job, err)) {
-            return job->called;
+        if (!job->called) {
+            return false;
+        }
+        /* What the socket does not hold waits for a worker that reads it. */
+        bool ready = payload.len <= EARLY_SIZE_MAX || job_meet(job, err);
+        if (ready && send_job(job, buf_str(&payload), err)) {
+            return true;
         }
         struct err reason = *err;
-        if (job_meet(job, err)) {
+        if (ready && job_meet(job, err)) {
             *err = reason;
             return false;
         }

@@ -104,7 +104,9 @@ static bool pass_library(struct zygote *zygote, int library_fd)
     if (zygote->check == NULL || zygote->check(library_fd, &err)) {
         return true;
     }
-    refuse(zygote, &err);
+    if (err.kind != ERR_INTERNAL) { /* else it could not be read, and the next zygote may show it */
+        refuse(zygote, &err);
+    }
     return false;
 }
 
@@ -383,8 +385,10 @@ static bool fork_locked(struct zygote *zygote, const struct zygote_start *start,
         sent = good && send_fork(zygote->socket_fd, child->job, start);
     }
     if (good && !sent) {
-        /* It is dead, and its reader has not noticed yet: the next try must wait for a new one. */
+        /* It is dead, and its reader has not noticed yet: the next try must wait for a new one.
+         * Where it was the system that had no room, this ends it, or none would be ready again. */
         zygote->ready = false;
+        (void)shutdown(zygote->socket_fd, SHUT_RDWR);
         child->lost = true;
     }
     if (!good) {
@@ -436,6 +440,9 @@ void zygote_forget(struct zygote *zygote, struct zygote_child *child)
 {
     lock_take(&zygote->lock);
     unlink_child(zygote, child);
+    if (child->pidfd >= 0 && !child->exited) { /* it came when nobody wanted it any more */
+        (void)syscall(SYS_pidfd_send_signal, child->pidfd, SIGKILL, NULL, 0);
+    }
     lock_release(&zygote->lock);
     fd_close(&child->pidfd);
 }

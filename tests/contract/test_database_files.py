@@ -156,6 +156,33 @@ def test_what_a_killed_restore_leaves_is_cleared(start_eider):
     assert trash_of(hosted, "x.") == [f"x.replaced-20260101T000000Z-001.duckdb{suffix}" for suffix in ("", ".wal")]
 
 
+def test_what_was_replaced_does_not_come_back_without_a_trash(start_eider):
+    """A file stands where the trash would be. The database is damaged afterwards: its old content is not the answer."""
+    hosted = Hosted(start_eider(LISTENER))
+    hosted.make("x")
+    hosted.server.kill()
+    shutil.copy(hosted.path("x"), hosted.folder / "x.duckdb.replaced-20260101T000000Z-001")
+    shutil.rmtree(hosted.server.data / "trash", ignore_errors=True)
+    (hosted.server.data / "trash").write_bytes(b"no folder")
+    hosted.path("x").write_bytes(b"no database" * 2000)
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    for _ in range(2):
+        assert hosted.query("SELECT 1", "x").status_code == 503
+    assert (hosted.folder / ".trash-x.replaced-20260101T000000Z-001.duckdb").exists()
+
+
+def test_a_restore_that_was_cut_is_not_created_anew(start_eider):
+    hosted = Hosted(start_eider(LISTENER))
+    hosted.make("x")
+    hosted.rows("CREATE TABLE t AS SELECT 1 AS a", "x")
+    assert hosted.server.stop() == 0
+    shutil.copy(hosted.path("x"), hosted.folder / "x.duckdb.quarantine-20250101T000000Z-001")
+    hosted.path("x").rename(hosted.folder / "x.duckdb.replaced-20260101T000000Z-001")
+    hosted = Hosted(start_eider(LISTENER, data=hosted.server.data))
+    assert hosted.request("POST", "/databases", json={"name": "x"}).status_code == 409
+    assert hosted.rows("FROM t", "x") == [[1]]
+
+
 def test_databases_that_take_turns_end_in_order(start_eider):
     """With room for one, each request closes the other, whose slot may still be making its next connection."""
     hosted = Hosted(start_eider({**LISTENER, "EIDER_DATABASES_OPEN_MAX": "1"}))

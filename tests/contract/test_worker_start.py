@@ -130,3 +130,20 @@ def test_a_worker_that_comes_too_late_is_not_left(server, far, wait_until):
         os.kill(stopped, signal.SIGCONT)
     assert rows_of(count(far)) == [{"n": 3}]
     wait_until(lambda: not workers(server), 5, "no worker is left")
+
+
+def test_a_large_statement_waits_for_its_worker(server, far):
+    """More than the socket holds, and for longer than who does not read is waited for."""
+    pid = zygote(server)
+    for spare in children_named(server, SPARE):
+        os.kill(spare, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
+    text = "SELECT 1 AS n /* " + "x" * 600_000 + " */"
+    call = InFlight(far.post, "/query", far.query_body(text, {}), headers=NO_CACHE)
+    try:
+        with pytest.raises(AssertionError):
+            call.wait(6)
+    finally:
+        for stopped in [pid, *children_named(server, SPARE)]:
+            os.kill(stopped, signal.SIGCONT)
+    assert rows_of(call.result(10)) == [{"n": 1}]
