@@ -4,7 +4,8 @@
 Usage: tests/fault/mutants.py [--only NAME]... [--list]
 
 Each mutant is a text in a source file and what it becomes. The sources are copied to a folder of their own, built there
-(the first time all of it, then what changed), and the named tests run against that binary. Prints a table; ends with 1
+(the first time all of it, then what changed), and the named tests run against that binary; before, they have to pass
+without any change. Prints a table; ends with 1
 when a mutant survived, did not build, or no longer applies. DUCKDB_DIR as for tools/build.sh; Python must be the one of
 the tests' environment (tools/venv.sh -r tests/requirements.txt).
 """
@@ -182,7 +183,10 @@ def run(names=None):
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     with tempfile.TemporaryDirectory(prefix="eider-mutants.") as folder:
         workshop = Workshop(Path(folder))
-        found = []
+        workshop.make()
+        found = [(mutant, "red without it", line) for mutant in chosen for red, line in [workshop.test(mutant)] if red]
+        if found:
+            return found
         for mutant in chosen:
             verdict, line = judge(workshop, mutant)
             print(f"{mutant.promise:4} {mutant.name:16} {verdict:10} {line}", flush=True)
