@@ -106,10 +106,10 @@ def test_other_threads_come_when_there_is_a_task_for_them(start_eider, s3, wait_
     source = {"one": "range(30000000) AS t(i)", "all": "(SELECT i FROM stored GROUP BY i)"}
 
     def read_some(which):
-        sql = f"WITH stored AS MATERIALIZED (FROM range(2000000) AS t(i)) SELECT i AS v FROM {source[which]}"
+        sql = f"WITH stored AS MATERIALIZED (FROM range(5000000) AS t(i)) SELECT i AS v FROM {source[which]}"
         client = RawPost(sidecar.base, "/query", sidecar.query_body(sql), receive_buffer=65536)
         answer = client.answer()
-        assert answer.status == 200 and len(answer.read(16 << 20)) == 16 << 20
+        assert answer.status == 200 and len(answer.read(40 << 20)) == 40 << 20
         worker = busy_worker(server)
         threads = [path.read_text().strip() for path in Path(f"/proc/{worker}/task").glob("*/comm")]
         answer.close()
