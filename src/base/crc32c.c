@@ -51,6 +51,13 @@ static bool has_instruction(void)
 }
 #endif
 
+CRC_TARGET static uint64_t load_8(const unsigned char *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof(value));
+    return value;
+}
+
 #if defined(__x86_64__)
 
 enum {
@@ -60,13 +67,6 @@ enum {
 /* x to the power of 8n - 33, modulo the polynomial, its bits reversed: for n zero bytes. */
 #define BEHIND_1_PART 0x170076faU
 #define BEHIND_2_PARTS 0xa51b6135U
-
-CRC_TARGET static uint64_t load_8(const unsigned char *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return value;
-}
 
 /* The CRC of the same bytes with zeros behind them. The factor lacks x to the power of 33, of which
  * the instruction brings 32, and the product's place in the register one. */
@@ -114,9 +114,7 @@ CRC_TARGET static uint32_t crc32c_fast(uint32_t crc, const unsigned char *at, si
     at += taken;
     size -= taken;
     for (; size >= sizeof(uint64_t); size -= sizeof(uint64_t), at += sizeof(uint64_t)) {
-        uint64_t value;
-        memcpy(&value, at, sizeof(value));
-        crc = CRC_8(crc, value);
+        crc = CRC_8(crc, load_8(at));
     }
     for (; size > 0; size--, at++) {
         crc = CRC_1(crc, *at);

@@ -135,23 +135,29 @@ void database_destroy(struct database *database)
 
 /* ---- looking for it ---- */
 
+static bool is_of(const struct database *database, const char *name)
+{
+    struct str own = str_of(database->file_name);
+    if (!str_starts(str_of(name), own)) {
+        return false;
+    }
+    struct str rest = str_of(name + own.len);
+    return rest.len == 0 || str_starts(rest, STR(DATABASE_ASIDE_INFIX)) ||
+           str_starts(rest, STR(DATABASE_REPLACED_INFIX));
+}
+
 /* Its own file, or one that was set aside. By the path: most names that are asked for and are not
  * there get no folder opened. */
 static bool is_on_disk(const struct database *database)
 {
     DIR *folder = opendir(database->folder);
-    size_t size = strlen(database->file_name);
     bool found = false;
     while (folder != NULL && !found) {
         struct dirent *entry = readdir(folder);
         if (entry == NULL) {
             break;
         }
-        struct str rest = STR("");
-        found = strncmp(entry->d_name, database->file_name, size) == 0;
-        rest = found ? str_of(entry->d_name + size) : rest;
-        found = found && (rest.len == 0 || str_starts(rest, STR(DATABASE_ASIDE_INFIX)) ||
-                          str_starts(rest, STR(DATABASE_REPLACED_INFIX)));
+        found = is_of(database, entry->d_name);
     }
     if (folder != NULL) {
         (void)closedir(folder);

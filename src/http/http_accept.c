@@ -78,7 +78,8 @@ void http_accept_round(struct http_server *server)
     set_listening(server, room);
 }
 
-void http_accept_stop(struct http_server *server)
+/* When it returns, no daemon is handed anybody any more. */
+void http_stop_accepting(struct http_server *server)
 {
     atomic_store(&server->closed, true);
     for (struct http_listener *at = server->listeners; at != NULL; at = at->next) {

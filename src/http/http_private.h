@@ -92,8 +92,6 @@ bool http_accept_open(struct http_server *server, struct err *err) MUST_CHECK;
 /* Watch thread: takes who waits. When there is no room for more, nobody is looked for until the
  * next tick calls this again. */
 void http_accept_round(struct http_server *server);
-/* When it returns, no daemon is handed anybody any more. */
-void http_accept_stop(struct http_server *server);
 struct http_connection *http_connection_open(struct http_listener *listener,
                                              struct MHD_Connection *mhd);
 void http_connection_close(struct http_connection *connection);

@@ -266,11 +266,6 @@ bool http_start(struct http_server *server, struct err *err)
     return http_accept_open(server, err);
 }
 
-void http_stop_accepting(struct http_server *server)
-{
-    http_accept_stop(server);
-}
-
 bool http_wait_idle(struct http_server *server, int64_t deadline_ms)
 {
     lock_take(&server->lock);

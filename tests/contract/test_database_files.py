@@ -62,17 +62,23 @@ def test_a_file_that_another_process_has_open_is_not_renamed(start_eider, wait_u
     assert hosted.rows("FROM t", "held") == [[2]]
 
 
-@pytest.mark.parametrize("damaged", [False, True])
-def test_a_restore_right_after_a_crash(start_eider, damaged):
-    """What was there goes to the trash as it is, with its log, whether or not it can be opened."""
+def killed_with_a_log(start_eider):
+    """A server that was killed: database x has a second row, in its log alone, which its backup b has not."""
     hosted = Hosted(start_eider(LISTENER))
     hosted.make("x")
     hosted.rows("CREATE TABLE t AS SELECT 1 AS a", "x")
     assert hosted.request("POST", "/databases/x/backup", json={"to": "b"}).status_code == 200
     hosted.rows("INSERT INTO t VALUES (2)", "x")
     hosted.server.kill()
+    assert hosted.log("x").read_bytes()
+    return hosted
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_restore_right_after_a_crash(start_eider, damaged):
+    """What was there goes to the trash as it is, with its log, whether or not it can be opened."""
+    hosted = killed_with_a_log(start_eider)
     log = hosted.log("x").read_bytes()
-    assert log
     if damaged:
         hosted.path("x").write_bytes(b"no database" * 2000)
     kept = hosted.path("x").read_bytes()
@@ -96,14 +102,7 @@ class Restore:
 
     def __init__(self, binary, start, folder):
         self.binary, self.start, self.folder = binary, start, folder
-        hosted = Hosted(start(LISTENER))
-        hosted.make("x")
-        hosted.rows("CREATE TABLE t AS SELECT 1 AS a", "x")
-        assert hosted.request("POST", "/databases/x/backup", json={"to": "b"}).status_code == 200
-        hosted.rows("INSERT INTO t VALUES (2)", "x")
-        hosted.server.kill()
-        assert hosted.log("x").read_bytes()
-        self.template = hosted.server.data
+        self.template = killed_with_a_log(start).server.data
 
     def run(self, **fault):
         """(status or None, what the database holds while this server lives, and in the next one)"""

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.once  # sanitizers have memory of their own
 
 NO_CACHE = {"Cache-Control": "no-cache"}
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+NO_LARGE_PAGES = not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text()
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def faults_of(server, wait_until, queries, run):
 
 
 # ---- memory that a worker has to make its own ----
-@pytest.mark.skipif("[never]" in LARGE_PAGES.read_text(), reason="the kernel has no large pages")
+@pytest.mark.skipif(NO_LARGE_PAGES, reason="without large pages, of which the kernel has none, a fork copies others")
 def test_a_worker_copies_few_pages(server, far, wait_until):
     """162 faults, of 248 before; 58 more where its allocations fill gaps in the zygote's heap, 17 more without the
     engine's constants in a large page, 10 more when the engine's allocator has nothing at hand."""
